@@ -1,0 +1,54 @@
+# Needs git, make and Python 3.11 or later; everything else goes into .venv.
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SOURCES := product_consumer data_management.py thread_runner.py tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types imports train-demo-model clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED)  ## Install everything into .venv
+
+demo: $(INSTALLED)  ## Run the whole job on drawn products: make demo ARGS="--catalog DIR"
+	$(BIN)/python thread_runner.py --demo $(ARGS)
+
+test: lint imports types  ## All checks and all tests: what CI runs
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint imports types  ## The quick part: no test that needs a server
+	$(BIN)/python -m pytest -m "not backend" $(ARGS)
+
+lint: $(INSTALLED)  ## Style, errors and layout of the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## Static types
+	$(BIN)/mypy $(SOURCES)
+
+imports: $(INSTALLED)  ## Who may import whom
+	$(BIN)/lint-imports
+
+train-demo-model: $(INSTALLED)  ## Train the demo's tiny model again
+	$(BIN)/python -m product_consumer.demo.train_model $(ARGS)
+
+clean:  ## Remove .venv and every cache; data/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find product_consumer tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# uv takes seconds where pip takes minutes; pip alone does the same. "venv" also adds pip where it is missing.
+$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; name one with: make setup PYTHON=python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv || \
+	  { echo "No virtual environment could be made; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'; then \
+	  $(BIN)/uv pip install --python $(BIN)/python -r requirements-dev.txt -c constraints.txt; \
+	else \
+	  $(BIN)/python -m pip install -r requirements-dev.txt -c constraints.txt; \
+	fi
+	@touch $@

@@ -1,0 +1,123 @@
+"""The error tree: the branch an error belongs to decides what happens to its message.
+
+ProductConsumerError
+  x RejectMessage          permanent: to the dead-letter queue with the reason, never retried
+      + InvalidMessage        not JSON, missing id, wrong type, price without a number
+      + ImageRejected         not an image, over a limit, address not allowed
+      + EmbeddingRejected     the model's vector is not finite
+  x IgnoreMessage          nothing to do (a test event of S3): acknowledged and counted
+  x RetryMessage           may pass later: visible again after a backoff, a bounded number of times
+      + ImageUnavailable      timeout, 5xx, 429, DNS, not there yet
+  x Unavailable            a dependency is down: hold or release messages, receive no more meanwhile
+      + QueueUnavailable
+      + StoreUnavailable
+      + LedgerUnavailable
+  x ConfigurationError     refuse to start (exit 78), naming the setting and what is allowed
+  x FatalError             the process cannot go on (exit 70); nothing is acknowledged
+
+Any other exception is a bug of ours: logged with its traceback, retried at most
+``MAX_UNEXPECTED_ATTEMPTS`` times, then rejected as ``unexpected:<type>``.
+"""
+
+MAX_UNEXPECTED_ATTEMPTS = 3
+
+
+class ProductConsumerError(Exception):
+    """Base of every error raised on purpose by this project."""
+
+
+class _ReasonedError(ProductConsumerError):
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail or reason
+
+
+class RejectMessage(_ReasonedError):
+    """Raised when a message can never succeed.
+
+    ``reason`` is a short machine-readable name (``json_invalid``, ``missing:price``); ``detail`` is
+    for a person and may quote a little of the input.
+    """
+
+
+class InvalidMessage(RejectMessage):
+    """Raised when a message body is not a product message."""
+
+
+class ImageRejected(RejectMessage):
+    """Raised when an image may not be fetched, or what was fetched cannot be used."""
+
+
+class EmbeddingRejected(RejectMessage):
+    """Raised when the model returns a vector that is not finite, twice."""
+
+
+class IgnoreMessage(_ReasonedError):
+    """Raised for a message that is known to carry nothing, such as S3's test event."""
+
+
+class RetryMessage(_ReasonedError):
+    """Raised when the same message may succeed later.
+
+    ``delay_seconds``: when to try again; None leaves it to the exponential backoff.
+    ``max_attempts``: deliveries after which it is rejected; None means the setting
+    ``MAX_ATTEMPTS``. ``final_reason``: the reason given then; None means
+    ``retries_exhausted:<reason>``.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str = "",
+        *,
+        delay_seconds: float | None = None,
+        max_attempts: int | None = None,
+        final_reason: str | None = None,
+    ) -> None:
+        super().__init__(reason, detail)
+        self.delay_seconds = delay_seconds
+        self.max_attempts = max_attempts
+        self.final_reason = final_reason or f"retries_exhausted:{reason}"
+
+
+class ImageUnavailable(RetryMessage):
+    """Raised when an image server did not answer, or answered with a passing failure."""
+
+
+class Unavailable(ProductConsumerError):
+    """Raised when a dependency is down; says nothing about any single message."""
+
+    def __init__(self, part: str, detail: str) -> None:
+        super().__init__(f"{part} is unavailable: {detail}")
+        self.part = part
+        self.detail = detail
+
+
+class QueueUnavailable(Unavailable):
+    """Raised when the queue cannot be reached or refuses a call for a passing reason."""
+
+
+class StoreUnavailable(Unavailable):
+    """Raised when a store cannot take or confirm a write now."""
+
+
+class LedgerUnavailable(Unavailable):
+    """Raised when the ledger's database cannot be reached or is too busy."""
+
+
+class ConfigurationError(ProductConsumerError):
+    """Raised when a setting cannot work.
+
+    ``setting`` is the name as the operator writes it; ``problem`` says what was found and what is
+    allowed.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting}: {problem}")
+        self.setting = setting
+        self.problem = problem
+
+
+class FatalError(ProductConsumerError):
+    """Raised when the process must end and be restarted (exit 70)."""

@@ -1,0 +1,66 @@
+"""Log lines for operators: text or JSON, one line each whatever a message contains."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+# These print tracebacks or warnings in healthy runs; what matters of them reaches us as errors of
+# ours.
+_NOISY_LOGGERS = ("grpc", "elastic_transport", "huggingface_hub")
+_QUIET_LOGGERS = ("botocore", "boto3", "urllib3", "elasticsearch", "httpx", "PIL", "werkzeug")
+
+
+def configure_logging(log_format: str, level: str) -> None:
+    """Send every log line to standard error. ``log_format``: ``text`` or ``json``."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def printable(text: str) -> str:
+    """Escape what could forge a line or steer a terminal: control, bidirectional and other
+    unprintable characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+class _TextFormatter(logging.Formatter):
+    """``2026-11-21 14:30:05,123 INFO Thread 2 processed ID: abc123``, local time."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # Only the message is escaped: a traceback, which ``format`` appends afterwards, keeps its
+        # lines.
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per line: ``time`` (UTC), ``level``, ``logger``, ``thread``, ``message``,
+    ``exception``.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "thread": record.threadName,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=True)

@@ -1,0 +1,192 @@
+"""The values that travel between the parts. Frozen, without I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+Embedding = NDArray[np.float32]
+"""One vector of unit length, shape (dimension,), float32."""
+
+VECTOR_FIELDS = ("text", "image", "combined")
+"""The embeddings of a product, as ``MILVUS_VECTOR_FIELDS`` names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a queue delivered: one body, and the handle that settles it."""
+
+    message_id: str
+    receipt_handle: str
+    body: str | bytes
+    """Text from SQS; bytes from a queue that does not promise text."""
+    receive_count: int
+    """Deliveries so far, this one included (SQS ``ApproximateReceiveCount``)."""
+    sent_at: datetime
+    """When the queue accepted it, UTC."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Message attributes that are text."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """Decides which of two messages for one product is newer: compared field by field.
+
+    ``rank`` 2: ``version`` of the body; 1: an event time of the body, in epoch microseconds; 0: the
+    queue's sent time in epoch microseconds (or ``original_version`` after a redrive).
+    ``payload_hash`` breaks ties the same way everywhere.
+    """
+
+    rank: int
+    value: int
+    payload_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A valid product message, normalised. ``deleted`` marks a tombstone, which has only an id and
+    a version.
+    """
+
+    id: str
+    version: Version
+    observed_at: datetime
+    """Event time, UTC: ``updated_at``, else ``timestamp``, else the queue's sent time."""
+    name: str = ""
+    image_url: str = ""
+    store_url: str | None = None
+    price_minor: int | None = None
+    """Integer amount in the currency's minor unit; None when unknown."""
+    currency: str | None = None
+    """ISO 4217 code; None exactly when the price is unknown."""
+    rating: float | None = None
+    reviews_count: int | None = None
+    description: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    deleted: bool = False
+    flags: tuple[str, ...] = ()
+    """Oddities that were accepted, for the counters: ``price_zero``, ``timezone_assumed`` ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The vectors of one product; each of unit length, float32, shape (dimension,)."""
+
+    text: Embedding
+    image: Embedding
+
+    @property
+    def combined(self) -> Embedding:
+        """Normalised mean of image and text; the text vector where they cancel out exactly."""
+        total = self.text + self.image
+        length = float(np.linalg.norm(total))
+        return (total / length).astype(np.float32) if length > 1e-6 else self.text
+
+    def by_field(self, name: str) -> Embedding:
+        """``name`` is one of ``VECTOR_FIELDS``."""
+        return {"text": self.text, "image": self.image}.get(name, self.combined)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRow:
+    """The current row of a product in the ledger: what every store must show.
+
+    ``embeddings`` is None only for a tombstone of a product that was never embedded.
+    """
+
+    id: str
+    revision: int
+    deleted: bool
+    name: str
+    store_url: str | None
+    price_minor: int | None
+    currency: str | None
+    rating: float | None
+    reviews_count: int | None
+    image_url: str
+    last_update: datetime
+    embeddings: Embeddings | None
+
+
+@dataclass(frozen=True, slots=True)
+class PriceObservation:
+    """One row of ``price_history``."""
+
+    observed_at: datetime
+    price_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewObservation:
+    """One row of ``review_history``."""
+
+    observed_at: datetime
+    rating: float
+    reviews_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIdentity:
+    """Whose rows a store holds: written into it at set-up, compared at every start."""
+
+    ledger_id: str
+    model_id: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result of a store, best first in its list. ``score`` is comparable only within one
+    list.
+    """
+
+    product_id: str
+    score: float
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Every enabled store has confirmed the product's current row: acknowledge."""
+
+    product_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The message carries nothing: acknowledge and count."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The message can never succeed: to the dead-letter queue."""
+
+    stage: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Visible again after ``delay_seconds``."""
+
+    delay_seconds: float
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Visible again at once, unworked or half-worked, because we or a dependency cannot go on."""
+
+    reason: str
+
+
+Outcome = Stored | Ignored | Rejected | RetryLater | Released
+"""What became of one message; only the consumer loop settles it."""

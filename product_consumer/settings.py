@@ -1,0 +1,218 @@
+"""Every setting, typed and ranged, read once at the door; the only reader of the environment.
+
+``read_settings()`` takes ``.env`` and the environment (the environment wins). Old names keep
+working: ``MILVUS_HOST`` and ``MILVUS_PORT`` for ``MILVUS_URI``, ``ES_HOST`` for
+``ELASTICSEARCH_URL``. An empty value means "not set", except for ``DEFAULT_CURRENCY``.
+"""
+
+import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from dotenv import load_dotenv
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from product_consumer.errors import ConfigurationError
+from product_consumer.models import VECTOR_FIELDS
+
+DEFAULT_MODEL = "ViT-L-14-336"
+_EMPTY_HAS_A_MEANING = {"DEFAULT_CURRENCY"}
+
+
+class Settings(BaseModel):
+    """Field names are the setting names in lower case; the unit is part of the name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    # Queue
+    sqs_queue_url: str | None = None
+    sqs_dead_letter_queue_url: str | None = None
+    sqs_visibility_timeout_seconds: int = Field(default=120, ge=2, le=43_200)
+    # 10 and not 20: an open long poll is what a stop has to wait for.
+    sqs_wait_seconds: int = Field(default=10, ge=0, le=20)
+    aws_endpoint_url: str | None = None
+    aws_region: str | None = None
+    sqs_access_key: SecretStr | None = None
+    sqs_secret_key: SecretStr | None = None
+    # 8 deliveries span about half an hour of backoff; the redrive policy of setup-queues stands
+    # above it.
+    max_attempts: int = Field(default=8, ge=1, le=1000)
+
+    # Stores
+    data_dir: Path = Path("data")
+    database_url: SecretStr | None = None
+    milvus_uri: str | None = None
+    milvus_token: SecretStr | None = None
+    milvus_collection: str = Field(default="products", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,200}$")
+    milvus_vector_fields: tuple[str, ...] = VECTOR_FIELDS
+    elasticsearch_url: SecretStr | None = None
+    elasticsearch_api_key: SecretStr | None = None
+    elasticsearch_index: str = Field(default="products", pattern=r"^[a-z0-9][a-z0-9_.-]{0,200}$")
+    store_timeout_seconds: float = Field(default=10.0, ge=0.5, le=120.0)
+    # Must exceed the longest time in which a write can still land after its client died.
+    repair_horizon_seconds: int = Field(default=300, ge=1, le=86_400)
+
+    # Model
+    openclip_model: str = DEFAULT_MODEL
+    openclip_pretrained: str = "openai"
+    openclip_config: Path | None = None
+    openclip_quick_gelu: bool | None = None
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda|cuda:\d{1,2})$")
+    model_max_batch: int = Field(default=64, ge=1, le=1024)
+
+    # Images
+    image_allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    image_allowed_ports: tuple[int, ...] = (80, 443)
+    image_timeout_seconds: float = Field(default=15.0, ge=0.5, le=120.0)
+    image_max_bytes: int = Field(default=20 * 1024 * 1024, ge=1024, le=1024**3)
+    # A 48-megapixel phone photograph passes; each decode may hold three bytes per pixel.
+    image_max_pixels: int = Field(default=50_000_000, ge=4096, le=1_000_000_000)
+    # Three looks at a 403, 404 or 410 within this time: most CDNs have spread a new picture by
+    # then.
+    image_missing_grace_seconds: int = Field(default=120, ge=0, le=86_400)
+
+    # Messages
+    default_currency: str = "VND"
+    source_timezone: str = "UTC"
+
+    # Runner
+    threads: int = Field(default=10, ge=1, le=256)
+    batch_size: int = Field(default=10, ge=1, le=10)
+    drain_seconds: float = Field(default=25.0, ge=1.0, le=600.0)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if not values.get("milvus_uri") and values.get("milvus_host"):
+            port = values.get("milvus_port") or "19530"
+            values["milvus_uri"] = _as_url(str(values["milvus_host"]), str(port))
+        if not values.get("elasticsearch_url") and values.get("es_host"):
+            values["elasticsearch_url"] = _as_url(str(values["es_host"]), "9200")
+        return values
+
+    @field_validator("milvus_vector_fields", mode="before")
+    @classmethod
+    def _split_vector_fields(cls, value: Any) -> Any:
+        names = _split(value)
+        unknown = sorted(set(names) - set(VECTOR_FIELDS))
+        if unknown or not names:
+            raise ValueError(f"allowed are {', '.join(VECTOR_FIELDS)}, separated by commas")
+        return tuple(name for name in VECTOR_FIELDS if name in names)
+
+    @field_validator("image_allowed_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: Any) -> Any:
+        return tuple(ip_network(item) for item in _split(value))
+
+    @field_validator("image_allowed_ports", mode="before")
+    @classmethod
+    def _split_ports(cls, value: Any) -> Any:
+        ports = tuple(int(item) for item in _split(value))
+        if not ports or not all(0 < port < 65_536 for port in ports):
+            raise ValueError("needs port numbers from 1 to 65535, separated by commas")
+        return ports
+
+    @field_validator("default_currency")
+    @classmethod
+    def _check_currency(cls, value: str) -> str:
+        value = value.strip().upper()
+        if value and not (len(value) == 3 and value.isascii() and value.isalpha()):
+            raise ValueError("needs an ISO 4217 code such as VND, or nothing")
+        return value
+
+    @field_validator("source_timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("needs an IANA time zone such as Asia/Ho_Chi_Minh") from None
+        return value
+
+    @field_validator("sqs_queue_url", "sqs_dead_letter_queue_url")
+    @classmethod
+    def _check_queue_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("needs the queue's URL, starting with https:// or http://")
+        if value.endswith(".fifo"):
+            # A FIFO queue gives one message per group at a time and its dead-letter queue breaks
+            # the order it promises; newest-wins in the ledger already makes order of arrival
+            # irrelevant.
+            raise ValueError("a FIFO queue is not supported: use a standard queue")
+        return value
+
+    @model_validator(mode="after")
+    def _check_key_pair(self) -> "Settings":
+        if (self.sqs_access_key is None) != (self.sqs_secret_key is None):
+            raise ValueError("SQS_ACCESS_KEY and SQS_SECRET_KEY must be set together, or neither")
+        return self
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger; may hold a password, so never log it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.resolve() / 'products.db'}"
+
+    @property
+    def milvus_address(self) -> str:
+        """``http://...`` of a server, or the path of an embedded Milvus Lite database."""
+        return self.milvus_uri or str(self.data_dir.resolve() / "milvus.db")
+
+
+def read_settings(env_file: Path | None = Path(".env"), **overrides: Any) -> Settings:
+    """Read ``.env`` and the environment; ``overrides`` (field names) win over both.
+
+    ``.env`` is loaded into the environment, so that libraries with variables of their own (boto3's
+    ``AWS_PROFILE``, ``HF_HOME``) find them there too. Raises ``ConfigurationError`` naming the
+    first setting that cannot work, without its value where that may be a secret.
+    """
+    if env_file is not None:
+        load_dotenv(env_file, override=False)
+    values: dict[str, Any] = {
+        name.lower(): value.strip()
+        for name, value in os.environ.items()
+        if value.strip() or name.upper() in _EMPTY_HAS_A_MEANING
+    }
+    values.update(overrides)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise _first_problem(error, values) from None
+
+
+def _first_problem(error: ValidationError, values: dict[str, Any]) -> ConfigurationError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return ConfigurationError("SQS_ACCESS_KEY", message)
+    name = str(first["loc"][0])
+    annotation = str(Settings.model_fields[name].annotation)
+    shown = "" if "SecretStr" in annotation or "url" in name else f"{values.get(name)!r}: "
+    return ConfigurationError(name.upper(), f"{shown}{message}")
+
+
+def _split(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return [str(item) for item in value]
+
+
+def _as_url(host: str, default_port: str) -> str:
+    if "://" in host:
+        return host
+    return f"http://{host}" if ":" in host else f"http://{host}:{default_port}"

@@ -1,0 +1,343 @@
+"""Starts real servers on free loopback ports, inside and outside pytest.
+
+Each ``start_...`` returns a running ``Backend``, which is a context manager: on leaving it, or when
+Python exits, the server's whole process group ends and its files are removed. Raises
+``MissingTool`` when a program is not installed, ``StartFailed`` with the end of the server's log
+when it is but the server does not come up.
+"""
+
+import atexit
+import contextlib
+import http.client
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import sqlalchemy
+
+SERVERS = Path(__file__).resolve().parent / "servers"
+# The first start of a Java server collects its jars; later ones take seconds.
+START_SECONDS = 300.0
+STOP_SECONDS = 10.0
+LOG_LINES_SHOWN = 40
+
+
+class MissingTool(Exception):
+    """Raised when a program that a server needs is not installed."""
+
+
+class StartFailed(Exception):
+    """Raised when a server ends or stays silent instead of answering."""
+
+
+class Backend:
+    """One running server: ``url`` for clients, ``process`` for faults."""
+
+    def __init__(
+        self,
+        url: str,
+        process: subprocess.Popen[bytes],
+        scratch: Path,
+        stop_signal: signal.Signals,
+    ) -> None:
+        self.url = url
+        self.process = process
+        self._scratch = scratch
+        self._stop_signal = stop_signal
+        atexit.register(self.stop)
+
+    def pause(self) -> None:
+        """Freeze the server: it keeps its connections and answers nothing."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo ``pause``."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would; a data directory of the caller's stays."""
+        _signal_group(self.process, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End the server, gently first; may be called again."""
+        _end(self.process, self._stop_signal)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        atexit.unregister(self.stop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def start_elasticmq(store_dir: Path | None = None, port: int | None = None) -> Backend:
+    """SQS API on ``url``, any credentials; in memory unless ``store_dir`` is given."""
+    _require("java", "mvn")
+    arguments = [str(store_dir)] if store_dir else []
+    return _start(
+        "http",
+        lambda port, _: [str(SERVERS / "start-elasticmq"), str(port), *arguments],
+        _answers("/?Action=ListQueues"),
+        port=port,
+    )
+
+
+def start_elasticsearch(data_dir: Path | None = None, port: int | None = None) -> Backend:
+    """A single node without security; ``data_dir`` outlives it, else its data end with it."""
+    _require("java", "javac", "jar", "mvn")
+    return _start(
+        "http",
+        lambda port, scratch: [
+            str(SERVERS / "start-elasticsearch"),
+            str(port),
+            str(data_dir or scratch / "data"),
+        ],
+        _answers("/_cluster/health?wait_for_status=yellow&timeout=1s"),
+        port=port,
+    )
+
+
+def start_milvus(data_dir: Path | None = None, port: int | None = None) -> Backend:
+    """Milvus Lite as a server of its own, which several processes may use."""
+    beside_python = Path(sys.executable).with_name("milvus-lite")
+    program = str(beside_python) if beside_python.exists() else shutil.which("milvus-lite")
+    if program is None:
+        raise MissingTool("milvus-lite is not installed")
+    return _start(
+        "http",
+        lambda port, scratch: [
+            *(program, "server", "--host", "127.0.0.1", "--port", str(port)),
+            *("--data-dir", str(data_dir or scratch / "data")),
+        ],
+        _accepts_connections,
+        port=port,
+    )
+
+
+def start_postgres(port: int | None = None) -> Backend:
+    """PostgreSQL with one superuser, ``postgres``, without a password and without fsync."""
+    programs = _postgres_programs()
+    as_user = _as_postgres_user()
+
+    def command(port: int, scratch: Path) -> list[str]:
+        data = scratch / "data"
+        if not data.exists():
+            _init_postgres(programs, as_user, data)
+        options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
+        flags = [part for option in options for part in ("-c", option)]
+        return [*as_user, str(programs / "postgres"), "-D", str(data), "-p", str(port), *flags]
+
+    return _start(
+        "postgresql+psycopg",
+        command,
+        _answers_sql,
+        path="/postgres",
+        user="postgres@",
+        port=port,
+        # SIGINT ends open sessions; SIGTERM would wait for them.
+        stop_signal=signal.SIGINT,
+    )
+
+
+def create_database(server_url: str, name: str) -> str:
+    """Create an empty PostgreSQL database and return its SQLAlchemy URL."""
+    _execute(server_url, f'CREATE DATABASE "{name}"')
+    return sqlalchemy.make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+def drop_database(server_url: str, name: str) -> None:
+    """Drop a PostgreSQL database together with the sessions that still use it."""
+    _execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(
+    scheme: str,
+    command: Callable[[int, Path], Sequence[str]],
+    is_ready: Callable[[str], bool],
+    *,
+    path: str = "",
+    user: str = "",
+    port: int | None = None,
+    stop_signal: signal.Signals = signal.SIGTERM,
+) -> Backend:
+    for attempts_left in (1, 0):
+        scratch = Path(tempfile.mkdtemp(prefix="backend-"))
+        # PostgreSQL runs as another user, whose data directory lies below.
+        scratch.chmod(0o711)
+        chosen = port or free_port()
+        url = f"{scheme}://{user}127.0.0.1:{chosen}{path}"
+        process = _spawn(command(chosen, scratch), scratch)
+        backend = Backend(url, process, scratch, stop_signal)
+        try:
+            _wait_until_ready(backend, scratch / "log", is_ready)
+        except StartFailed:
+            backend.stop()
+            # A free port may be taken by someone else before a slow server binds it.
+            if not attempts_left:
+                raise
+        except BaseException:
+            backend.stop()
+            raise
+        else:
+            return backend
+    raise AssertionError("unreachable")
+
+
+def _spawn(command: Sequence[str], scratch: Path) -> subprocess.Popen[bytes]:
+    # A killed test run cannot clean up: the kernel ends its servers, once the thread that started
+    # them is gone.
+    tied = ["setpriv", "--pdeathsig=KILL"] if shutil.which("setpriv") else []
+    with (scratch / "log").open("wb") as log:
+        return subprocess.Popen(
+            [*tied, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"TMPDIR": str(scratch)},
+            start_new_session=True,
+        )
+
+
+def _wait_until_ready(backend: Backend, log: Path, is_ready: Callable[[str], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not is_ready(backend.url):
+        ended = backend.process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            how = f"ended with {backend.process.returncode}" if ended else "does not answer"
+            raise StartFailed(f"{backend.process.args!r} {how}; its log ends with:\n{_tail(log)}")
+        time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+    if process.poll() is None:
+        _signal_group(process, signal.SIGCONT)
+        _signal_group(process, stop_signal)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    # Also when the leader is gone: children of its group may not be.
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
+
+
+def _answers(path: str) -> Callable[[str], bool]:
+    def is_ready(url: str) -> bool:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return is_ready
+
+
+def _accepts_connections(url: str) -> bool:
+    address = urlsplit(url)
+    try:
+        with socket.create_connection((str(address.hostname), address.port or 0), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _answers_sql(url: str) -> bool:
+    try:
+        _execute(url, "SELECT 1")
+    except sqlalchemy.exc.OperationalError:
+        return False
+    return True
+
+
+def _execute(url: str, statement: str) -> None:
+    engine = sqlalchemy.create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        poolclass=sqlalchemy.NullPool,
+        connect_args={"connect_timeout": 5},
+    )
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(statement))
+
+
+def _require(*programs: str) -> None:
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        raise MissingTool(f"not installed: {', '.join(missing)} (a JDK from 17 on, and Maven)")
+
+
+def _postgres_programs() -> Path:
+    on_path = shutil.which("initdb")
+    if on_path:
+        return Path(on_path).parent
+    # Debian keeps each major version in a directory of its own, outside PATH.
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda program: float(program.parts[-3]),
+    )
+    if not found:
+        raise MissingTool("not installed: PostgreSQL (initdb)")
+    return found[-1].parent
+
+
+def _as_postgres_user() -> list[str]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return []
+    _require("setpriv")
+    # Changing the user clears the signal that ties a server to its test run.
+    change = ["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=KILL"]
+    return ["setpriv", *change]
+
+
+def _init_postgres(programs: Path, as_user: Sequence[str], data: Path) -> None:
+    data.mkdir(mode=0o700)
+    if as_user:
+        account = pwd.getpwnam("postgres")
+        os.chown(data, account.pw_uid, account.pw_gid)
+    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"]
+    done = subprocess.run(
+        [*as_user, *initdb, "--no-sync", "--encoding=UTF8", "--no-locale"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        cwd="/",
+    )
+    if done.returncode != 0:
+        raise StartFailed(f"initdb ended with {done.returncode}:\n{done.stdout}{done.stderr}")

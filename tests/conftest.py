@@ -1,0 +1,128 @@
+"""Fixtures: real servers, each started once per session when the first test asks for it.
+
+A server that cannot be had is a skip with the reason on a developer's machine and a failure where
+``CI`` is set, so that nothing is ever left out there unseen.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dotenv
+import pytest
+
+from product_consumer.settings import Settings
+from tests import backends
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+OLD_SETTING_NAMES = {"MILVUS_HOST", "MILVUS_PORT", "ES_HOST"}
+SERVER_FIXTURES = {
+    "elasticmq_url",
+    "elasticsearch_url",
+    "postgres_server",
+    "postgres_url",
+    "milvus_server_url",
+}
+
+
+# A parameter with one of these values stands for a server that the test asks for by name.
+SERVER_PARAMETERS = {"sqs", "elasticsearch_server", "postgresql", "milvus_server"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seconds = float(config.getini("timeout"))
+    for item in items:
+        if not _needs_a_server(item):
+            continue
+        item.add_marker("backend")
+        if item.get_closest_marker("timeout") is None:
+            # Starting a server has limits of its own; a first start collects its jars.
+            item.add_marker(pytest.mark.timeout(seconds, func_only=True))
+
+
+def _needs_a_server(item: pytest.Item) -> bool:
+    fixtures = SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
+    named = any(isinstance(value, str) and value in SERVER_PARAMETERS for value in parameters)
+    return bool(fixtures) or named or item.get_closest_marker("backend") is not None
+
+
+@pytest.fixture(autouse=True)
+def isolated_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of the developer's shell, ``.env`` or ``~/.aws`` reaches a test, and none a test
+    reads from a file stays behind."""
+    before = dict(os.environ)
+    setting_names = {name.upper() for name in Settings.model_fields} | OLD_SETTING_NAMES
+    for name in before:
+        if name.upper() in setting_names or name.startswith("AWS_"):
+            del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+    def load_all_but_the_developers(path: Path, override: bool = False) -> bool:
+        if Path(path).resolve() == REPOSITORY / ".env":
+            return False
+        return dotenv.load_dotenv(path, override=override)
+
+    monkeypatch.setattr("product_consumer.settings.load_dotenv", load_all_but_the_developers)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up credentials and a region, for servers that accept any."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture(scope="session")
+def elasticmq_url() -> Iterator[str]:
+    """Endpoint of ElasticMQ, which speaks the SQS API; use queue names of your own."""
+    yield from running_server("TEST_SQS_ENDPOINT_URL", backends.start_elasticmq)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url() -> Iterator[str]:
+    """URL of a real Elasticsearch; use index names of your own."""
+    yield from running_server("TEST_ELASTICSEARCH_URL", backends.start_elasticsearch)
+
+
+@pytest.fixture(scope="session")
+def milvus_server_url() -> Iterator[str]:
+    """URI of a Milvus Lite server; use collection names of your own."""
+    yield from running_server("TEST_MILVUS_URI", backends.start_milvus)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """SQLAlchemy URL of a PostgreSQL server's ``postgres`` database; may create databases."""
+    yield from running_server("TEST_POSTGRES_URL", backends.start_postgres)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, empty database."""
+    name = f"test_{uuid.uuid4().hex}"
+    url = backends.create_database(postgres_server, name)
+    yield url
+    backends.drop_database(postgres_server, name)
+
+
+def running_server(variable: str, start: Callable[[], backends.Backend]) -> Iterator[str]:
+    external = os.environ.get(variable)
+    if external:
+        yield external
+        return
+    try:
+        backend = start()
+    except backends.MissingTool as missing:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must not skip: {missing}", pytrace=False)
+        pytest.skip(str(missing))
+    with backend:
+        yield backend.url
