@@ -1,0 +1,107 @@
+"""Event times of producers -> UTC."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+
+from product_consumer.errors import InvalidMessage
+from product_consumer.texts import excerpt
+
+MAX_FUTURE = timedelta(hours=24)
+"""One clock further ahead would freeze its products: nothing real could be newer."""
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+"""Older times are unset clocks (1970, 1980), not observations of a price."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CRAWLER_TIME = re.compile(r"[0-9]{8}_[0-9]{6}")
+_EPOCH_TEXT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,9})?")
+_ISO_CHARACTERS = re.compile(r"[0-9TZW:+\-., ]{8,40}")
+# (below this number, microseconds per unit): 1e11 seconds is the year 5138, 1e11 ms is 1973.
+_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class EventTime:
+    """``at`` is UTC; ``timezone_assumed`` tells that an ISO time came without a zone."""
+
+    at: datetime
+    timezone_assumed: bool = False
+
+
+def parse_event_time(raw: object, zone: tzinfo, now: datetime) -> EventTime | None:
+    """Read a time as producers write it; None for null and blank text.
+
+    Taken are ``%d%m%Y_%H%M%S`` (local time in ``zone``), ISO 8601 (a date alone is its midnight;
+    without an offset it is local time in ``zone``), and epoch seconds, milliseconds or
+    microseconds told apart by magnitude, as numbers or digits. A local time that a clock change
+    skips or repeats is read with the offset before the change.
+
+    Raises ``InvalidMessage``: ``time_invalid`` (also before 1990), or ``version_in_future`` when
+    more than 24 hours after ``now``.
+    """
+    if raw is None or (isinstance(raw, str) and not raw.strip()):
+        return None
+    if isinstance(raw, str):
+        return _from_text(raw, zone, now)
+    if isinstance(raw, int | float | Decimal) and not isinstance(raw, bool):
+        return EventTime(_checked(_from_epoch(raw), raw, now))
+    raise _invalid(raw)
+
+
+def to_microseconds(at: datetime) -> int:
+    """Return whole microseconds since 1970 of an aware datetime."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return the UTC datetime; raises ``OverflowError`` outside the years 1 to 9999."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _from_text(raw: str, zone: tzinfo, now: datetime) -> EventTime:
+    text = raw.strip().upper()
+    if _EPOCH_TEXT.fullmatch(text):
+        return EventTime(_checked(_from_epoch(Decimal(text)), raw, now))
+    try:
+        if _CRAWLER_TIME.fullmatch(text):
+            local = datetime.strptime(text, "%d%m%Y_%H%M%S").replace(tzinfo=zone)
+            return EventTime(_checked(local, raw, now))
+        if not _ISO_CHARACTERS.fullmatch(text):
+            raise _invalid(raw)
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise _invalid(raw) from error
+    if at.tzinfo is not None:
+        return EventTime(_checked(at, raw, now))
+    return EventTime(_checked(at.replace(tzinfo=zone), raw, now), timezone_assumed=True)
+
+
+def _from_epoch(number: float | Decimal) -> datetime:
+    exact = Decimal(number)
+    for limit, microseconds_per_unit in _UNITS:
+        if exact.is_finite() and 0 <= exact < limit:
+            return from_microseconds(int(exact * microseconds_per_unit))
+    raise _invalid(number)
+
+
+def _checked(at: datetime, raw: object, now: datetime) -> datetime:
+    # By the year first: the years 1 and 9999 overflow when an offset is taken off.
+    if at.year > now.year + 1:
+        raise _in_future(raw)
+    if at.year < EARLIEST.year - 1:
+        raise _invalid(raw)
+    utc = at.astimezone(UTC)
+    if utc > now + MAX_FUTURE:
+        raise _in_future(raw)
+    if utc < EARLIEST:
+        raise _invalid(raw)
+    return utc
+
+
+def _in_future(raw: object) -> InvalidMessage:
+    return InvalidMessage("version_in_future", f"{excerpt(raw)} is more than 24 hours ahead")
+
+
+def _invalid(raw: object) -> InvalidMessage:
+    return InvalidMessage("time_invalid", f"{excerpt(raw)} is no time since {EARLIEST.year}")
