@@ -1,0 +1,57 @@
+"""Growing randomised delays, for messages that are retried and threads that wait for a dependency.
+
+Both use "equal jitter" of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/:
+half of the exponential delay is certain, so that a struggling host gets its pause; the other half
+is random, so that what failed together does not come back together.
+"""
+
+from collections.abc import Callable
+from random import random as _random
+from threading import Event
+
+# 2 ** 64 times any base is over any cap; a larger exponent would overflow a float.
+_MAX_EXPONENT = 64
+
+
+def exponential_delay_seconds(
+    receive_count: int,
+    base_seconds: float = 10.0,
+    cap_seconds: float = 900.0,
+    random: Callable[[], float] = _random,
+) -> float:
+    """Return how long a message stays hidden after its delivery number ``receive_count`` failed.
+
+    Between one half and all of ``min(cap_seconds, base_seconds * 2 ** receive_count)``. ``random``
+    returns a number in [0, 1). Counts below 1 are taken as 1.
+    """
+    exponent = min(max(receive_count, 1), _MAX_EXPONENT)
+    return _with_jitter(min(cap_seconds, base_seconds * 2.0**exponent), random)
+
+
+class Backoff:
+    """The pauses of one thread between attempts to reach a dependency; each thread has its own."""
+
+    def __init__(
+        self,
+        first_seconds: float = 1.0,
+        cap_seconds: float = 30.0,
+        random: Callable[[], float] = _random,
+    ) -> None:
+        self._first_seconds = first_seconds
+        self._cap_seconds = cap_seconds
+        self._random = random
+        self._waits = 0
+
+    def wait(self, stopping: Event) -> bool:
+        """Wait the next, longer delay; return True, at once, when ``stopping`` is set."""
+        delay_seconds = min(self._cap_seconds, self._first_seconds * 2.0**self._waits)
+        self._waits = min(self._waits + 1, _MAX_EXPONENT)
+        return stopping.wait(_with_jitter(delay_seconds, self._random))
+
+    def reset(self) -> None:
+        """Start again from the first delay; called when the dependency answered."""
+        self._waits = 0
+
+
+def _with_jitter(delay_seconds: float, random: Callable[[], float]) -> float:
+    return delay_seconds / 2 + random() * delay_seconds / 2

@@ -1,0 +1,201 @@
+"""Keeps received messages hidden for as long as they are worked on."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Condition, Event, Thread
+
+from product_consumer.errors import QueueUnavailable
+from product_consumer.models import Message
+from product_consumer.queues.base import MessageQueue
+
+log = logging.getLogger(__name__)
+
+_BATCH = 10
+"""Most messages one call of SQS can extend."""
+_MAX_TICK_SECONDS = 3.0
+_MAX_FORGET_WAIT_SECONDS = 1.0
+_STOP_SECONDS = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    message: Message
+    tracked_at: float
+    extend_at: float
+    lost: bool = False
+    given_up: bool = False
+
+
+class InFlightTracker:
+    """Extends the visibility timeout of tracked messages each third of it, from its own thread.
+
+    A message is extended until it is forgotten, at most for ``max_hold_seconds``: one that is stuck
+    must come back to another consumer one day. Start it before the first receive and stop it after
+    the last message is settled, since messages that wait while the process drains need it too.
+    Every method may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        queue: MessageQueue,
+        visibility_timeout_seconds: int,
+        max_hold_seconds: float = 900.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = queue
+        self._visibility_timeout_seconds = visibility_timeout_seconds
+        self._interval_seconds = visibility_timeout_seconds / 3
+        # Four looks per interval: a message is extended well before half of its time has gone.
+        self._tick_seconds = min(_MAX_TICK_SECONDS, self._interval_seconds / 4)
+        self._max_hold_seconds = max_hold_seconds
+        self._clock = clock
+        self._held: dict[str, _Held] = {}
+        self._extending: frozenset[str] = frozenset()
+        self._changed = Condition()
+        self._failing_since: float | None = None
+        self._stopping = Event()
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread; called once."""
+        self._thread = Thread(target=self._run, name="in-flight-tracker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop extending; returns within seconds, even while the queue does not answer."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    @contextmanager
+    def track(self, messages: Sequence[Message]) -> Iterator[None]:
+        """Hold messages that were just received, until they are forgotten or the block ends."""
+        now = self._clock()
+        with self._changed:
+            for message in messages:
+                held = _Held(message, tracked_at=now, extend_at=now + self._interval_seconds)
+                self._held[message.receipt_handle] = held
+        try:
+            yield
+        finally:
+            for message in messages:
+                self.forget(message)
+
+    def forget(self, message: Message) -> None:
+        """Stop extending a message; to be called just before it is settled.
+
+        No extension of it is under way when this returns (unless the queue takes over a second to
+        answer), so none can hide the message again after it was released.
+        """
+        receipt = message.receipt_handle
+        with self._changed:
+            if self._held.pop(receipt, None) is not None:
+                self._changed.wait_for(
+                    lambda: receipt not in self._extending, _MAX_FORGET_WAIT_SECONDS
+                )
+
+    def is_held(self, message: Message) -> bool:
+        """False once the queue called this delivery's receipt invalid, or it was forgotten.
+
+        An invalid receipt means that the message was delivered again: the work on this delivery is
+        best dropped before its next write.
+        """
+        with self._changed:
+            held = self._held.get(message.receipt_handle)
+            return held is not None and not held.lost
+
+    def held(self) -> list[Message]:
+        """Return the messages that are tracked now."""
+        with self._changed:
+            return [held.message for held in self._held.values()]
+
+    @property
+    def count(self) -> int:
+        """Messages that are tracked now."""
+        with self._changed:
+            return len(self._held)
+
+    def extend_due(self) -> None:
+        """Extend what is due; the thread calls it every tick."""
+        due = self._due()
+        for start in range(0, len(due), _BATCH):
+            batch = due[start : start + _BATCH]
+            try:
+                self._extend(batch)
+            except QueueUnavailable as error:
+                # What is left stays due: the next tick, seconds away, tries it again.
+                self._note_failure(error)
+                return
+        if due:
+            self._note_success()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._tick_seconds):
+            try:
+                self.extend_due()
+            except Exception:
+                # Without this thread every slow message would be delivered twice.
+                log.exception("Extending visibility timeouts failed; trying again")
+
+    def _due(self) -> list[_Held]:
+        """Return what must be extended now, the one closest to its end first."""
+        now = self._clock()
+        with self._changed:
+            for held in self._held.values():
+                self._give_up_if_stuck(held, now)
+            due = [held for held in self._held.values() if held.extend_at <= now]
+            active = [held for held in due if not held.lost and not held.given_up]
+        return sorted(active, key=lambda held: held.extend_at)
+
+    def _give_up_if_stuck(self, held: _Held, now: float) -> None:
+        if held.given_up or held.lost or now - held.tracked_at < self._max_hold_seconds:
+            return
+        held.given_up = True
+        log.warning(
+            "Message %s has been worked on for %.0f s; no longer keeping it hidden",
+            held.message.message_id,
+            now - held.tracked_at,
+        )
+
+    def _extend(self, batch: list[_Held]) -> None:
+        with self._changed:
+            batch = [held for held in batch if held.message.receipt_handle in self._held]
+            self._extending = frozenset(held.message.receipt_handle for held in batch)
+        extended_at = self._clock()
+        try:
+            messages = [held.message for held in batch]
+            lost = (
+                self._queue.extend(messages, self._visibility_timeout_seconds) if messages else []
+            )
+        finally:
+            with self._changed:
+                self._extending = frozenset()
+                self._changed.notify_all()
+        for held in batch:
+            held.extend_at = extended_at + self._interval_seconds
+        self._mark_lost(lost)
+
+    def _mark_lost(self, messages: list[Message]) -> None:
+        for message in messages:
+            with self._changed:
+                held = self._held.get(message.receipt_handle)
+                if held is None:
+                    continue
+                held.lost = True
+            log.warning("Message %s was delivered again before it was settled", message.message_id)
+
+    def _note_failure(self, error: QueueUnavailable) -> None:
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+            log.warning("Cannot extend visibility timeouts: %s; trying again", error)
+
+    def _note_success(self) -> None:
+        if self._failing_since is not None:
+            log.info(
+                "Visibility timeouts extended again after %.0f s",
+                self._clock() - self._failing_since,
+            )
+            self._failing_since = None

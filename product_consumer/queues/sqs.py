@@ -1,0 +1,341 @@
+"""Amazon SQS, and servers that speak its API. The only file that imports boto3."""
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import boto3.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    InvalidRegionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from product_consumer.errors import ConfigurationError, ProductConsumerError, QueueUnavailable
+from product_consumer.models import Message, Rejected
+from product_consumer.queues.base import Backlog
+from product_consumer.queues.reject_log import RejectLog
+from product_consumer.queues.rejection import rejection_attributes
+from product_consumer.queues.sqs_batches import MAX_ENTRIES, call_batch
+from product_consumer.queues.sqs_codes import (
+    CONTENT_REFUSED,
+    NO_SUCH_QUEUE,
+    NOT_ALLOWED,
+    STALE,
+    bare_code,
+)
+from product_consumer.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+log = logging.getLogger(__name__)
+
+MAX_WAIT_SECONDS = 20
+# SQS hides a message for 43,200 s at most, counted from its receive, and refuses what goes beyond.
+# The hour less leaves room for the time a message was held before it is put off.
+MAX_DELAY_SECONDS = 43_200 - 3_600
+
+# Besides the consumer threads, others ask too: the in-flight tracker, whoever reads the backlog.
+_SPARE_CONNECTIONS = 4
+_CONNECT_TIMEOUT_SECONDS = 5
+_ANSWER_SECONDS = 10
+_REGION_IN_URL = re.compile(
+    r"^https?://(?:sqs\.)?([a-z]{2}(?:-[a-z]+)+-\d)(?:\.queue)?\.(?:amazonaws\.com|api\.aws)"
+)
+
+_CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+
+
+def sqs_client(settings: Settings) -> "SQSClient":
+    """Return a client that may be shared by all threads; nothing is contacted yet.
+
+    Raises ``ConfigurationError`` naming the setting, or the variable of AWS, that cannot work.
+    """
+    access_key, secret_key = settings.sqs_access_key, settings.sqs_secret_key
+    try:
+        session = boto3.session.Session(
+            aws_access_key_id=access_key.get_secret_value() if access_key else None,
+            aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
+        )
+    except ProfileNotFound as error:
+        raise ConfigurationError("AWS_PROFILE", str(error)) from error
+    config = Config(
+        # The one layer of retries below the consumer loop, which waits for longer outages.
+        retries={"mode": "standard", "total_max_attempts": 3},
+        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        read_timeout=settings.sqs_wait_seconds + _ANSWER_SECONDS,
+        max_pool_connections=settings.threads + _SPARE_CONNECTIONS,
+        tcp_keepalive=True,
+    )
+    region = settings.aws_region or session.region_name or _region_for(settings)
+    try:
+        return session.client(
+            "sqs", region_name=region, endpoint_url=settings.aws_endpoint_url, config=config
+        )
+    except InvalidRegionError as error:
+        raise ConfigurationError("AWS_REGION", _in_words(error)) from error
+    except ValueError as error:
+        problem = "needs a URL such as http://host:port"
+        raise ConfigurationError("AWS_ENDPOINT_URL", problem) from error
+    except BotoCoreError as error:
+        raise ConfigurationError("SQS_ACCESS_KEY", _in_words(error)) from error
+
+
+def _region_for(settings: Settings) -> str:
+    match = _REGION_IN_URL.match(settings.sqs_queue_url or "")
+    if match:
+        return match[1]
+    if settings.aws_endpoint_url:
+        return "us-east-1"
+    raise ConfigurationError("AWS_REGION", "not set, and the queue's URL does not tell the region")
+
+
+@contextmanager
+def sqs_errors(action: str, url_setting: str | None = None) -> Iterator[None]:
+    """Turn errors of boto3 into ours: ``QueueUnavailable``, for ``action`` of the caller's words.
+
+    With ``url_setting``, as at a start, a queue that does not exist and refused credentials are
+    ``ConfigurationError``. Later they are not: a policy may be mended while the messages wait.
+    """
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        problem = _configuration_problem(error, url_setting) if url_setting else None
+        raise problem or QueueUnavailable("SQS", f"{action}: {_in_words(error)}") from error
+
+
+def sqs_error_code(error: BaseException | None) -> str:
+    """Return the bare code of an error that the server answered with; empty for any other."""
+    if not isinstance(error, ClientError):
+        return ""
+    return bare_code(str(error.response.get("Error", {}).get("Code", "")))
+
+
+def read_queue_attributes(
+    client: "SQSClient", queue_url: str, url_setting: str
+) -> dict["QueueAttributeNameType", str]:
+    """Return all attributes of a queue; raises as ``sqs_errors`` with ``url_setting``."""
+    with sqs_errors("reading the queue's attributes", url_setting):
+        reply = client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+    return reply.get("Attributes", {})
+
+
+def _configuration_problem(
+    error: ClientError | BotoCoreError, url_setting: str
+) -> ProductConsumerError | None:
+    if isinstance(error, _CREDENTIAL_ERRORS):
+        return ConfigurationError("SQS_ACCESS_KEY", f"no credentials to use: {_in_words(error)}")
+    code = sqs_error_code(error)
+    if code in NO_SUCH_QUEUE:
+        return ConfigurationError(
+            url_setting, "no such queue at this endpoint, in this region and account"
+        )
+    if code in NOT_ALLOWED:
+        return ConfigurationError(
+            "SQS_ACCESS_KEY", f"the credentials were refused: {_in_words(error)}"
+        )
+    return None
+
+
+def _in_words(error: ClientError | BotoCoreError) -> str:
+    """One short line: AWS explains a wrong signature over many."""
+    if not isinstance(error, ClientError):
+        return str(error)[:300]
+    message = str(error.response.get("Error", {}).get("Message", ""))
+    return f"{sqs_error_code(error)}: {message}".splitlines()[0][:300]
+
+
+class SqsQueue:
+    """Implements ``MessageQueue`` on a standard queue of SQS.
+
+    Without a dead-letter queue, and for copies that it refuses, rejected messages go to
+    ``reject_log``. The client is shared and closed with the queue.
+    """
+
+    label = "SQS"
+
+    def __init__(
+        self,
+        client: "SQSClient",
+        queue_url: str,
+        dead_letter_queue_url: str | None,
+        reject_log: RejectLog,
+        visibility_timeout_seconds: int,
+    ) -> None:
+        self.queue_url = queue_url
+        self.dead_letter_queue_url = dead_letter_queue_url
+        self._client = client
+        self._reject_log = reject_log
+        self._visibility_timeout_seconds = visibility_timeout_seconds
+        self._closed = Event()
+
+    def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
+        with sqs_errors("receiving"):
+            reply = self._client.receive_message(
+                QueueUrl=self.queue_url,
+                MaxNumberOfMessages=min(max_messages, MAX_ENTRIES),
+                WaitTimeSeconds=min(wait_seconds, MAX_WAIT_SECONDS),
+                VisibilityTimeout=self._visibility_timeout_seconds,
+                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+                MessageAttributeNames=["All"],
+            )
+        return [_message(delivered) for delivered in reply.get("Messages", [])]
+
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        def delete(entries: Sequence[Any]) -> Any:
+            return self._client.delete_message_batch(QueueUrl=self.queue_url, Entries=entries)
+
+        self._for_each_ten("deleting", messages, {}, delete)
+
+    def retry_later(self, message: Message, delay_seconds: float) -> None:
+        delay = min(max(math.ceil(delay_seconds), 0), MAX_DELAY_SECONDS)
+        self._change_visibility("putting off", [message], delay)
+
+    def release(self, messages: Sequence[Message]) -> None:
+        self._change_visibility("releasing", messages, 0)
+
+    def extend(self, messages: Sequence[Message], visibility_seconds: int) -> list[Message]:
+        return self._change_visibility("extending", messages, visibility_seconds)
+
+    def reject(self, message: Message, rejected: Rejected) -> None:
+        source_queue = self.queue_url.rstrip("/").rpartition("/")[2]
+        attributes = rejection_attributes(message, rejected, source_queue)
+        if self.dead_letter_queue_url is None or isinstance(message.body, bytes):
+            self._reject_log.append(attributes, message.body)
+        else:
+            self._send_copy(self.dead_letter_queue_url, message.body, attributes)
+        self.acknowledge([message])
+
+    def backlog(self) -> Backlog:
+        with sqs_errors("counting messages"):
+            reply = self._client.get_queue_attributes(
+                QueueUrl=self.queue_url,
+                AttributeNames=[
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesNotVisible",
+                    "ApproximateNumberOfMessagesDelayed",
+                ],
+            )
+        counts = reply.get("Attributes", {})
+        return Backlog(
+            visible=int(counts.get("ApproximateNumberOfMessages", 0)),
+            in_flight=int(counts.get("ApproximateNumberOfMessagesNotVisible", 0)),
+            delayed=int(counts.get("ApproximateNumberOfMessagesDelayed", 0)),
+        )
+
+    def close(self) -> None:
+        self._closed.set()
+        self._client.close()
+
+    def _send_copy(self, queue_url: str, body: str, attributes: dict[str, str]) -> None:
+        """Send a rejected message's copy; what the server will not take is told by the reject log.
+
+        A body near the size limit leaves no room for attributes. It is sent without them then, so
+        that the dead-letter queue still has every message, and the log has the reason.
+        """
+        if self._sent(queue_url, body, attributes):
+            return
+        in_queue = self._sent(queue_url, body, {})
+        log.warning(
+            "The dead-letter queue refused the %s of message %s: recorded in %s",
+            "attributes" if in_queue else "copy",
+            attributes["message_id"],
+            self._reject_log.path.name,
+        )
+        self._reject_log.append(attributes, body)
+
+    def _sent(self, queue_url: str, body: str, attributes: dict[str, str]) -> bool:
+        """Send and confirm; False when the server refuses this content, which no retry helps."""
+        fields: dict[str, Any] = {
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+        }
+        try:
+            with sqs_errors("sending to the dead-letter queue"):
+                reply = self._client.send_message(
+                    QueueUrl=queue_url, MessageBody=body, MessageAttributes=fields
+                )
+        except QueueUnavailable as error:
+            if sqs_error_code(error.__cause__) in CONTENT_REFUSED:
+                return False
+            raise
+        if reply.get("MD5OfMessageBody") != _md5(body):
+            raise QueueUnavailable(
+                "SQS", "the dead-letter queue did not confirm the body it was sent"
+            )
+        return True
+
+    def _change_visibility(
+        self, action: str, messages: Sequence[Message], visibility_seconds: int
+    ) -> list[Message]:
+        def change(entries: Sequence[Any]) -> Any:
+            return self._client.change_message_visibility_batch(
+                QueueUrl=self.queue_url, Entries=entries
+            )
+
+        return self._for_each_ten(
+            action, messages, {"VisibilityTimeout": visibility_seconds}, change
+        )
+
+    def _for_each_ten(
+        self,
+        action: str,
+        messages: Sequence[Message],
+        fields: dict[str, int],
+        call: Callable[[Sequence[Any]], Any],
+    ) -> list[Message]:
+        """Return the messages with a stale receipt; others that failed are logged and come back."""
+        stale: list[Message] = []
+        for start in range(0, len(messages), MAX_ENTRIES):
+            # Entry ids are positions: a message id may occur twice, for two deliveries of it.
+            ten = {str(i): each for i, each in enumerate(messages[start : start + MAX_ENTRIES])}
+            entries = [
+                {"Id": i, "ReceiptHandle": each.receipt_handle, **fields} for i, each in ten.items()
+            ]
+            with sqs_errors(action):
+                failed = call_batch(call, entries, self._closed, final_codes=STALE)
+            for entry_id, code in failed.items():
+                if code in STALE:
+                    stale.append(ten[entry_id])
+                else:
+                    self._log_failure(action, ten[entry_id], code)
+        return stale
+
+    def _log_failure(self, action: str, message: Message, code: str) -> None:
+        log.warning(
+            "SQS: %s message %s failed: %s; it comes back", action, message.message_id, code
+        )
+
+
+def _message(delivered: "MessageTypeDef") -> Message:
+    system = delivered.get("Attributes", {})
+    sent_ms = system.get("SentTimestamp")
+    return Message(
+        message_id=delivered["MessageId"],
+        receipt_handle=delivered["ReceiptHandle"],
+        body=delivered.get("Body", ""),
+        receive_count=int(system.get("ApproximateReceiveCount", 1)),
+        sent_at=datetime.fromtimestamp(int(sent_ms) / 1000, UTC) if sent_ms else datetime.now(UTC),
+        attributes={
+            name: value["StringValue"]
+            for name, value in delivered.get("MessageAttributes", {}).items()
+            if value.get("DataType", "").startswith("String") and "StringValue" in value
+        },
+    )
+
+
+def _md5(body: str) -> str:
+    return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()

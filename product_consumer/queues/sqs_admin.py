@@ -1,0 +1,131 @@
+"""Set up queues on SQS and publish messages: for operators, demos and tests, not for the worker."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from product_consumer.errors import ConfigurationError, QueueUnavailable
+from product_consumer.queues.sqs import sqs_error_code, sqs_errors
+from product_consumer.queues.sqs_batches import MAX_ENTRIES, call_batch
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
+_DAY_SECONDS = 86_400
+_RETENTION_SECONDS = 4 * _DAY_SECONDS
+# A message that SQS moves itself keeps its age, so it must be allowed to grow older there.
+_DEAD_LETTER_RETENTION_SECONDS = 14 * _DAY_SECONDS
+_DEAD_LETTER_SUFFIX = "-dead-letter"
+# SQS allows 80 characters, the suffix included.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,68}", re.ASCII)
+# AWS allows 1 MiB for a batch since August 2025; servers and regions behind it, a quarter of that.
+_MAX_BATCH_BYTES = 262_144
+_QUEUE_EXISTS = {"QueueNameExists", "QueueAlreadyExists"}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueUrls:
+    """A queue and where its rejected messages go."""
+
+    queue_url: str
+    dead_letter_queue_url: str
+
+
+def set_up_queues(
+    client: "SQSClient",
+    name: str,
+    *,
+    visibility_timeout_seconds: int,
+    max_receive_count: int = 12,
+) -> QueueUrls:
+    """Create the queue ``name`` and ``<name>-dead-letter``, or set the attributes of existing ones.
+
+    ``max_receive_count`` should stand above ``MAX_ATTEMPTS``: the redrive policy is for messages
+    that end the process, which never get as far as a reasoned rejection. Raises
+    ``ConfigurationError`` for a name that SQS does not allow or refused credentials, else
+    ``QueueUnavailable``.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            "queue name", f"{name!r}: needs 1 to 68 letters, digits, '-' or '_' (no FIFO queue)"
+        )
+    dead_letter_queue_url = _create_queue(
+        client,
+        name + _DEAD_LETTER_SUFFIX,
+        {"MessageRetentionPeriod": str(_DEAD_LETTER_RETENTION_SECONDS)},
+    )
+    with sqs_errors("reading the dead-letter queue's ARN", "queue name"):
+        reply = client.get_queue_attributes(
+            QueueUrl=dead_letter_queue_url, AttributeNames=["QueueArn"]
+        )
+    policy = {
+        "deadLetterTargetArn": reply["Attributes"]["QueueArn"],
+        "maxReceiveCount": str(max_receive_count),
+    }
+    queue_url = _create_queue(
+        client,
+        name,
+        {
+            "VisibilityTimeout": str(visibility_timeout_seconds),
+            "MessageRetentionPeriod": str(_RETENTION_SECONDS),
+            "RedrivePolicy": json.dumps(policy),
+        },
+    )
+    return QueueUrls(queue_url, dead_letter_queue_url)
+
+
+def publish(client: "SQSClient", queue_url: str, bodies: Iterable[str]) -> int:
+    """Send messages, ten per call or as many as fit its size limit; return how many were sent.
+
+    ``bodies`` may be a generator: only one batch of it is held. Raises ``QueueUnavailable`` at the
+    first batch that was not sent in full, after retries, telling how many were sent before it.
+    """
+
+    def send(entries: Sequence[Any]) -> Any:
+        return client.send_message_batch(QueueUrl=queue_url, Entries=entries)
+
+    sent = 0
+    for batch in _batches(bodies):
+        entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(batch)]
+        with sqs_errors(f"publishing, after {sent} messages were sent"):
+            failed = call_batch(send, entries, closing=Event())
+        sent += len(batch) - len(failed)
+        if failed:
+            codes = ", ".join(sorted(set(failed.values())))
+            detail = f"{len(failed)} of {len(batch)} messages were not sent ({codes}), {sent} were"
+            raise QueueUnavailable("SQS", detail)
+    return sent
+
+
+def _create_queue(
+    client: "SQSClient", name: str, attributes: "dict[QueueAttributeNameType, str]"
+) -> str:
+    """Create a queue, or give an existing one these attributes; return its URL."""
+    try:
+        with sqs_errors(f"creating the queue {name}", "queue name"):
+            return client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    except QueueUnavailable as error:
+        if sqs_error_code(error.__cause__) not in _QUEUE_EXISTS:
+            raise
+    with sqs_errors(f"setting the attributes of the queue {name}", "queue name"):
+        queue_url = client.get_queue_url(QueueName=name)["QueueUrl"]
+        client.set_queue_attributes(QueueUrl=queue_url, Attributes=attributes)
+    return queue_url
+
+
+def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    batch_bytes = 0
+    for body in bodies:
+        body_bytes = len(body.encode("utf-8", "surrogatepass"))
+        if batch and (len(batch) == MAX_ENTRIES or batch_bytes + body_bytes > _MAX_BATCH_BYTES):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(body)
+        batch_bytes += body_bytes
+    if batch:
+        yield batch

@@ -1,0 +1,46 @@
+"""What the error codes of SQS mean for us.
+
+AWS, its older protocol and the servers that speak it call the same thing by different names.
+"""
+
+STALE = {
+    "ReceiptHandleIsInvalid",
+    "InvalidParameterValue",
+    "MessageNotInflight",
+    "InvalidIdFormat",
+}
+"""The receipt no longer settles its message: it was settled, or delivered again."""
+NO_SUCH_QUEUE = {"QueueDoesNotExist", "NonExistentQueue", "InvalidAddress"}
+NOT_ALLOWED = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSecurity",
+    "KmsAccessDenied",
+    "MissingAuthenticationToken",
+    "OptInRequired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+"""The credentials are wrong, or may not do this."""
+CONTENT_REFUSED = {
+    "BatchRequestTooLong",
+    "InvalidAttributeValue",
+    "InvalidMessageContents",
+    "InvalidParameterValue",
+    "MessageTooLong",
+    "RequestEntityTooLarge",
+    "ValidationException",
+    "413",
+}
+"""The queue will never take this body with these attributes: too long, or a character."""
+
+
+def bare_code(code: str) -> str:
+    """Return ``QueueDoesNotExist`` of ``com.amazonaws.sqs#QueueDoesNotExist`` and the like."""
+    return code.rpartition("#")[2].rpartition(".")[2]

@@ -1,0 +1,83 @@
+"""Delays grow, are random within bounds, and end on stop."""
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from product_consumer.backoff import Backoff, exponential_delay_seconds
+
+
+def never_lucky() -> float:
+    return 0.0
+
+
+def nearly_one() -> float:
+    return 0.999_999
+
+
+@pytest.mark.parametrize(
+    ("receive_count", "seconds"), [(1, 10.0), (2, 20.0), (3, 40.0), (6, 320.0), (7, 450.0)]
+)
+def test_at_least_half_of_a_delay_that_doubles_up_to_its_cap(
+    receive_count: int, seconds: float
+) -> None:
+    assert exponential_delay_seconds(receive_count, random=never_lucky) == seconds
+
+
+@given(
+    receive_count=st.integers(min_value=-5, max_value=2**63),
+    base_seconds=st.floats(min_value=0.001, max_value=1e6),
+    cap_seconds=st.floats(min_value=0.001, max_value=1e6),
+)
+def test_no_delay_is_over_its_cap_or_nothing(
+    receive_count: int, base_seconds: float, cap_seconds: float
+) -> None:
+    delay = exponential_delay_seconds(receive_count, base_seconds, cap_seconds)
+
+    assert 0 < delay <= cap_seconds
+
+
+def test_messages_that_failed_together_do_not_come_back_together() -> None:
+    delays = {exponential_delay_seconds(3) for _ in range(20)}
+
+    assert len(delays) > 10
+
+
+def test_eight_deliveries_span_about_half_an_hour() -> None:
+    shortest = sum(exponential_delay_seconds(n, random=never_lucky) for n in range(1, 8))
+    longest = sum(exponential_delay_seconds(n, random=nearly_one) for n in range(1, 8))
+
+    assert 15 * 60 < shortest < 30 * 60 < longest < 40 * 60
+
+
+class RecordingEvent(threading.Event):
+    """Takes down how long it was asked to wait, and does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        return self.is_set()
+
+
+def test_waits_grow_up_to_the_cap_and_start_again_after_a_reset() -> None:
+    stopping = RecordingEvent()
+    backoff = Backoff(1.0, 5.0, random=never_lucky)
+
+    for _ in range(5):
+        assert backoff.wait(stopping) is False
+    backoff.reset()
+    backoff.wait(stopping)
+
+    assert stopping.waits == [0.5, 1.0, 2.0, 2.5, 2.5, 0.5]
+
+
+def test_a_wait_ends_at_once_on_stop() -> None:
+    stopping = threading.Event()
+    threading.Timer(0.05, stopping.set).start()
+
+    assert Backoff(3600.0, 3600.0).wait(stopping) is True
