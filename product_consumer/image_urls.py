@@ -1,0 +1,78 @@
+"""Rules for the text of an image URL, and for the host and port that it names."""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+from urllib.parse import urljoin
+
+import idna
+
+from product_consumer.addresses import METADATA_HOSTS, Network, is_allowed, parse_host
+from product_consumer.errors import ImageRejected
+
+MAX_URL_BYTES: Final = 4096
+"""Signed URLs of object stores reach about 2,500 bytes; above 4,096 something else is going on."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_HTTP_AUTHORITY = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
+# White space, control characters, the backslash that parsers disagree on, and lone surrogates.
+_FORBIDDEN_CHARACTERS = re.compile("[\\s\\\\\x00-\x20\x7f-\xa0\ud800-\udfff]")
+
+
+def check_spelling(url: str) -> None:
+    """Refuse whatever two URL parsers could read in two ways; raises ``ImageRejected``."""
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise ImageRejected("image_url_invalid", "not an absolute URL")
+    if scheme[1].lower() not in ("http", "https"):
+        raise ImageRejected("image_url_scheme", "only http and https")
+    if len(url.encode(errors="replace")) > MAX_URL_BYTES:
+        raise ImageRejected("image_url_too_long", f"more than {MAX_URL_BYTES} bytes")
+    if _FORBIDDEN_CHARACTERS.search(url):
+        raise ImageRejected("image_url_invalid", "spaces, control characters or a backslash")
+    authority = _HTTP_AUTHORITY.match(url)
+    if authority is None:
+        raise ImageRejected("image_url_invalid", "no host")
+    if "@" in authority[1]:
+        raise ImageRejected("image_url_credentials", "user or password in the URL")
+
+
+def ascii_host(host: str) -> str:
+    """``host`` as DNS knows it (IDNA 2008 after the mapping of UTS 46); raises ``ImageRejected``.
+
+    The result may be an IP address that was written in other digits.
+    """
+    if host.isascii():
+        return host
+    try:
+        return idna.encode(host, uts46=True).decode("ascii")
+    except (idna.IDNAError, UnicodeError) as error:
+        raise ImageRejected("image_url_invalid", "the host is not a host name") from error
+
+
+def check_destination(
+    host: str,
+    port: int,
+    allowed_networks: Sequence[Network],
+    allowed_ports: Collection[int],
+) -> None:
+    """Refuse a port, a metadata service's name or a literal address; raises ``ImageRejected``.
+
+    Other names are judged by their addresses, when a connection is opened.
+    """
+    if port not in allowed_ports:
+        raise ImageRejected("image_url_port", f"port {port}")
+    address = parse_host(host)
+    if address is None:
+        if host.lower().rstrip(".") in METADATA_HOSTS:
+            raise ImageRejected("image_url_blocked_address", "a metadata service")
+    elif not is_allowed(address, allowed_networks):
+        raise ImageRejected("image_url_blocked_address", str(address))
+
+
+def redirect_target(base: str, location: str) -> str:
+    """The absolute URL that a Location header names; "" when it cannot be understood."""
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        return ""

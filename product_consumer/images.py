@@ -1,0 +1,246 @@
+"""Image bytes -> RGB picture, within pixel limits. Every byte is taken to be hostile."""
+
+import io
+import re
+import threading
+import warnings
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+"""What is decoded; anything else Pillow could read stays closed to hostile bytes."""
+MIN_SIDE_PIXELS: Final = 8
+MAX_ASPECT: Final = 20
+"""Longer side over shorter side: beyond it a picture is a line, a banner or a mistake."""
+MAX_JPEG_SCANS: Final = 100
+"""Ordinary progressive files have about ten; each scan costs a pass over all pixels."""
+MAX_JPEG_MARKERS: Final = 5000
+"""Ordinary files have tens, some hundreds for colour profiles and metadata."""
+
+# A truncated file is usually a truncated transfer: one more download.
+_TRUNCATED_ATTEMPTS = 2
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"\0\0\1\0", "ICO"),
+    (b"\0\0\2\0", "CUR"),
+    (b"8BPS", "PSD"),
+    (b"\0\0\0\x0cjP  ", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"%!PS", "EPS"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"),
+)
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
+# A marker with a length behind it: not a stuffed FF, fill, a restart or TEM.
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+
+# Our own limit stands in front; Pillow's would print warnings about files that it lets pass.
+Image.MAX_IMAGE_PIXELS = None
+# Hostile files make Pillow complain at length about tags and palettes; the outcome says it all.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class ImageDecoder:
+    """Decodes one image at a time per slot; one object serves any number of threads.
+
+    ``max_pixels``: width times height, checked before anything is decoded.
+    ``max_concurrent``: decodes at once, each of which may hold about ten bytes per pixel.
+    """
+
+    def __init__(self, max_pixels: int, max_concurrent: int = 4) -> None:
+        self._max_pixels = max_pixels
+        self._slots = threading.BoundedSemaphore(max_concurrent)
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The first frame in mode RGB, upright, transparency laid on white.
+
+        Equals plain Pillow's ``exif_transpose``, ``alpha_composite`` on white and
+        ``convert("RGB")``, except that 16-bit grey is scaled to 8 bits and not clipped.
+
+        Raises ``ImageRejected``: ``not_an_image``, ``image_format``, ``image_pixels``,
+        ``image_aspect``, ``image_too_small``, ``image_corrupt``; ``ImageUnavailable``:
+        ``image_truncated``, final after two deliveries.
+        """
+        name = _format_of(data)
+        try:
+            _check_before_opening(data, name, self._max_pixels)
+            with self._slots:
+                return _decode(data, name, self._max_pixels)
+        except ProductConsumerError:
+            raise
+        # Pillow raises SyntaxError, struct.error, MemoryError and more on hostile files.
+        except Exception as error:
+            raise _decoding_error(data, name, error) from error
+
+
+def _format_of(data: bytes) -> str:
+    """One of ``FORMATS``; raises ``ImageRejected`` for anything else."""
+    name = next((name for magic, name in _MAGIC if data.startswith(magic)), "")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        name = "WEBP"
+    elif data[4:8] == b"ftyp":
+        name = _format_of_brands(data)
+    if not name:
+        raise ImageRejected("not_an_image", "unknown first bytes")
+    if name not in FORMATS:
+        raise ImageRejected("image_format", name)
+    return name
+
+
+def _format_of_brands(data: bytes) -> str:
+    """The ISO base media file type box (ISO/IEC 14496-12 4.3): major and compatible brands."""
+    size = min(int.from_bytes(data[:4]), 256)
+    brands = {data[8:12]} | {data[start : start + 4] for start in range(16, size, 4)}
+    if brands & _AVIF_BRANDS:
+        return "AVIF"
+    return "HEIC" if brands & _HEIF_BRANDS else ""
+
+
+def _check_before_opening(data: bytes, name: str, max_pixels: int) -> None:
+    if name == "WEBP":
+        # Pillow allocates the whole canvas, twice, when it opens a WebP file.
+        _check_size(*_webp_size(data), max_pixels)
+    if name == "JPEG" and _has_too_many_scans(data):
+        raise ImageRejected("image_corrupt", "too many JPEG scans or markers")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the canvas (RFC 9649, sections 2.5 to 2.7)."""
+    if len(data) < 30:
+        raise EOFError("truncated header")
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = body[6:8], body[8:10]
+    return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    """A few bytes per scan make a decoder pass over all pixels once more, for hours in the end."""
+    scans, position = 0, 2
+    for _ in range(MAX_JPEG_MARKERS):
+        marker = _JPEG_MARKER.search(data, position)
+        if marker is None or marker[1][0] == _END_OF_IMAGE:
+            return False
+        scans += marker[1][0] == _START_OF_SCAN
+        if scans > MAX_JPEG_SCANS:
+            break
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return True
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    size = f"{width} x {height}"
+    if width * height > max_pixels:
+        raise ImageRejected("image_pixels", f"{size} is more than {max_pixels} pixels")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageRejected("image_aspect", f"{size} is beyond {MAX_ASPECT}:1")
+    if min(width, height) < MIN_SIDE_PIXELS:
+        raise ImageRejected("image_too_small", f"{size}, at least {MIN_SIDE_PIXELS} a side")
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    image: Image.Image = Image.open(io.BytesIO(data), formats=(name,))
+    _check_size(*image.size, max_pixels)
+    image.load()
+    return _flatten(_upright(image))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        method = _TRANSPOSITIONS.get(orientation)
+    # Pillow raises anything on broken tags; a picture with broken tags is still a picture.
+    except Exception:
+        return image
+    return image if method is None else image.transpose(method)
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _scale_16_bit_grey(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    # Copies even what is RGB already: the opened image would keep the file's bytes alive.
+    return image.convert("RGB")
+
+
+def _scale_16_bit_grey(image: Image.Image) -> Image.Image:
+    """``convert`` would clip: 40,000 of 65,535 would become white."""
+    values = np.asarray(image).astype(np.int64).clip(0, 65_535)
+    grey = (values >> 8).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _decoding_error(data: bytes, name: str, error: Exception) -> ProductConsumerError:
+    detail = f"{name}: {type(error).__name__}"
+    if "truncated" in str(error).lower() or _ends_early(data, name):
+        return ImageUnavailable(
+            "image_truncated",
+            detail,
+            max_attempts=_TRUNCATED_ATTEMPTS,
+            final_reason="image_truncated",
+        )
+    return ImageRejected("image_corrupt", detail)
+
+
+def _ends_early(data: bytes, name: str) -> bool:
+    """True when the file's own end mark or length says that bytes are missing."""
+    if name == "JPEG":
+        return data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
+    if name == "PNG":
+        return b"IEND" not in data[-4096:]
+    if name == "WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if name == "BMP":
+        return int.from_bytes(data[2:6], "little") > len(data)
+    if name == "GIF":
+        return not data.endswith(b";")
+    return _last_box_end(data) > len(data)
+
+
+def _last_box_end(data: bytes) -> int:
+    """Where the last of the top-level boxes of an ISO media file should end."""
+    end = 0
+    for _ in range(64):
+        size = int.from_bytes(data[end : end + 4])
+        if end >= len(data) or size < 8:
+            break
+        end += size
+    return end

@@ -1,0 +1,398 @@
+import io
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from product_consumer.errors import ImageRejected, ImageUnavailable
+from product_consumer.images import MAX_JPEG_SCANS, ImageDecoder
+
+# As in production, where Pillow's complaints about broken tags are not shown.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+MAX_PIXELS = 1_000_000
+DECODER = ImageDecoder(MAX_PIXELS)
+WHITE = (255, 255, 255)
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"]
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(noise).convert(mode)
+
+
+def encode(image: Image.Image, name: str, **options: Any) -> bytes:
+    target = io.BytesIO()
+    image.save(target, name, **options)
+    return target.getvalue()
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def png(
+    size: tuple[int, int], bits: int, color: int, pixels: bytes, *extra: tuple[bytes, bytes]
+) -> bytes:
+    """A PNG file from unfiltered rows; for what Pillow cannot write."""
+    header = struct.pack(">IIBBBBB", *size, bits, color, 0, 0, 0)
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def png_of_16_bits(color: int, pixel: Sequence[int], *extra: tuple[bytes, bytes]) -> bytes:
+    row = b"\0" + struct.pack(f">{len(pixel)}H", *pixel) * 8
+    return png((8, 8), 16, color, row * 8, *extra)
+
+
+def plain_pillow(data: bytes) -> Image.Image:
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def reason_of(data: bytes, decoder: ImageDecoder = DECODER) -> str:
+    with pytest.raises(ImageRejected) as caught:
+        decoder.decode(data)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_allowed_format_decodes_exactly_as_plain_pillow(name: str) -> None:
+    data = encode(picture(), name)
+
+    decoded = DECODER.decode(data)
+
+    assert decoded.mode == "RGB"
+    assert decoded.tobytes() == plain_pillow(data).tobytes()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(encode(picture("L"), "JPEG"), id="grey jpeg"),
+        pytest.param(encode(picture("CMYK"), "JPEG"), id="cmyk jpeg"),
+        pytest.param(encode(picture(), "JPEG", progressive=True), id="progressive jpeg"),
+        pytest.param(encode(picture("1"), "PNG"), id="one bit"),
+        pytest.param(encode(picture("LA"), "PNG"), id="grey with alpha"),
+        pytest.param(encode(picture("RGBA"), "WEBP"), id="webp with alpha"),
+        pytest.param(encode(picture("P"), "PNG", transparency=3), id="palette with transparency"),
+        pytest.param(encode(picture("P"), "GIF", transparency=3), id="gif with transparency"),
+        pytest.param(
+            encode(picture("P"), "PNG", transparency=bytes(range(256))), id="palette with alpha"
+        ),
+        pytest.param(encode(picture(), "JPEG", icc_profile=b"\0" * 1000), id="garbage profile"),
+        pytest.param(encode(picture(), "JPEG") + b"PK\3\4" + b"\0" * 99, id="zip behind a jpeg"),
+        pytest.param(encode(Image.new("RGB", (20, 20)), "PNG"), id="all black"),
+        pytest.param(png_of_16_bits(2, (40_000, 1000, 65_535)), id="16-bit colour"),
+        pytest.param(png_of_16_bits(6, (40_000, 1, 2, 32_768)), id="16-bit colour with alpha"),
+    ],
+)
+def test_an_unusual_image_decodes_exactly_as_plain_pillow(data: bytes) -> None:
+    assert DECODER.decode(data).tobytes() == plain_pillow(data).tobytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP"])
+def test_the_orientation_tag_is_applied(name: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(picture(), name, exif=exif)
+
+    decoded = DECODER.decode(data)
+
+    assert decoded.size == ((40, 60) if orientation > 4 else (60, 40))
+    assert decoded.tobytes() == plain_pillow(data).tobytes()
+
+
+@pytest.mark.parametrize(
+    "tags", [b"garbage", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\x12\1\3\0\1\0\0\0\x63"]
+)
+def test_broken_exif_is_ignored(tags: bytes) -> None:
+    plain, tagged = (encode(picture(), "JPEG", exif=exif) for exif in (b"", b"Exif\0\0" + tags))
+
+    assert DECODER.decode(tagged).tobytes() == DECODER.decode(plain).tobytes()
+
+
+def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
+    assert DECODER.decode(png_of_16_bits(0, [40_000])).getpixel((0, 0)) == (156, 156, 156)
+
+
+def test_transparent_sixteen_bit_grey_becomes_white() -> None:
+    data = png_of_16_bits(0, [40_000], (b"tRNS", struct.pack(">H", 40_000)))
+
+    assert DECODER.decode(data).getpixel((0, 0)) == WHITE
+
+
+@pytest.mark.parametrize(
+    ("mode", "color"), [("RGBA", (255, 0, 0, 0)), ("LA", (9, 0))], ids=["RGBA", "LA"]
+)
+def test_a_hidden_colour_does_not_show_through(mode: str, color: tuple[int, ...]) -> None:
+    assert DECODER.decode(encode(Image.new(mode, (8, 8), color), "PNG")).getpixel((0, 0)) == WHITE
+
+
+@pytest.mark.parametrize(
+    ("mode", "color"), [("RGB", (1, 2, 3)), ("L", 7), ("1", 0), ("P", 5)], ids=str
+)
+def test_a_colour_that_is_declared_transparent_becomes_white(mode: str, color: Any) -> None:
+    image = Image.new(mode, (8, 8), color)
+    if mode == "P":
+        image.putpalette(range(30))
+    data = encode(image, "PNG", transparency=color)
+
+    assert DECODER.decode(data).getpixel((0, 0)) == WHITE
+
+
+@pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_only_the_first_frame_of_an_animation_is_taken(name: str) -> None:
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "lime", "blue")]
+    data = encode(frames[0], name, save_all=True, append_images=frames[1:], duration=100)
+
+    red, green, blue = np.asarray(DECODER.decode(data)).reshape(-1, 3).mean(axis=0)
+
+    assert (red > 240, green < 15, blue < 15) == (True, True, True)
+
+
+def test_the_decoder_hides_pillow_s_complaints_about_hostile_files() -> None:
+    tags = b"Exif\0\0II*\0\xff\xff\xff\xff"
+    file = encode(picture(), "JPEG", exif=tags).hex()
+    code = "from product_consumer.images import ImageDecoder\n"
+    code += f"ImageDecoder(10_000).decode(bytes.fromhex('{file}'))"
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, timeout=50, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_a_truncated_image_is_downloaded_once_more(name: str, kept: float) -> None:
+    data = encode(picture(), name)
+
+    with pytest.raises(ImageUnavailable) as caught:
+        DECODER.decode(data[: int(len(data) * kept)])
+
+    assert caught.value.reason == caught.value.final_reason == "image_truncated"
+    assert caught.value.max_attempts == 2
+
+
+def test_a_flipped_byte_in_a_png_is_corrupt() -> None:
+    data = bytearray(encode(picture(), "PNG"))
+    data[len(data) // 2] ^= 0xFF
+
+    assert reason_of(bytes(data)) == "image_corrupt"
+
+
+def test_a_png_whose_text_inflates_without_end_is_corrupt() -> None:
+    bomb = (b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * 10_000_000))
+
+    assert reason_of(png((8, 8), 8, 0, (b"\0" + b"x" * 8) * 8, bomb)) == "image_corrupt"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"<!doctype html><title>404</title>", id="html"),
+        pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg" width="1e9"/>', id="svg"),
+        pytest.param(b"%PDF-1.7\n", id="pdf"),
+        pytest.param(b"PK\3\4" + b"\0" * 100, id="zip"),
+        pytest.param(b"\x1f\x8b\x08\0", id="gzip"),
+        pytest.param(b"\0\0\0\x18ftypisom\0\0\0\0isommp42", id="mp4"),
+    ],
+)
+def test_what_is_not_an_image_is_rejected_as_such(data: bytes) -> None:
+    assert reason_of(data) == "not_an_image"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            pytest.param(encode(picture(), name), id=name)
+            for name in ("TIFF", "ICO", "JPEG2000", "EPS")
+        ),
+        pytest.param(b"8BPS\0\1" + b"\0" * 100, id="PSD"),
+        pytest.param(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 99, id="HEIC"),
+        pytest.param(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + b"\0" * 99, id="HEIF"),
+    ],
+)
+def test_an_image_of_another_format_is_rejected_by_its_format(data: bytes) -> None:
+    assert reason_of(data) == "image_format"
+
+
+def test_an_avif_is_known_by_any_of_its_brands() -> None:
+    data = encode(picture(), "AVIF")
+    renamed = data[:8] + b"mif1" + data[12:]
+
+    assert DECODER.decode(renamed).size == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        ((1, 1), "image_too_small"),
+        ((7, 100), "image_too_small"),
+        ((1, 5000), "image_aspect"),
+        ((1000, 49), "image_aspect"),
+        ((1001, 1000), "image_pixels"),
+    ],
+)
+def test_an_image_of_a_useless_size_is_rejected(size: tuple[int, int], reason: str) -> None:
+    assert reason_of(encode(Image.new("RGB", size), "PNG")) == reason
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1000, 50), (50, 1000), (1000, 1000)])
+def test_an_image_just_within_the_limits_is_decoded(size: tuple[int, int]) -> None:
+    assert DECODER.decode(encode(Image.new("RGB", size), "PNG")).size == size
+
+
+@pytest.mark.parametrize("side", [12_000, 30_000])
+def test_a_decompression_bomb_is_rejected_before_it_is_decoded(side: int) -> None:
+    bomb = png((side, side), 1, 0, b"never inflated")
+
+    assert reason_of(bomb, ImageDecoder(50_000_000)) == "image_pixels"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"VP8X\x0a\0\0\0\0\0\0\0" + b"\xff\xff\xff" * 2,
+        b"VP8L\x0a\0\0\0\x2f\xff\xff\xff\x0f" + b"\0" * 5,
+        b"VP8 \x0a\0\0\0\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f",
+    ],
+    ids=["extended", "lossless", "lossy"],
+)
+def test_a_webp_with_a_huge_canvas_is_rejected_before_it_is_opened(body: bytes) -> None:
+    bomb = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+    assert reason_of(bomb) == "image_pixels"
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0"}])
+def test_the_size_in_a_webp_header_is_read_right(options: dict[str, Any]) -> None:
+    data = encode(picture(size=(60, 40)), "WEBP", **options)
+
+    assert ImageDecoder(60 * 40).decode(data).size == (60, 40)
+    assert reason_of(data, ImageDecoder(60 * 40 - 1)) == "image_pixels"
+
+
+def test_a_jpeg_of_endless_scans_is_rejected_before_it_is_decoded() -> None:
+    scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0"
+
+    data = encode(picture(), "JPEG")[:-2] + scan * MAX_JPEG_SCANS + b"\xff\xd9"
+
+    assert reason_of(data) == "image_corrupt"
+
+
+def test_a_jpeg_of_endless_comments_is_rejected_before_it_is_decoded() -> None:
+    data = encode(picture(), "JPEG")
+
+    assert reason_of(data[:2] + b"\xff\xfe\0\2" * 100_000 + data[2:]) == "image_corrupt"
+
+
+def test_running_out_of_memory_is_the_image_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("product_consumer.images.Image.open", fail)
+
+    with pytest.raises(ImageRejected, match="image_corrupt: PNG: MemoryError"):
+        DECODER.decode(encode(picture(), "PNG"))
+
+
+def test_no_more_than_max_concurrent_images_are_decoded_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+    original = Image.open
+
+    def counting_open(*arguments: Any, **options: Any) -> Image.Image:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.02)
+        with lock:
+            running -= 1
+        return original(*arguments, **options)
+
+    monkeypatch.setattr("product_consumer.images.Image.open", counting_open)
+    decoder = ImageDecoder(MAX_PIXELS, max_concurrent=2)
+    data = encode(picture(), "PNG")
+    threads = [threading.Thread(target=decoder.decode, args=(data,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+
+    assert most == 2
+
+
+def test_many_threads_decode_the_same_picture_alike() -> None:
+    data = encode(picture(), "JPEG")
+    expected = plain_pillow(data).tobytes()
+    results: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(DECODER.decode(data).tobytes()))
+        for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+
+    assert results == [expected] * 10
+
+
+SEEDS = [encode(picture(size=(16, 12)), name) for name in FORMATS]
+SEEDS += [encode(picture("P", (16, 12)), "GIF", transparency=3), png_of_16_bits(0, [40_000])]
+EDITS = st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=6)), max_size=6)
+
+
+def damaged(seed: bytes, edits: Sequence[tuple[int, bytes]], length: int) -> bytes:
+    data = bytearray(seed)
+    for position, replacement in edits:
+        start = position % len(data)
+        data[start : start + len(replacement)] = replacement
+    return bytes(data[:length])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(SEEDS), EDITS, st.integers(1, 6000))
+def test_any_damaged_image_gives_a_picture_or_a_named_reason(
+    seed: bytes, edits: Sequence[tuple[int, bytes]], length: int
+) -> None:
+    assert_picture_or_reason(damaged(seed, edits, length))
+
+
+@given(
+    st.sampled_from([b"", *(seed[:12] for seed in SEEDS)]).flatmap(
+        lambda start: st.binary(max_size=200).map(start.__add__)
+    )
+)
+def test_any_bytes_give_a_picture_or_a_named_reason(data: bytes) -> None:
+    assert_picture_or_reason(data)
+
+
+def assert_picture_or_reason(data: bytes) -> None:
+    try:
+        decoded = DECODER.decode(data)
+    except (ImageRejected, ImageUnavailable) as error:
+        assert error.reason.startswith(("image_", "not_an_image"))
+    else:
+        assert decoded.mode == "RGB"
