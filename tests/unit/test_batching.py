@@ -1,0 +1,253 @@
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from product_consumer.batching import Batcher
+from product_consumer.errors import FatalError, RetryMessage, Unavailable
+
+WAIT = 10.0
+
+Run = Callable[[Sequence[int]], Sequence[int | Exception]]
+
+
+@contextmanager
+def batcher(run: Run, max_batch: int = 8, max_waiting: int = 64) -> Iterator[Batcher[int, int]]:
+    made: Batcher[int, int] = Batcher(
+        run, name="model", max_batch=max_batch, max_waiting=max_waiting
+    )
+    try:
+        yield made
+    finally:
+        made.close(WAIT)
+
+
+def squares(items: Sequence[int]) -> list[int | Exception]:
+    return [item * item for item in items]
+
+
+class Gate:
+    """A device that keeps its first batch until it is opened, and remembers every batch."""
+
+    def __init__(self, run: Run = squares) -> None:
+        self.batches: list[list[int]] = []
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+        self._run = run
+
+    def __call__(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        self.batches.append(list(items))
+        self.entered.set()
+        if not self.opened.wait(WAIT):
+            raise TimeoutError("the gate was never opened")
+        return self._run(items)
+
+
+def results(futures: Sequence["Future[int]"]) -> list[int]:
+    return [future.result(WAIT) for future in futures]
+
+
+def errors(futures: Sequence["Future[int]"]) -> list[type[BaseException] | None]:
+    raised = [future.exception(WAIT) for future in futures]
+    return [None if error is None else type(error) for error in raised]
+
+
+def test_every_item_gets_its_own_result_in_order() -> None:
+    with batcher(squares) as model:
+        assert results(model.submit([3, 1, 2], timeout_seconds=WAIT)) == [9, 1, 4]
+
+
+def test_an_empty_hand_over_gives_no_futures() -> None:
+    with batcher(squares) as model:
+        assert model.submit([], timeout_seconds=WAIT) == []
+
+
+def test_a_single_item_starts_at_once_and_what_gathers_meanwhile_is_one_batch() -> None:
+    gate = Gate()
+    with batcher(gate) as model:
+        first = model.submit([0], timeout_seconds=WAIT)
+        assert gate.entered.wait(WAIT)
+        later = [
+            future
+            for number in range(1, 6)
+            for future in model.submit([number], timeout_seconds=WAIT)
+        ]
+        gate.opened.set()
+        assert results(first + later) == [0, 1, 4, 9, 16, 25]
+    assert gate.batches == [[0], [1, 2, 3, 4, 5]]
+
+
+def test_no_batch_is_larger_than_allowed_and_order_of_arrival_is_kept() -> None:
+    gate = Gate()
+    with batcher(gate, max_batch=3) as model:
+        futures = model.submit([0], timeout_seconds=WAIT)
+        assert gate.entered.wait(WAIT)
+        futures += model.submit(range(1, 8), timeout_seconds=WAIT)
+        gate.opened.set()
+        results(futures)
+    assert gate.batches == [[0], [1, 2, 3], [4, 5, 6], [7]]
+
+
+def test_a_returned_exception_belongs_to_its_item_alone() -> None:
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        return [RetryMessage("odd") if item % 2 else item for item in items]
+
+    with batcher(run) as model:
+        futures = model.submit([0, 1, 2], timeout_seconds=WAIT)
+        assert errors(futures) == [None, RetryMessage, None]
+
+
+@given(
+    poisonous=st.sets(st.integers(0, 19), max_size=5),
+    max_batch=st.integers(1, 20),
+)
+def test_poisonous_items_fail_alone_whatever_shares_their_batch(
+    poisonous: set[int], max_batch: int
+) -> None:
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        if poisonous.intersection(items):
+            raise ValueError("poison")
+        return squares(items)
+
+    with batcher(run, max_batch=max_batch) as model:
+        futures = model.submit(range(20), timeout_seconds=WAIT)
+        expected = [ValueError if item in poisonous else None for item in range(20)]
+        assert errors(futures) == expected
+
+
+def test_the_thread_survives_a_failing_batch() -> None:
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        if 13 in items:
+            raise ValueError("poison")
+        return squares(items)
+
+    with batcher(run) as model:
+        assert errors(model.submit([13], timeout_seconds=WAIT)) == [ValueError]
+        assert results(model.submit([2], timeout_seconds=WAIT)) == [4]
+        assert not model.failed
+
+
+def test_a_wrong_number_of_results_is_never_paired_with_items() -> None:
+    with batcher(lambda items: squares(items)[:-1]) as model:
+        futures = model.submit([1, 2, 3], timeout_seconds=WAIT)
+        assert errors(futures) == [RuntimeError] * 3
+
+
+@pytest.mark.parametrize("ending", [FatalError("device lost"), SystemExit(1)])
+def test_the_end_of_the_thread_fails_all_that_waits_and_all_that_comes(
+    ending: BaseException,
+) -> None:
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        raise ending
+
+    gate = Gate(run)
+    with batcher(gate) as model:
+        running = model.submit([1, 2], timeout_seconds=WAIT)
+        assert gate.entered.wait(WAIT)
+        waiting = model.submit([3], timeout_seconds=WAIT)
+        gate.opened.set()
+        assert errors(running + waiting) == [FatalError] * 3
+        assert model.failed
+        with pytest.raises(FatalError):
+            model.submit([4], timeout_seconds=WAIT)
+    assert gate.batches == [[1, 2]]
+
+
+def test_a_fatal_error_while_halving_keeps_results_that_were_already_given() -> None:
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        if len(items) > 1:
+            raise ValueError("too many")
+        if items[0] == 2:
+            raise FatalError("device lost")
+        return squares(items)
+
+    with batcher(run) as model:
+        futures = model.submit([1, 2, 3, 4], timeout_seconds=WAIT)
+        assert errors(futures) == [None, FatalError, FatalError, FatalError]
+
+
+def test_callers_are_held_back_while_the_queue_is_full() -> None:
+    gate = Gate()
+    with batcher(gate, max_batch=1, max_waiting=2) as model:
+        futures = model.submit([0], timeout_seconds=WAIT)
+        assert gate.entered.wait(WAIT)
+        futures += model.submit([1, 2], timeout_seconds=WAIT)
+        with pytest.raises(Unavailable, match="no room"):
+            model.submit([3], timeout_seconds=0.01)
+        gate.opened.set()
+        assert results(futures) == [0, 1, 4]
+    assert [3] not in gate.batches
+
+
+def test_a_held_back_caller_goes_on_when_there_is_room() -> None:
+    gate = Gate()
+    with batcher(gate, max_batch=1, max_waiting=1) as model, ThreadPoolExecutor() as pool:
+        model.submit([0], timeout_seconds=WAIT)
+        assert gate.entered.wait(WAIT)
+        model.submit([1], timeout_seconds=WAIT)
+        held_back = pool.submit(model.submit, [2], timeout_seconds=WAIT)
+        gate.opened.set()
+        assert results(held_back.result(WAIT)) == [4]
+
+
+def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
+    gate = Gate()
+    with batcher(gate, max_batch=1) as model:
+        futures = model.submit([1, 2, 3], timeout_seconds=WAIT)
+        gate.opened.set()
+        model.close(WAIT)
+        assert [future.done() for future in futures] == [True] * 3
+        assert results(futures) == [1, 4, 9]
+        with pytest.raises(Unavailable, match="closed"):
+            model.submit([4], timeout_seconds=WAIT)
+
+
+def test_closing_gives_up_on_a_device_that_does_not_answer() -> None:
+    gate = Gate()
+    with batcher(gate, max_batch=1) as model:
+        running, waiting = model.submit([1, 2], timeout_seconds=WAIT)
+        assert gate.entered.wait(WAIT)
+        model.close(0.01)
+        assert isinstance(waiting.exception(0), Unavailable)
+        gate.opened.set()
+        assert running.result(WAIT) == 1
+    assert gate.batches == [[1]]
+
+
+def test_a_cancelled_item_is_not_run() -> None:
+    gate = Gate()
+    with batcher(gate) as model:
+        first = model.submit([0], timeout_seconds=WAIT)
+        assert gate.entered.wait(WAIT)
+        cancelled, kept = model.submit([1, 2], timeout_seconds=WAIT)
+        assert cancelled.cancel()
+        gate.opened.set()
+        assert results([*first, kept]) == [0, 4]
+    assert gate.batches == [[0], [2]]
+
+
+def test_64_threads_lose_duplicate_and_mix_up_nothing() -> None:
+    seen: list[int] = []
+
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        seen.extend(items)
+        if len(items) > 1 and any(item % 97 == 0 for item in items):
+            raise ValueError("isolate")
+        return [ValueError("poison") if item % 97 == 0 else item * item for item in items]
+
+    def caller(number: int) -> list[int | None]:
+        answers: list[int | None] = []
+        for start in range(number * 200, (number + 1) * 200, 10):
+            futures = model.submit(range(start, start + 10), timeout_seconds=WAIT)
+            answers += [None if f.exception(WAIT) else f.result() for f in futures]
+        return answers
+
+    with batcher(run, max_batch=16, max_waiting=32) as model, ThreadPoolExecutor(64) as pool:
+        answers = [answer for part in pool.map(caller, range(64)) for answer in part]
+
+    assert answers == [None if item % 97 == 0 else item * item for item in range(64 * 200)]
+    assert set(seen) == set(range(64 * 200))

@@ -1,0 +1,506 @@
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+
+from product_consumer import embedding, model_loading
+from product_consumer.embedding import Embedder, PreparedItem, load_embedder
+from product_consumer.errors import (
+    EmbeddingRejected,
+    FatalError,
+    ProductConsumerError,
+    RetryMessage,
+    Unavailable,
+)
+from product_consumer.model_loading import LoadedModel, load_model
+from product_consumer.models import Embedding, Embeddings
+from product_consumer.settings import Settings
+from tests.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
+
+NAME = "Áo thun nam cổ tròn, 100% cotton &amp; size XL"
+SIZES = [(64, 64), (333, 517), (800, 600), (65, 63), (9, 8), (400, 20)]
+Answer = Embeddings | ProductConsumerError
+
+
+def picture(width: int = 90, height: int = 70, seed: int = 0) -> Image.Image:
+    """A gradient under noise: coarse and fine detail, so that every step of resizing shows."""
+    noise = np.random.default_rng(seed).integers(0, 80, (height, width, 3))
+    ramp = np.linspace(0, 175, width)[None, :, None] * [1, 0.5, 0.2] + np.arange(3) * seed % 60
+    return Image.fromarray(np.clip(noise + ramp, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def tiny(directory: Path) -> TinyClip:
+    return make_tiny_clip(directory, name="tiny-embedding")
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny: TinyClip) -> LoadedModel:
+    return load_model(Settings.model_validate(tiny.settings))
+
+
+@pytest.fixture
+def embedder(loaded: LoadedModel) -> Iterator[Embedder]:
+    """An embedder of its own for each test, on the same model, whose towers may be replaced."""
+    towers = SimpleNamespace(
+        encode_image=loaded.model.encode_image, encode_text=loaded.model.encode_text
+    )
+    made = Embedder(dataclasses.replace(loaded, model=towers), max_batch=64)
+    yield made
+    made.close()
+
+
+def embeddings(answer: Answer) -> Embeddings:
+    if isinstance(answer, ProductConsumerError):
+        raise answer
+    return answer
+
+
+def cosine(first: Embedding, second: Embedding) -> float:
+    lengths = np.linalg.norm(first) * np.linalg.norm(second)
+    return float(first.astype(np.float64) @ second / lengths)
+
+
+def replace(embedder: Embedder, method: str, changed: Callable[[torch.Tensor], Any]) -> None:
+    """Make the model's ``encode_image`` or ``encode_text`` do something else in this embedder."""
+    setattr(embedder._loaded.model, method, changed)
+
+
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_vectors_equal_those_of_plain_open_clip(directory: Path, quick_gelu: bool) -> None:
+    tiny = make_tiny_clip(directory, quick_gelu=quick_gelu, name=f"tiny-plain-{quick_gelu}")
+    ours = load_embedder(Settings.model_validate(tiny.settings))
+    # What a reader of OpenCLIP's own documentation would write.
+    model, _, transform = open_clip.create_model_and_transforms(
+        tiny.model_name, str(tiny.weights_path)
+    )
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(tiny.model_name)
+
+    for size in SIZES:
+        [answer] = ours.embed([ours.prepare(picture(*size), f"{NAME} {size}")])
+        with torch.no_grad():
+            image = model.encode_image(transform(picture(*size)).unsqueeze(0))[0].numpy()
+            text = model.encode_text(tokenizer([f"{NAME} {size}"]))[0].numpy()
+        assert cosine(embeddings(answer).image, image) > 0.9999999
+        assert cosine(embeddings(answer).text, text) > 0.9999999
+    ours.close()
+
+
+def test_the_activation_shows_in_the_vectors(directory: Path) -> None:
+    tiny = make_tiny_clip(directory, name="tiny-visible")
+    plain = load_embedder(Settings.model_validate(tiny.settings))
+    quick = load_embedder(Settings.model_validate(tiny.settings | {"openclip_quick_gelu": True}))
+    assert cosine(plain.embed_text(NAME), quick.embed_text(NAME)) < 0.99999
+    assert cosine(plain.embed_picture(picture()), quick.embed_picture(picture())) < 0.99999
+    plain.close()
+    quick.close()
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.5, 0.9), "interpolation": "bilinear"},
+        {"resize_mode": "longest", "interpolation": "bilinear", "fill_color": 9},
+        {"resize_mode": "squash", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+    ],
+)
+def test_the_preprocessing_of_a_configuration_is_followed(
+    directory: Path, preprocess: dict[str, Any]
+) -> None:
+    tiny = make_tiny_clip(directory, preprocess=preprocess, name="tiny-preprocess")
+    ours = load_embedder(Settings.model_validate(tiny.settings))
+    model, _, _ = open_clip.create_model_and_transforms(tiny.model_name, str(tiny.weights_path))
+    model.eval()
+    transform = image_transform_v2(PreprocessCfg(size=64, **preprocess), is_train=False)
+
+    for size in SIZES:
+        with torch.no_grad():
+            theirs = model.encode_image(transform(picture(*size)).unsqueeze(0))[0].numpy()
+        assert cosine(ours.embed_picture(picture(*size)), theirs) > 0.9999999
+    ours.close()
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
+@pytest.mark.parametrize(
+    ("pixels", "sizes", "grey_levels"),
+    [
+        pytest.param(64, SIZES, 0, id="small model"),
+        pytest.param(224, [(9, 8), (400, 20), (223, 600)], 0, id="made larger"),
+        pytest.param(224, [(224, 225), (800, 600), (333, 1000)], 2, id="made smaller"),
+    ],
+)
+def test_a_prepared_picture_is_that_of_open_clip_within_two_grey_levels(
+    loaded: LoadedModel,
+    pixels: int,
+    sizes: list[tuple[int, int]],
+    grey_levels: int,
+    resize_mode: str,
+) -> None:
+    preprocess = PreprocessCfg(size=pixels, resize_mode=resize_mode)
+    transform = image_transform_v2(preprocess, is_train=False)
+    embedder = Embedder(
+        dataclasses.replace(loaded, preprocess=preprocess, transform=transform), max_batch=1
+    )
+    for number, size in enumerate(sizes):
+        image = expected = picture(*size, seed=number)
+        for step in transform.transforms[:-2]:
+            expected = step(expected)
+        prepared = embedder.prepare(image, None).pixels
+        assert prepared is not None
+        assert prepared.shape == (pixels, pixels, 3)
+        assert prepared.dtype == np.uint8
+        difference = np.abs(prepared.astype(int) - np.asarray(expected, dtype=int))
+        assert difference.max() <= grey_levels
+        assert difference.mean() < 0.3
+    embedder.close()
+
+
+def test_normalising_on_the_device_equals_to_tensor_and_normalize(embedder: Embedder) -> None:
+    seen: list[torch.Tensor] = []
+
+    def remember(values: torch.Tensor) -> torch.Tensor:
+        seen.append(values)
+        return torch.ones(len(values), embedder.dimension)
+
+    replace(embedder, "encode_image", remember)
+    item = embedder.prepare(picture(), None)
+    assert item.pixels is not None
+    embedder.embed_picture(Image.fromarray(item.pixels))
+    expected = embedder._loaded.transform(Image.fromarray(item.pixels))
+    assert torch.equal(seen[0][0], expected)
+
+
+def test_every_vector_has_unit_length_and_the_models_dimension(embedder: Embedder) -> None:
+    [answer] = embedder.embed([embedder.prepare(picture(), NAME)])
+    for field in ("text", "image", "combined"):
+        vector = embeddings(answer).by_field(field)
+        assert vector.dtype == np.float32
+        assert vector.shape == (embedder.dimension,) == (768,)
+        assert float(np.linalg.norm(vector)) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "   ", "word " * 10_000, "a" * 10_000, "🛒" * 500, "\ud800", "\x00", "&#xD800;", "<b>"],
+)
+def test_any_text_has_a_vector(embedder: Embedder, text: str) -> None:
+    assert float(np.linalg.norm(embedder.embed_text(text))) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_long_text_is_cut_at_the_context_length_and_keeps_its_end_mark(
+    embedder: Embedder,
+) -> None:
+    tokens = embedder.prepare(None, "áo thun " * 5_000).tokens
+    assert tokens is not None
+    assert tokens.shape == (77,)
+    assert tokens[0] == 49406
+    assert tokens[-1] == 49407
+
+
+@pytest.mark.parametrize(
+    "text", ["tốt nhất " * 3_000, "x" * 9_000, " " * 9_000 + "shoe", "🛒" * 3_000]
+)
+def test_cutting_a_long_text_early_changes_no_token(embedder: Embedder, text: str) -> None:
+    expected = open_clip.get_tokenizer("ViT-L-14-336")([text])[0].numpy()
+    tokens = embedder.prepare(None, text).tokens
+    assert tokens is not None
+    assert np.array_equal(tokens, expected)
+
+
+def test_any_text_has_tokens_between_a_start_and_an_end_mark(loaded: LoadedModel) -> None:
+    embedder = Embedder(loaded, max_batch=1)
+
+    @given(st.text(max_size=200) | st.text(st.characters(categories=["Cs", "Cc", "So"])))
+    def check(text: str) -> None:
+        tokens = embedder.prepare(None, text).tokens
+        assert tokens is not None
+        assert tokens[0] == 49406
+        assert 49407 in tokens
+
+    check()
+    embedder.close()
+
+
+def test_the_tokenizer_forgets_words_before_they_fill_the_memory(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "MAX_REMEMBERED_WORDS", 50)
+    for number in range(200):
+        embedder.prepare(None, f"sku{chr(97 + number % 26)}{chr(97 + number // 26)}q")
+    tokenizer: Any = embedder._loaded.tokenizer
+    assert len(tokenizer.cache) < 60
+    tokens = embedder.prepare(None, "<end_of_text>").tokens
+    assert tokens is not None
+    assert tokens[1] == 49407
+
+
+def test_one_side_alone_equals_that_side_of_a_product(embedder: Embedder) -> None:
+    [answer] = embedder.embed([embedder.prepare(picture(), NAME)])
+    assert np.allclose(embedder.embed_text(NAME), embeddings(answer).text, atol=1e-6)
+    assert np.allclose(embedder.embed_picture(picture()), embeddings(answer).image, atol=1e-6)
+
+
+def test_a_product_without_one_of_its_sides_is_a_mistake_of_the_caller(embedder: Embedder) -> None:
+    with pytest.raises(ValueError, match="one of them is missing"):
+        embedder.embed([embedder.prepare(None, NAME)])
+
+
+def test_vectors_are_the_same_from_many_threads_as_one_at_a_time(embedder: Embedder) -> None:
+    items = [embedder.prepare(picture(seed=n), f"product {n}") for n in range(40)]
+    alone = [embeddings(embedder.embed([item])[0]) for item in items]
+
+    def embed_four(start: int) -> list[Answer]:
+        return embedder.embed(items[start : start + 4])
+
+    with ThreadPoolExecutor(10) as pool:
+        together = [embeddings(a) for part in pool.map(embed_four, range(0, 40, 4)) for a in part]
+
+    for expected, found in zip(alone, together, strict=True):
+        assert np.allclose(found.image, expected.image, atol=1e-5)
+        assert np.allclose(found.text, expected.text, atol=1e-5)
+
+
+def test_one_hand_over_is_one_forward_pass(embedder: Embedder) -> None:
+    counts: list[int] = []
+
+    def count(values: torch.Tensor) -> torch.Tensor:
+        counts.append(len(values))
+        return torch.ones(len(values), embedder.dimension)
+
+    replace(embedder, "encode_image", count)
+    item = embedder.prepare(picture(), NAME)
+    embedder.embed([item] * 10)
+    assert counts == [10]
+
+
+def test_the_model_lock_is_held_by_the_model_thread_during_forward_passes(
+    embedder: Embedder,
+) -> None:
+    held: list[tuple[bool, str]] = []
+
+    def look(values: torch.Tensor) -> torch.Tensor:
+        held.append((embedder.model_lock.locked(), threading.current_thread().name))
+        return torch.ones(len(values), embedder.dimension)
+
+    replace(embedder, "encode_image", look)
+    embedder.embed_picture(picture())
+    assert held == [(True, "model")]
+    assert not embedder.model_lock.locked()
+
+
+def test_preparing_goes_on_while_the_model_is_busy(embedder: Embedder) -> None:
+    with embedder.model_lock:
+        item = embedder.prepare(picture(), NAME)
+    assert item.pixels is not None
+    assert item.tokens is not None
+
+
+def spoil(embedder: Embedder, marker: int, times: int) -> list[int]:
+    """Make the first ``times`` passes over a picture of the grey level ``marker`` give NaN."""
+    passes: list[int] = []
+    encode = embedder._loaded.model.encode_image
+    grey = embedder._loaded.transform(Image.new("RGB", (64, 64), (marker,) * 3))[0, 0, 0]
+
+    def encode_image(values: torch.Tensor) -> torch.Tensor:
+        passes.append(len(values))
+        rows: torch.Tensor = encode(values).clone()
+        spoilt = values[:, 0, 0, 0] == grey
+        if spoilt.any() and len([n for n in passes if n]) <= times:
+            rows[spoilt] = float("nan")
+        return rows
+
+    replace(embedder, "encode_image", encode_image)
+    return passes
+
+
+def grey_items(embedder: Embedder, levels: Sequence[int]) -> list[PreparedItem]:
+    return [embedder.prepare(Image.new("RGB", (64, 64), (level,) * 3), "grey") for level in levels]
+
+
+def test_a_vector_that_is_never_finite_is_rejected_alone(embedder: Embedder) -> None:
+    passes = spoil(embedder, marker=77, times=99)
+    answers = embedder.embed(grey_items(embedder, [1, 77, 2]))
+    assert isinstance(answers[1], EmbeddingRejected)
+    assert answers[1].reason == "embedding_invalid"
+    assert isinstance(answers[0], Embeddings)
+    assert isinstance(answers[2], Embeddings)
+    assert passes == [3, 1]
+
+
+def test_a_vector_that_is_finite_when_computed_alone_is_kept(embedder: Embedder) -> None:
+    passes = spoil(embedder, marker=77, times=1)
+    answers = embedder.embed(grey_items(embedder, [1, 77, 2]))
+    assert all(isinstance(answer, Embeddings) for answer in answers)
+    assert passes == [3, 1]
+
+
+@pytest.mark.parametrize("value", [0.0, float("inf"), float("-inf"), float("nan")])
+def test_a_vector_without_a_finite_length_is_rejected(embedder: Embedder, value: float) -> None:
+    replace(embedder, "encode_text", lambda tokens: torch.full((len(tokens), 768), value))
+    with pytest.raises(EmbeddingRejected, match="embedding_invalid"):
+        embedder.embed_text(NAME)
+
+
+@pytest.mark.parametrize("value", [1e-30, 3e38])
+def test_the_length_of_a_finite_vector_does_not_matter(embedder: Embedder, value: float) -> None:
+    replace(embedder, "encode_text", lambda tokens: torch.full((len(tokens), 768), value))
+    assert float(np.linalg.norm(embedder.embed_text(NAME))) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(embedder: Embedder) -> None:
+    items = [embedder.prepare(picture(seed=n), f"product {n}") for n in range(10)]
+    expected = [embeddings(answer) for answer in embedder.embed(items)]
+    encode = embedder._loaded.model.encode_image
+    passes: list[int] = []
+
+    def encode_image(values: torch.Tensor) -> Any:
+        passes.append(len(values))
+        if len(values) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(values)
+
+    replace(embedder, "encode_image", encode_image)
+    found = [embeddings(answer) for answer in embedder.embed(items)]
+    assert passes == [10, 5, 2, 3, 5, 2, 3]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert np.allclose(ours.image, theirs.image, atol=1e-5)
+
+
+def test_an_item_too_large_for_the_device_alone_is_retried_later(embedder: Embedder) -> None:
+    def encode_image(values: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    replace(embedder, "encode_image", encode_image)
+    [answer] = embedder.embed([embedder.prepare(picture(), NAME)])
+    assert isinstance(answer, RetryMessage)
+    assert answer.reason == "device_out_of_memory"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.AcceleratorError("an illegal memory access was encountered"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        MemoryError(),
+    ],
+)
+def test_a_lost_device_is_fatal_for_this_item_and_all_after_it(
+    embedder: Embedder, failure: Exception
+) -> None:
+    def encode_image(values: torch.Tensor) -> torch.Tensor:
+        raise failure
+
+    replace(embedder, "encode_image", encode_image)
+    with pytest.raises(FatalError):
+        embedder.embed([embedder.prepare(picture(), NAME)] * 3)
+    with pytest.raises(FatalError):
+        embedder.embed_text(NAME)
+
+
+def test_a_failure_of_one_item_that_nobody_expects_is_retried_a_few_times(
+    embedder: Embedder,
+) -> None:
+    items = grey_items(embedder, [1, 77, 2])
+    encode = embedder._loaded.model.encode_image
+    grey = embedder._loaded.transform(Image.new("RGB", (64, 64), (77,) * 3))[0, 0, 0]
+
+    def encode_image(values: torch.Tensor) -> Any:
+        if (values[:, 0, 0, 0] == grey).any():
+            raise RuntimeError("shape mismatch")
+        return encode(values)
+
+    replace(embedder, "encode_image", encode_image)
+    good, bad, also_good = embedder.embed(items)
+    assert isinstance(good, Embeddings)
+    assert isinstance(also_good, Embeddings)
+    assert isinstance(bad, RetryMessage)
+    assert bad.max_attempts == 3
+    assert bad.final_reason == "unexpected:RuntimeError"
+
+
+def test_a_model_that_never_answers_is_fatal(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(embedding.ANSWER_SECONDS, "cpu", 0.05)
+    embedder = Embedder(dataclasses.replace(loaded, model=SimpleNamespace()), max_batch=1)
+    ended = threading.Event()
+
+    def encode_text(tokens: torch.Tensor) -> torch.Tensor:
+        ended.wait(10)
+        return torch.ones(len(tokens), 768)
+
+    replace(embedder, "encode_text", encode_text)
+    with pytest.raises(FatalError, match="has not answered"):
+        embedder.embed_text(NAME)
+    ended.set()
+    embedder.close()
+
+
+def test_a_closed_embedder_is_unavailable(embedder: Embedder) -> None:
+    embedder.close()
+    with pytest.raises(Unavailable):
+        embedder.embed_text(NAME)
+
+
+def test_warming_up_returns_the_seconds_it_took(embedder: Embedder) -> None:
+    started = time.monotonic()
+    seconds = embedder.warm_up()
+    assert 0 < seconds <= time.monotonic() - started
+
+
+@pytest.mark.parametrize("fill", [0.0, float("nan")])
+def test_unusable_vectors_of_a_given_file_do_not_stop_the_start(
+    directory: Path, caplog: pytest.LogCaptureFixture, fill: float
+) -> None:
+    tiny = make_tiny_clip(directory, suffix=".pt", name="tiny-unusable")
+    drawn = draw_weights(model_config(), seed=0)
+    torch.save(
+        {name: torch.full_like(value, fill) for name, value in drawn.items()}, tiny.weights_path
+    )
+    embedder = load_embedder(Settings.model_validate(tiny.settings))
+    embedder.warm_up()
+    embedder.close()
+    assert "unusable vectors" in caplog.text
+
+
+def test_a_model_that_cannot_run_at_all_ends_the_start(embedder: Embedder) -> None:
+    def encode_image(values: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    replace(embedder, "encode_image", encode_image)
+    with pytest.raises(FatalError, match="cannot run on cpu"):
+        embedder.warm_up()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_keeps_the_direction_of_vectors(
+    tiny: TinyClip, embedder: Embedder, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setattr(model_loading, "choose_precision", lambda _: precision)
+    lower = load_embedder(Settings.model_validate(tiny.settings))
+    assert lower._loaded.model.visual.conv1.weight.dtype != torch.float32
+    assert lower._loaded.model.ln_final.weight.dtype == torch.float32
+    assert cosine(lower.embed_text(NAME), embedder.embed_text(NAME)) > 0.99
+    assert cosine(lower.embed_picture(picture()), embedder.embed_picture(picture())) > 0.99
+    assert lower.model_id == embedder.model_id
+    lower.close()
