@@ -1,0 +1,156 @@
+"""Opening the ledger's database: engines, durability checks, and driver errors turned into ours."""
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeoutError,
+)
+
+from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
+
+log = logging.getLogger(__name__)
+
+_SETUP_LOCK_KEY = 0x70726F64  # any constant: PostgreSQL advisory locks are numbers
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57", "58")
+_DATA_SQLSTATES = ("22", "23")
+_CONFIGURATION_SQLSTATES = ("28", "3D", "3F", "42")
+
+
+def open_engine(url: str, *, timeout_seconds: float, connections: int) -> Engine:
+    """Return an engine for a SQLite or PostgreSQL URL; connects to nothing yet.
+
+    Raises ``ConfigurationError`` for any other URL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError("DATABASE_URL", "is not a database URL") from None
+    backend = parsed.get_backend_name()
+    if backend not in _DRIVERS:
+        raise ConfigurationError(
+            "DATABASE_URL", f"{backend!r} is not supported: use sqlite:/// or postgresql+psycopg://"
+        )
+    arguments: dict[str, Any] = {"timeout": timeout_seconds}
+    if backend == "sqlite":
+        _make_directory(parsed.database)
+    else:
+        milliseconds = int(timeout_seconds * 1000)
+        arguments = {
+            "connect_timeout": max(2, int(timeout_seconds)),
+            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
+            "keepalives_idle": 30,
+            "tcp_user_timeout": milliseconds,
+        }
+    try:
+        engine = create_engine(
+            parsed.set(drivername=_DRIVERS[backend]),
+            connect_args=arguments,
+            pool_size=connections,
+            max_overflow=connections,
+            pool_timeout=timeout_seconds,
+            pool_pre_ping=backend == "postgresql",
+        )
+    except (SQLAlchemyError, NoSuchModuleError, ImportError) as error:
+        raise ConfigurationError("DATABASE_URL", str(error)) from error
+    if backend == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn every database error into ``LedgerUnavailable``, ``ConfigurationError`` or
+    ``RejectMessage``.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        raise _translate(error) from error
+    except (OverflowError, UnicodeEncodeError) as error:
+        # A value that the driver cannot even send.
+        raise RejectMessage("store_rejected", f"ledger: {error}") from error
+    except PoolTimeoutError as error:
+        raise LedgerUnavailable("ledger", "no free connection") from error
+
+
+@contextmanager
+def setup_transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction that one process at a time may be in, for creating tables."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            # The journal mode lives in the file, so it is set once, here, outside any transaction.
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            connection.rollback()
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SETUP_LOCK_KEY})")
+            _refuse_lazy_commits(connection)
+        yield connection
+        connection.commit()
+
+
+def _refuse_lazy_commits(connection: Connection) -> None:
+    setting = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
+    if setting == "off":
+        raise ConfigurationError(
+            "DATABASE_URL", "synchronous_commit is off there: an acknowledged message could be lost"
+        )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _make_directory(database: str | None) -> None:
+    if not database or database == ":memory:":
+        raise ConfigurationError("DATABASE_URL", "an SQLite ledger needs a file")
+    try:
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError("DATA_DIR", f"cannot be created: {error.strerror}") from error
+
+
+def _translate(error: DBAPIError) -> Exception:
+    if isinstance(error.orig, sqlite3.Error):
+        return _translate_sqlite(error.orig)
+    detail = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no answer"
+    state = getattr(error.orig, "sqlstate", None) or _guess_sqlstate(detail)
+    if state.startswith(_DATA_SQLSTATES):
+        return RejectMessage("store_rejected", f"ledger: {state} {detail}")
+    if state.startswith(_CONFIGURATION_SQLSTATES):
+        return ConfigurationError("DATABASE_URL", detail)
+    return LedgerUnavailable("ledger", detail)
+
+
+def _guess_sqlstate(detail: str) -> str:
+    # libpq reports refused log-ins while connecting as text only.
+    refused = "password authentication failed" in detail or "no password supplied" in detail
+    missing = "does not exist" in detail and "FATAL" in detail
+    return "28000" if refused or missing else "08006"
+
+
+def _translate_sqlite(error: sqlite3.Error) -> Exception:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return ConfigurationError("DATABASE_URL", f"the SQLite file is damaged: {error}")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return ConfigurationError("DATABASE_URL", f"the SQLite file cannot be written: {error}")
+    if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG):
+        return RejectMessage("store_rejected", f"ledger: {error}")
+    return LedgerUnavailable("ledger", str(error))

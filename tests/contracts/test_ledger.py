@@ -1,0 +1,309 @@
+"""The ledger on both of its databases: who is newer, what is kept, what a crash leaves behind."""
+
+import itertools
+import multiprocessing
+import random
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, text
+
+from product_consumer.errors import ConfigurationError, RejectMessage
+from product_consumer.ledger import Change, Ledger
+from product_consumer.models import Product
+from tests import factories
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'products.db'}"
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    opened = open_ledger(ledger_url)
+    opened.setup()
+    opened.claim_model("tiny/test", 768)
+    yield opened
+    opened.close()
+
+
+def open_ledger(url: str) -> Ledger:
+    return Ledger(url, repair_horizon_seconds=300, timeout_seconds=10)
+
+
+def change(product: Product, seed: int = 0) -> Change:
+    return Change(product, None if product.deleted else factories.embeddings(seed))
+
+
+def numbered(value: int, **overrides: object) -> Product:
+    """Version ``value`` of a product, with a price and a time of its own."""
+    defaults = {
+        "version": factories.version(value),
+        "price_minor": 1000 + value,
+        "observed_at": factories.OBSERVED_AT + timedelta(minutes=value),
+    }
+    return factories.product(**(defaults | overrides))
+
+
+def test_a_first_message_becomes_revision_one(ledger: Ledger) -> None:
+    row = ledger.record([change(factories.product())]).rows["abc123"]
+
+    assert row.revision == 1
+    assert row.name == "Áo thun nam cổ tròn"
+    assert (row.price_minor, row.currency) == (1_299_000, "VND")
+    assert row.last_update == factories.OBSERVED_AT
+
+
+def test_a_newer_message_raises_the_revision_and_replaces_the_row(ledger: Ledger) -> None:
+    ledger.record([change(numbered(1))])
+    row = ledger.record([change(numbered(2, name="New name"))]).rows["abc123"]
+
+    assert (row.revision, row.name) == (2, "New name")
+
+
+def test_an_older_message_gets_the_newest_row_back(ledger: Ledger) -> None:
+    ledger.record([change(numbered(2, name="New name"))])
+    row = ledger.record([Change(numbered(1), None)]).rows["abc123"]
+
+    assert (row.revision, row.name, row.price_minor) == (1, "New name", 1002)
+    assert row.embeddings is not None
+
+
+def test_an_older_message_still_leaves_its_history_row(ledger: Ledger) -> None:
+    ledger.record([change(numbered(2))])
+    ledger.record([Change(numbered(1), None)])
+
+    assert [seen.price_minor for seen in ledger.price_history("abc123")] == [1002, 1001]
+
+
+def test_the_same_message_twice_leaves_one_row_in_each_history(ledger: Ledger) -> None:
+    for _ in range(2):
+        ledger.record([change(factories.product()), change(factories.product())])
+
+    assert ledger.revisions(["abc123"]) == {"abc123": 1}
+    assert len(ledger.price_history("abc123")) == 1
+    assert len(ledger.review_history("abc123")) == 1
+
+
+def test_an_unknown_price_writes_no_price_row(ledger: Ledger) -> None:
+    ledger.record([change(factories.product(price_minor=None, currency=None))])
+
+    assert ledger.price_history("abc123") == []
+
+
+@pytest.mark.parametrize("missing", ["rating", "reviews_count"])
+def test_a_missing_rating_or_review_count_writes_no_review_row(
+    ledger: Ledger, missing: str
+) -> None:
+    ledger.record([change(factories.product(**{missing: None}))])
+
+    assert ledger.review_history("abc123") == []
+
+
+def test_a_tombstone_deletes_and_keeps_the_payload(ledger: Ledger) -> None:
+    ledger.record([change(numbered(1))])
+    row = ledger.record([change(factories.tombstone(version=factories.version(2)))]).rows["abc123"]
+
+    assert (row.deleted, row.revision, row.name) == (True, 2, "Áo thun nam cổ tròn")
+
+
+def test_a_product_stays_deleted_when_an_older_message_arrives_late(ledger: Ledger) -> None:
+    ledger.record([change(factories.tombstone(version=factories.version(2)))])
+    row = ledger.record([Change(numbered(1), None)]).rows["abc123"]
+
+    assert (row.deleted, row.revision) == (True, 1)
+
+
+def test_a_newer_message_brings_a_deleted_product_back(ledger: Ledger) -> None:
+    ledger.record([change(factories.tombstone(version=factories.version(2)))])
+    row = ledger.record([change(numbered(3))]).rows["abc123"]
+
+    assert (row.deleted, row.revision) == (False, 2)
+    assert row.embeddings is not None
+
+
+def test_equal_versions_are_decided_by_the_payload_hash_in_any_order(ledger: Ledger) -> None:
+    low, high = (
+        factories.product(name=name, version=factories.version(1, payload_hash=digit * 64))
+        for name, digit in (("low", "1"), ("high", "f"))
+    )
+    ledger.record([change(high)])
+    row = ledger.record([change(low)]).rows["abc123"]
+
+    assert row.name == "high"
+
+
+def test_a_version_number_outranks_any_time(ledger: Ledger) -> None:
+    ledger.record([change(numbered(1, version=factories.version(1, rank=2)))])
+    dated = numbered(2, version=factories.version(1_700_000_000_000_000, rank=1))
+
+    assert ledger.outdated([dated]) == {("abc123", dated.version)}
+
+
+def test_only_equal_or_older_messages_are_outdated(ledger: Ledger) -> None:
+    ledger.record([change(numbered(2))])
+    older, same, newer = numbered(1), numbered(2), numbered(3)
+    stranger = numbered(1, id="other")
+
+    assert ledger.outdated([older, same, newer, stranger]) == {
+        ("abc123", older.version),
+        ("abc123", same.version),
+    }
+
+
+def test_vectors_come_back_with_unit_length_and_the_same_direction(ledger: Ledger) -> None:
+    given_vectors = factories.embeddings(7)
+    row = ledger.record([Change(factories.product(), given_vectors)]).rows["abc123"]
+
+    assert row.embeddings is not None
+    for name in ("text", "image", "combined"):
+        stored, original = row.embeddings.by_field(name), given_vectors.by_field(name)
+        assert abs(float(np.linalg.norm(stored)) - 1) < 1e-6
+        assert float(stored @ original) > 0.999999
+
+
+def test_every_write_marks_its_product_even_an_outdated_one(
+    ledger: Ledger, ledger_url: str
+) -> None:
+    ledger.record([change(numbered(2))])
+    first = read_mark(ledger_url)
+    ledger.record([Change(numbered(1), None)])
+
+    assert first is not None
+    assert read_mark(ledger_url) > first
+
+
+def test_a_change_that_the_database_refuses_leaves_its_neighbours_alone(ledger: Ledger) -> None:
+    good = factories.product(id="good")
+    bad = factories.product(id="bad", price_minor=2**70)
+    recorded = ledger.record([change(good), change(bad)])
+
+    assert set(recorded.rows) == {"good"}
+    assert isinstance(recorded.failures[1], RejectMessage)
+
+
+def test_hostile_ids_are_data(ledger: Ledger) -> None:
+    ids = ["'; DROP TABLE products;--", 'x\' or "1"="1', "a\\b", "₫" * 100, "%_", "../../etc"]
+    ledger.record([change(factories.product(id=one)) for one in ids])
+
+    assert ledger.revisions(ids) == dict.fromkeys(ids, 1)
+
+
+def test_set_up_twice_keeps_the_id(ledger: Ledger, ledger_url: str) -> None:
+    again = open_ledger(ledger_url)
+
+    assert again.setup() == ledger.meta()["ledger_id"]
+    again.close()
+
+
+def test_processes_that_set_up_together_agree_on_one_id(ledger_url: str) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(3) as pool:
+        ids = pool.map(_set_up, [ledger_url] * 3)
+
+    assert len(set(ids)) == 1
+
+
+def _set_up(url: str) -> str:
+    ledger = open_ledger(url)
+    try:
+        return ledger.setup()
+    finally:
+        ledger.close()
+
+
+def test_another_model_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(ConfigurationError, match=r"OPENCLIP_MODEL.*tiny/test"):
+        ledger.claim_model("other/model", 768)
+
+
+def test_threads_never_lose_a_revision(ledger: Ledger) -> None:
+    versions = list(range(1, 41))
+    random.Random(5).shuffle(versions)
+    batches = [versions[start : start + 4] for start in range(0, 40, 4)]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda batch: ledger.record([change(numbered(v)) for v in batch]), batches))
+
+    row = ledger.rows(["abc123"])["abc123"]
+    assert row.price_minor == 1040
+    assert len(ledger.price_history("abc123")) == 40
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_order_and_any_duplication_end_in_the_same_state(
+    ledger: Ledger, data: st.DataObject
+) -> None:
+    product_id = f"p{next(_ids)}"
+    messages = [numbered(value, id=product_id) for value in range(1, 5)]
+    deleted_at = factories.version(data.draw(st.integers(1, 5)), payload_hash="d" * 64)
+    messages.append(factories.tombstone(product_id, version=deleted_at))
+    deliveries = data.draw(st.permutations(messages * 2))
+    for group in _groups(deliveries, 3):
+        ledger.record([change(one) for one in group])
+
+    newest = max(messages, key=lambda one: one.version)
+    row = ledger.rows([product_id])[product_id]
+    assert row.deleted == newest.deleted
+    assert row.last_update == newest.observed_at
+    assert len(ledger.price_history(product_id)) == 4
+
+
+_ids = itertools.count()
+
+
+def _groups(items: list[Product], size: int) -> list[list[Product]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def test_a_file_that_is_no_database_is_a_configuration_error(tmp_path: Path) -> None:
+    path = tmp_path / "products.db"
+    path.write_bytes(b"this is no database " * 100)
+    ledger = open_ledger(f"sqlite:///{path}")
+
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+        ledger.setup()
+    ledger.close()
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "products.db"
+    ledger = open_ledger(f"sqlite:///{path}")
+    ledger.setup()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE ledger_meta SET value = '99' WHERE key = 'schema_version'")
+    connection.close()
+
+    with pytest.raises(ConfigurationError, match="schema 99"):
+        ledger.setup()
+    ledger.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://h/db", "nonsense", "sqlite://"])
+def test_other_databases_are_refused_by_name(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+        open_ledger(url)
+
+
+def read_mark(url: str) -> Any:
+    """``check_after`` of abc123, read past the ledger."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        mark = connection.execute(text("SELECT check_after FROM products WHERE id = 'abc123'"))
+        value = mark.scalar_one()
+    engine.dispose()
+    return value
