@@ -1,0 +1,76 @@
+"""The contract of a store: a place where products can be found.
+
+A store holds for each product the row that the ledger calls current. The ledger decides which
+message is newest; a store is handed current rows only and may refuse to go back, never decides.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from product_consumer.errors import ProductConsumerError
+from product_consumer.models import Embedding, Hit, ProductRow, StoreIdentity
+
+MAX_SEARCH_LIMIT = 1000
+"""Most hits one search may ask for."""
+
+
+class ProductStore(Protocol):
+    """Every method may be called from any thread and has a timeout.
+
+    Raises ``StoreUnavailable`` when the store cannot be reached or is overloaded,
+    ``ConfigurationError`` when it answers in a way that no retry can mend (another ledger's rows,
+    a model of another dimension, refused credentials).
+    """
+
+    name: str
+    """For log lines and settings: ``milvus``, ``elasticsearch``, ``sqlite_search``, ``memory``."""
+
+    def setup(self, identity: StoreIdentity) -> None:
+        """Create what is missing, then verify it; called once before any other method.
+
+        Safe when several processes start together on an empty store and when one was killed
+        half-way. Raises ``ConfigurationError`` when the store belongs to another ledger or model.
+        """
+        ...
+
+    def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
+        """Make the store show these rows; a ``deleted`` row is removed.
+
+        Returns the rows that failed on their own, by product id (empty when all were taken). Where
+        the store can compare, a row older than the stored one changes nothing and is no failure. A
+        product occurs at most once in ``rows``. When it returns, ``read_revisions`` sees the rows.
+        """
+        ...
+
+    def read_revisions(self, product_ids: Sequence[str]) -> dict[str, int]:
+        """Return the revision of each product that the store shows; absent ones are left out."""
+        ...
+
+    def check(self) -> str:
+        """Return one line on what was reached (address, version, rows); raise as above."""
+        ...
+
+    def close(self) -> None:
+        """Close connections; called once, after the last other call."""
+        ...
+
+
+class VectorStore(ProductStore, Protocol):
+    """A store that finds products by embedding."""
+
+    vector_fields: tuple[str, ...]
+    """Which of ``VECTOR_FIELDS`` it holds."""
+
+    def search_vector(self, field: str, embedding: Embedding, limit: int) -> list[Hit]:
+        """Return the nearest products by cosine similarity (``score``), nearest first."""
+        ...
+
+
+class KeywordStore(ProductStore, Protocol):
+    """A store that finds products by the words of their names, whatever their case and accents."""
+
+    def search_keywords(self, text: str, limit: int) -> list[Hit]:
+        """Return products sharing words with ``text``, best first. Any text is data, never query
+        syntax.
+        """
+        ...

@@ -1,0 +1,228 @@
+"""Calls to one Milvus, server or embedded: connected late, timed, their errors translated."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import DataNotMatchException, MilvusException, ParamError
+
+from product_consumer.errors import (
+    ConfigurationError,
+    ProductConsumerError,
+    RejectMessage,
+    RetryMessage,
+    StoreUnavailable,
+)
+from product_consumer.models import StoreIdentity
+from product_consumer.stores.embedded_milvus import EmbeddedMilvus
+from product_consumer.stores.milvus_errors import Failure, classify, describe
+from product_consumer.stores.milvus_rows import (
+    MAX_ID_BYTES,
+    NULLABLE,
+    SCALARS,
+    TEXT_BYTES,
+    WHOLE_NUMBERS,
+    identity_text,
+    vector_field,
+)
+
+log = logging.getLogger(__name__)
+# Importing pymilvus gave its loggers handlers and levels of their own. They print a traceback for
+# every call that fails, the expected ones of a first start too; what matters reaches the log as our
+# errors.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
+
+LOAD_SECONDS = 30.0
+"""Bound on loading a collection into memory; a server takes 3 s for an empty one."""
+
+_CLIENT_ERRORS = (MilvusException, grpc.RpcError, ValueError)
+# Of collections everywhere and aliases in Milvus Lite; of aliases on servers.
+_NOT_FOUND_CODES = (100, 1600)
+
+Result = TypeVar("Result")
+Action = Callable[[MilvusClient], Result]
+
+
+class CallRefused(Exception):
+    """Raised when Milvus understood a call and did not do it; never leaves the store.
+
+    ``for_row`` is what that means for a row that was written alone.
+    """
+
+    def __init__(self, detail: str, for_row: ProductConsumerError) -> None:
+        super().__init__(detail)
+        self.for_row = for_row
+
+
+class MilvusConnection:
+    """One client of the Milvus at ``address``, made at the first call; for any number of threads.
+
+    Where the embedded server has died or was started anew by another process, the next call finds
+    or starts the new one.
+    """
+
+    def __init__(self, address: str, *, token: str | None, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self._embedded = None if "://" in address else EmbeddedMilvus(Path(address))
+        self.label = str(self._embedded.path) if self._embedded else _without_credentials(address)
+        self._uri = address
+        self._token = token or ""
+        self._version = ""
+        self._client: MilvusClient | None = None
+        self._connecting = threading.Lock()
+        self._one_writer = threading.Lock()
+
+    @property
+    def is_lite(self) -> bool:
+        """True for Milvus Lite, embedded or on a server of its own; known after the first call."""
+        return self._version.startswith("milvus_lite")
+
+    @property
+    def version(self) -> str:
+        """What the server calls itself; empty before the first call."""
+        return self._version
+
+    def call(self, action: Action[Result]) -> Result:
+        """Run ``action``; raise ``StoreUnavailable`` or ``ConfigurationError`` where it fails."""
+        client = self._connected()
+        try:
+            return action(client)
+        except _CLIENT_ERRORS as error:
+            raise self._outage(error) from error
+
+    def find(self, action: Action[Result]) -> Result | None:
+        """Like ``call``, but None where the collection or alias asked for is not there."""
+        client = self._connected()
+        try:
+            return action(client)
+        except _CLIENT_ERRORS as error:
+            if getattr(error, "code", None) in _NOT_FOUND_CODES:
+                return None
+            raise self._outage(error) from error
+
+    def call_loaded(self, collection: str, action: Action[Result]) -> Result:
+        """Like ``call``, for searches and queries: loads what a restart of Milvus left unloaded."""
+        client = self._connected()
+        try:
+            return action(client)
+        except _CLIENT_ERRORS as error:
+            if classify(error) is not Failure.NOT_LOADED:
+                raise self._outage(error) from error
+        self.call(lambda again: again.load_collection(collection, timeout=LOAD_SECONDS))
+        return self.call(action)
+
+    def attempt(self, action: Action[Result]) -> Result:
+        """Like ``call``, but raise ``CallRefused`` where the call itself may be at fault."""
+        client = self._connected()
+        try:
+            return action(client)
+        except _CLIENT_ERRORS as error:
+            raise self._translated(error) from error
+
+    def attempt_writing(self, action: Action[Result]) -> Result:
+        """Like ``attempt``, one at a time where Milvus Lite needs it (it allows one writer)."""
+        self._connected()
+        if not self.is_lite:
+            return self.attempt(action)
+        with self._one_writer:
+            return self.attempt(action)
+
+    def close(self) -> None:
+        """Close the connection; the last user of an embedded database waits until it is closed."""
+        with self._connecting:
+            self._disconnect()
+            if self._embedded:
+                self._embedded.close()
+
+    def _connected(self) -> MilvusClient:
+        with self._connecting:
+            if self._embedded:
+                self._follow(self._embedded)
+            self._client = self._client or self._connect()
+            return self._client
+
+    def _follow(self, embedded: EmbeddedMilvus) -> None:
+        address = embedded.address() if self._client else None
+        if address is None:
+            try:
+                address = embedded.start()
+            except ConfigurationError as error:
+                if self._client is None:
+                    raise
+                # It worked before: whoever opened the database meanwhile may close it again.
+                raise StoreUnavailable("milvus", error.problem) from error
+        if address != self._uri:
+            self._disconnect()
+            self._uri = address
+
+    def _connect(self) -> MilvusClient:
+        seconds = self.timeout_seconds
+        try:
+            # Dedicated: pymilvus would share one connection per address and never close it.
+            client = MilvusClient(self._uri, token=self._token, timeout=seconds, dedicated=True)
+            self._version = str(client.get_server_version(timeout=seconds))
+        except _CLIENT_ERRORS as error:
+            raise self._outage(error) from error
+        return client
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+        self._client = None
+
+    def _outage(self, error: Exception) -> ProductConsumerError:
+        translated = self._translated(error)
+        if isinstance(translated, CallRefused):
+            return StoreUnavailable("milvus", str(translated))
+        return translated
+
+    def _translated(self, error: Exception) -> ProductConsumerError | CallRefused:
+        kind, detail = classify(error), describe(error)
+        if kind is Failure.AUTH:
+            return ConfigurationError("MILVUS_TOKEN", f"{self.label} refuses it: {detail}")
+        if kind is Failure.REFUSED or isinstance(error, (DataNotMatchException, ParamError)):
+            return CallRefused(detail, RejectMessage("store_rejected", detail))
+        if kind is Failure.UNKNOWN:
+            return CallRefused(detail, RetryMessage("store_error", detail))
+        return StoreUnavailable("milvus", detail)
+
+
+def new_schema(identity: StoreIdentity, vector_fields: Iterable[str], *, nullable: bool) -> Any:
+    """Return the schema of a collection of products.
+
+    Without ``nullable`` the fields that may be unknown are left to be dynamic ones, which can be
+    absent.
+    """
+    schema = MilvusClient.create_schema(
+        auto_id=False, enable_dynamic_field=not nullable, description=identity_text(identity)
+    )
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
+    for name in vector_fields:
+        schema.add_field(vector_field(name), DataType.FLOAT_VECTOR, dim=identity.dimension)
+    for name in SCALARS:
+        if name in NULLABLE and not nullable:
+            continue
+        options: dict[str, Any] = {"nullable": True} if name in NULLABLE else {}
+        if name in TEXT_BYTES:
+            schema.add_field(name, DataType.VARCHAR, max_length=TEXT_BYTES[name], **options)
+        else:
+            kind = DataType.INT64 if name in WHOLE_NUMBERS else DataType.DOUBLE
+            schema.add_field(name, kind, **options)
+    return schema
+
+
+def new_index(field: str) -> Any:
+    """Return the cosine index of one vector field, of the kind that the server thinks best."""
+    wanted = MilvusClient.prepare_index_params()
+    wanted.add_index(field, index_name=field, index_type="AUTOINDEX", metric_type="COSINE")
+    return wanted
+
+
+def _without_credentials(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

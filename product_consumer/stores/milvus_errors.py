@@ -1,0 +1,76 @@
+"""What a failed call to Milvus means for the messages behind it."""
+
+from enum import Enum, auto
+from typing import Any
+
+import grpc
+
+# Codes of Milvus servers (pkg/util/merr/errors.go, the same from 2.3 on) and of Milvus Lite, which
+# uses 1 (unexpected), 6 (illegal argument), 100 and 101 and leaves the rest alone.
+_NOT_LOADED = frozenset({101, 103})
+_AUTH = frozenset({1400, 1401})
+_REFUSED = frozenset({6, 1100, 1101, 1102, 1804})
+# Not ready, memory, requests, disk, rate, quota, delay, resources; cancelled and timed out.
+_PASSING = frozenset({2, 3, 4, 5, 7, 8, 9, 11, 12, 10_000, 10_001})
+# Collections, partitions, channels, segments, indexes, nodes, storage; message queue.
+_PASSING_RANGES = (range(100, 1009), range(1200, 1304))
+_PASSING_WORDS = ("Retry timeout", "should create connection first", "closed channel", "[Errno ")
+"""How the client says that time ran out or that it was closed meanwhile, and Milvus Lite that the
+file system refused it: all under the code for "unexpected"."""
+
+_REFUSED_STATUS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+_AUTH_STATUS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+class Failure(Enum):
+    """The kinds of failure that are handled differently."""
+
+    PASSING = auto()
+    NOT_LOADED = auto()
+    AUTH = auto()
+    REFUSED = auto()
+    UNKNOWN = auto()
+
+
+def classify(error: BaseException) -> Failure:
+    """Say what a client's or gRPC's exception means; ``UNKNOWN`` may be the row's fault or not."""
+    status = _grpc_status(error)
+    if status is not None:
+        if status in _AUTH_STATUS:
+            return Failure.AUTH
+        return Failure.REFUSED if status in _REFUSED_STATUS else Failure.PASSING
+    code = getattr(error, "code", None)
+    if code in _NOT_LOADED:
+        return Failure.NOT_LOADED
+    if code in _AUTH:
+        return Failure.AUTH
+    if code in _REFUSED:
+        return Failure.REFUSED
+    return Failure.PASSING if _is_passing(error, code) else Failure.UNKNOWN
+
+
+def describe(error: BaseException) -> str:
+    """Return one line for a person: the server's own words, cut."""
+    text = (
+        getattr(error, "message", None) or getattr(error, "details", lambda: None)() or str(error)
+    )
+    return " ".join(str(text).split())[:300]
+
+
+def _is_passing(error: BaseException, code: Any) -> bool:
+    if getattr(error, "retriable", False) or code in _PASSING:
+        return True
+    if isinstance(code, int) and any(code in codes for codes in _PASSING_RANGES):
+        return True
+    return any(words in describe(error) for words in _PASSING_WORDS)
+
+
+def _grpc_status(error: BaseException) -> grpc.StatusCode | None:
+    # pymilvus lets some gRPC errors through, puts the status of others where a code of Milvus
+    # belongs, and says "Fail connecting" for a refused token too: there the cause tells.
+    for candidate in (error, error.__cause__):
+        code = getattr(candidate, "code", None)
+        code = code() if callable(code) else code
+        if isinstance(code, grpc.StatusCode):
+            return code
+    return None

@@ -1,0 +1,112 @@
+"""What products look like in Milvus: fields, rows, filters, and the identity of a collection."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from product_consumer.errors import RejectMessage
+from product_consumer.models import ProductRow, StoreIdentity
+from product_consumer.prices import to_major
+
+MAX_ID_BYTES = 512
+TEXT_BYTES = {"name": 65_535, "store_url": 65_535, "image_url": 65_535, "currency": 16}
+"""Longest text of each VARCHAR field. Servers count bytes and allow at most 65,535."""
+
+WHOLE_NUMBERS = ("reviews_count", "last_update", "revision")
+NULLABLE = ("store_url", "price", "currency", "rating", "reviews_count")
+SCALARS = (*TEXT_BYTES, "price", "rating", *WHOLE_NUMBERS)
+"""Every field but the key and the vectors."""
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+def vector_field(name: str) -> str:
+    """Return the Milvus field of one of ``VECTOR_FIELDS``."""
+    return f"{name}_embedding"
+
+
+def to_entity(
+    row: ProductRow, vector_fields: Iterable[str], declared: Collection[str]
+) -> dict[str, Any]:
+    """Return the row as Milvus takes it: prices in major units, times in epoch milliseconds.
+
+    An unknown value is null where its field is ``declared`` in the schema, and left out where it is
+    a dynamic field, so that it reads back as absent. Raises ``RejectMessage`` for a row without
+    embeddings, which cannot be stored.
+    """
+    if row.embeddings is None:
+        raise RejectMessage("store_rejected", "the row has no embeddings")
+    entity: dict[str, Any] = {
+        "id": row.id,
+        "name": cut_text(row.name, TEXT_BYTES["name"]),
+        "store_url": row.store_url and cut_text(row.store_url, TEXT_BYTES["store_url"]),
+        "price": _price(row),
+        "currency": row.currency,
+        "rating": row.rating,
+        "reviews_count": row.reviews_count,
+        "last_update": int(row.last_update.timestamp() * 1000),
+        "image_url": cut_text(row.image_url, TEXT_BYTES["image_url"]),
+        "revision": row.revision,
+    }
+    entity = {k: v for k, v in entity.items() if v is not None or k in declared}
+    for name in vector_fields:
+        entity[vector_field(name)] = row.embeddings.by_field(name)
+    return entity
+
+
+def _price(row: ProductRow) -> float | None:
+    if row.price_minor is None or row.currency is None:
+        return None
+    return float(to_major(row.price_minor, row.currency))
+
+
+def cut_text(text: str, max_bytes: int) -> str:
+    """Return the longest beginning of ``text`` that fits in ``max_bytes`` of UTF-8."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= max_bytes:
+        return text
+    return encoded[:max_bytes].decode("utf-8", "ignore")
+
+
+def id_filter(product_ids: Iterable[str]) -> str:
+    """Return the expression that matches exactly these ids, whatever is in them.
+
+    The client's own ``ids=`` arguments paste ids unescaped. Five characters are escaped: every
+    other one is itself in a Milvus string, and Milvus Lite refuses JSON's ``\\b`` and ``\\u``.
+    """
+    quoted = (f'"{product_id.translate(_ESCAPES)}"' for product_id in product_ids)
+    return f"id in [{', '.join(quoted)}]"
+
+
+def identity_text(identity: StoreIdentity) -> str:
+    """Return the identity as a collection carries it."""
+    return json.dumps(asdict(identity))
+
+
+def parse_identity(texts: Iterable[str]) -> StoreIdentity | None:
+    """Return the first identity in what a collection says of itself; None where there is none."""
+    for text in texts:
+        try:
+            values = json.loads(text)
+            return StoreIdentity(
+                ledger_id=str(values["ledger_id"]),
+                model_id=str(values["model_id"]),
+                dimension=int(values["dimension"]),
+            )
+        except (ValueError, TypeError, KeyError):
+            continue
+    return None
+
+
+def supports_null(server_version: str) -> bool:
+    """Say whether nullable fields work; 2.5 brought them, and older servers ignore the request."""
+    parts = server_version.removeprefix("v").split(".")
+    if len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
+        return True
+    return (int(parts[0]), int(parts[1])) >= (2, 5)
+
+
+def field_names(description: Mapping[str, Any]) -> set[str]:
+    """Return the fields that a described collection declares."""
+    return {str(field["name"]) for field in description.get("fields", ())}
