@@ -1,0 +1,87 @@
+"""How well words find the right drawn products: the demo's model measured on a fresh catalogue."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from product_consumer.demo.catalogue import assortment, draw_catalogue
+from product_consumer.demo.tiny_model import MODEL_NAME, config_path
+from product_consumer.models import VECTOR_FIELDS, Embeddings
+
+Preprocess = Callable[[Image.Image], torch.Tensor]
+Matrix = NDArray[np.float32]
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Shares (0 to 1) of queries whose first result is right."""
+
+    kind: float
+    kind_and_colour: float
+
+
+class DemoModel:
+    """The trained model as OpenCLIP loads it: float32, on the CPU."""
+
+    def __init__(self, weights: Path) -> None:
+        open_clip.add_model_config(config_path())
+        self._model, _, self._preprocess = open_clip.create_model_and_transforms(
+            MODEL_NAME, pretrained=str(weights)
+        )
+        self._model.eval()
+        self._tokenizer = open_clip.get_tokenizer(MODEL_NAME)
+
+    def embed_texts(self, texts: Sequence[str]) -> Matrix:
+        """Unit vectors, float32, (N, 768)."""
+        with torch.no_grad():
+            return _array(self._model.encode_text(self._tokenizer(list(texts)), normalize=True))
+
+    def embed_pictures(self, paths: Sequence[Path]) -> Matrix:
+        """Unit vectors, float32, (N, 768), of picture files."""
+        inputs = []
+        for path in paths:
+            with Image.open(path) as picture:
+                inputs.append(self._preprocess(picture.convert("RGB")))
+        with torch.no_grad():
+            return _array(self._model.encode_image(torch.stack(inputs), normalize=True))
+
+
+def _array(vectors: torch.Tensor) -> Matrix:
+    return vectors.numpy().astype(np.float32)
+
+
+def retrieval_rates(
+    model: DemoModel, seed: int, count: int = 120, query: str = "{colour} {kind}"
+) -> dict[str, Rates]:
+    """One query per kind and colour of a new catalogue; rates by vector field."""
+    pairs = assortment(seed, count)
+    with tempfile.TemporaryDirectory() as name:
+        products = draw_catalogue(Path(name), seed, count)
+        fields = _embed(model, products, Path(name) / "images")
+    wanted = sorted(set(pairs))
+    texts = [query.format(kind=kind, colour=colour) for kind, colour in wanted]
+    queries = model.embed_texts(texts)
+    return {name: _rates(queries, fields[name], wanted, pairs) for name in VECTOR_FIELDS}
+
+
+def _embed(model: DemoModel, products: list[dict[str, Any]], images: Path) -> dict[str, Matrix]:
+    texts = model.embed_texts([product["name"] for product in products])
+    pictures = model.embed_pictures([images / product["image"] for product in products])
+    both = [Embeddings(text, image) for text, image in zip(texts, pictures, strict=True)]
+    return {name: np.stack([one.by_field(name) for one in both]) for name in VECTOR_FIELDS}
+
+
+def _rates(queries: Matrix, vectors: Matrix, wanted: list[Pair], pairs: list[Pair]) -> Rates:
+    found = [pairs[first] for first in np.argmax(queries @ vectors.T, axis=1)]
+    kinds = sum(got[0] == right[0] for got, right in zip(found, wanted, strict=True))
+    exact = sum(got == right for got, right in zip(found, wanted, strict=True))
+    return Rates(kinds / len(wanted), exact / len(wanted))
