@@ -1,0 +1,426 @@
+"""What happens to a product message, from the queue to every store, failures included.
+
+    receive -> validate -> fetch image -> embed -> store -> acknowledge
+
+``Consumer`` is the loop: it receives a batch, hands it to a pipeline, and settles each message by
+the outcome that came back, exactly once and last. ``ProductPipeline`` is the work in between; any
+error becomes an outcome in one place, ``ProductPipeline.decide``.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+from product_consumer.backoff import Backoff, exponential_delay_seconds
+from product_consumer.breaker import Breaker
+from product_consumer.embedding import Embedder, PreparedItem
+from product_consumer.errors import (
+    MAX_UNEXPECTED_ATTEMPTS,
+    ConfigurationError,
+    FatalError,
+    IgnoreMessage,
+    ProductConsumerError,
+    QueueUnavailable,
+    RejectMessage,
+    RetryMessage,
+    StoreUnavailable,
+    Unavailable,
+)
+from product_consumer.fetching import ImageFetcher
+from product_consumer.images import ImageDecoder
+from product_consumer.in_flight import InFlightTracker
+from product_consumer.ledger import Change, Ledger
+from product_consumer.metrics import Metrics
+from product_consumer.models import (
+    Embeddings,
+    Ignored,
+    Message,
+    Outcome,
+    Product,
+    ProductRow,
+    Rejected,
+    Released,
+    RetryLater,
+    Stored,
+)
+from product_consumer.queues.base import MessageQueue
+from product_consumer.stores.base import ProductStore
+from product_consumer.validation import ProductParser
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_REWRITES = 5
+"""Times a row is written again because another worker recorded a newer one meanwhile."""
+
+HOLD_SECONDS = 60.0
+"""How long messages in hand wait for a store that is down before they are given back."""
+
+
+class Pipeline(Protocol):
+    """Work for one kind of message."""
+
+    def process(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Return one outcome per message, in order; raises ``FatalError`` only."""
+        ...
+
+    def wait_until_ready(self) -> bool:
+        """Block while a part that every message needs is down; False when asked to stop."""
+        ...
+
+
+class Consumer:
+    """One consumer thread: receives, lets the pipeline work, settles."""
+
+    def __init__(
+        self,
+        number: int,
+        queue: MessageQueue,
+        pipeline: Pipeline,
+        in_flight: InFlightTracker,
+        metrics: Metrics,
+        *,
+        batch_size: int,
+        wait_seconds: int,
+    ) -> None:
+        self.number = number
+        self._queue = queue
+        self._pipeline = pipeline
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self._batch_size = batch_size
+        self._wait_seconds = wait_seconds
+        self._backoff = Backoff(1.0, 30.0)
+
+    def consume(self, stopping: threading.Event) -> None:
+        """Receive and process batches until asked to stop; a started batch is always settled."""
+        log.info("Thread %d started consuming from %s...", self.number, self._queue.label)
+        while not stopping.is_set() and self._pipeline.wait_until_ready():
+            try:
+                messages = self._queue.receive(self._batch_size, self._wait_seconds)
+            except QueueUnavailable as error:
+                log.warning("Thread %d cannot receive: %s", self.number, error)
+                self._backoff.wait(stopping)
+                continue
+            self._backoff.reset()
+            if stopping.is_set():
+                self._release(messages)
+                break
+            self._metrics.count_received(len(messages))
+            with self._in_flight.track(messages):
+                self._settle(messages, self._pipeline.process(messages) if messages else [])
+
+    def _settle(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
+        """Bring each message to its end; a message that the queue does not let go comes back,
+        harmlessly.
+        """
+        for message in messages:
+            # An extension that lands after a release would hide the message again.
+            self._in_flight.forget(message)
+        settled = list(zip(messages, outcomes, strict=True))
+        done = [message for message, outcome in settled if isinstance(outcome, Stored | Ignored)]
+        if done:
+            self._try(self._queue.acknowledge, done)
+        self._release([message for message, outcome in settled if isinstance(outcome, Released)])
+        for message, outcome in settled:
+            if isinstance(outcome, Rejected):
+                self._try(self._queue.reject, message, outcome)
+            elif isinstance(outcome, RetryLater):
+                self._try(self._queue.retry_later, message, outcome.delay_seconds)
+            self._metrics.count_outcome(outcome)
+            self._report(message, outcome)
+
+    def _release(self, messages: Sequence[Message]) -> None:
+        if messages:
+            self._try(self._queue.release, messages)
+
+    def _try(self, settle: Callable[..., None], *arguments: Any) -> None:
+        try:
+            settle(*arguments)
+        except QueueUnavailable as error:
+            log.warning("Thread %d could not settle, it will come back: %s", self.number, error)
+
+    def _report(self, message: Message, outcome: Outcome) -> None:
+        match outcome:
+            case Stored(product_id):
+                log.info("Thread %d processed ID: %s", self.number, product_id)
+            case Ignored(reason):
+                log.info(
+                    "Thread %d ignored message %s: %s", self.number, message.message_id, reason
+                )
+            case Rejected(stage, reason, detail):
+                log.warning(
+                    "Thread %d rejected message %s at %s: %s (%s)",
+                    *(self.number, message.message_id, stage, reason, detail),
+                )
+            case RetryLater(delay_seconds, stage, reason):
+                log.info(
+                    "Thread %d will retry message %s in %.0f s after %s: %s",
+                    *(self.number, message.message_id, delay_seconds, stage, reason),
+                )
+            case Released(reason):
+                log.info(
+                    "Thread %d released message %s: %s", self.number, message.message_id, reason
+                )
+
+
+@dataclass(slots=True)
+class Work:
+    """One message on its way; whoever settles its fate sets ``outcome``, and later steps leave it
+    alone.
+    """
+
+    message: Message
+    outcome: Outcome | None = None
+    product: Product | None = None
+    image: bytes = b""
+    prepared: PreparedItem | None = None
+    embeddings: Embeddings | None = None
+
+
+class ProductPipeline:
+    """Validate, fetch the image, embed, store: every step takes a list and returns what survived
+    it.
+    """
+
+    def __init__(
+        self,
+        parser: ProductParser,
+        fetcher: ImageFetcher,
+        decoder: ImageDecoder,
+        embedder: Embedder,
+        ledger: Ledger,
+        stores: Sequence[ProductStore],
+        in_flight: InFlightTracker,
+        metrics: Metrics,
+        stopping: threading.Event,
+        *,
+        max_attempts: int,
+    ) -> None:
+        self._parser = parser
+        self._fetcher = fetcher
+        self._decoder = decoder
+        self._embedder = embedder
+        self._ledger = ledger
+        self._stores = stores
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self._max_attempts = max_attempts
+        self._breakers = {"ledger": Breaker("ledger", ledger.check, stopping)}
+        self._breakers |= {
+            store.name: Breaker(store.name, store.check, stopping) for store in stores
+        }
+        self._stopping = stopping
+
+    def process(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Return one outcome per message, in order."""
+        batch = [Work(message) for message in messages]
+        try:
+            valid = self.validate(batch)
+            complete, incomplete = self.look_up(valid)
+            fetched = self.fetch_images(incomplete)
+            prepared = self.prepare(fetched)
+            embedded = self.embed(prepared)
+            self.store(complete + embedded)
+        except FatalError:
+            raise
+        except Exception as error:
+            self.settle_all(batch, "pipeline", error)
+        return [work.outcome or Released("left unfinished") for work in batch]
+
+    def wait_until_ready(self) -> bool:
+        """Block while a store is down: a message received then could only wait."""
+        return all(breaker.wait_until_closed() for breaker in self._breakers.values())
+
+    def validate(self, batch: list[Work]) -> list[Work]:
+        """Turn bodies into products."""
+        with self._metrics.stage("validate"):
+            for work in batch:
+                with self._settling(work, "validate"):
+                    work.product = self._parser.parse(work.message)
+                    self._metrics.count_flags(work.product.flags)
+        return _unsettled(batch)
+
+    def look_up(self, valid: list[Work]) -> tuple[list[Work], list[Work]]:
+        """Part what can be stored as it is from what needs an image and an embedding first.
+
+        Tombstones carry no image. A message that the ledger equals or outdates leaves history and
+        re-drives the newest state, which is in the ledger with its vectors: a second delivery, or
+        the retry after a store failed, costs neither a download nor a forward pass.
+        """
+        with self._metrics.stage("look_up"):
+            products = [_product(work) for work in valid]
+            outdated = self._guarded("ledger", lambda: self._ledger.outdated(products))
+        complete: list[Work] = []
+        incomplete: list[Work] = []
+        for work in valid:
+            product = _product(work)
+            is_complete = product.deleted or (product.id, product.version) in outdated
+            (complete if is_complete else incomplete).append(work)
+        return complete, incomplete
+
+    def fetch_images(self, incomplete: list[Work]) -> list[Work]:
+        """Download the images of a batch side by side."""
+        with self._metrics.stage("fetch_image"):
+            urls = [_product(work).image_url for work in incomplete]
+            for work, image in zip(incomplete, self._fetcher.fetch_all(urls), strict=True):
+                with self._settling(work, "fetch_image"):
+                    work.image = _value(image)
+        return _unsettled(incomplete)
+
+    def prepare(self, fetched: list[Work]) -> list[Work]:
+        """Decode, resize and tokenise here, in the consumer thread, so that the model never waits
+        for it.
+        """
+        with self._metrics.stage("prepare"):
+            for work in fetched:
+                with self._settling(work, "prepare"):
+                    picture = self._decoder.decode(work.image)
+                    work.prepared = self._embedder.prepare(picture, _product(work).name)
+                    work.image = b""
+        return _unsettled(fetched)
+
+    def embed(self, prepared: list[Work]) -> list[Work]:
+        """One forward pass, shared with whatever other threads have ready."""
+        with self._metrics.stage("embed"):
+            items = [work.prepared for work in prepared if work.prepared is not None]
+            for work, result in zip(prepared, self._embedder.embed(items), strict=True):
+                with self._settling(work, "embed"):
+                    work.embeddings = _value(result)
+                    work.prepared = None
+        return _unsettled(prepared)
+
+    def store(self, ready: list[Work]) -> None:
+        """Record the batch, show the current rows in every store, and make sure they still are
+        current.
+        """
+        held = self._drop_lost(ready)
+        with self._metrics.stage("ledger"):
+            changes = [Change(_product(work), work.embeddings) for work in held]
+            recorded = self._guarded("ledger", lambda: self._ledger.record(changes))
+        for position, error in recorded.failures.items():
+            self.settle_failure(held[position], "ledger", error)
+        with self._metrics.stage("stores"):
+            failures = self._show(recorded.rows)
+        for work in _unsettled(held):
+            failed_store = failures.get(_product(work).id)
+            if failed_store is None:
+                work.outcome = Stored(_product(work).id)
+            else:
+                self.settle_failure(work, "store", failed_store)
+
+    def settle_failure(self, work: Work, stage: str, error: Exception) -> None:
+        """Give a message the outcome that its error's class asks for."""
+        work.outcome = self.decide(work.message, stage, error)
+
+    def settle_all(self, batch: Iterable[Work], stage: str, error: Exception) -> None:
+        """The same, for everything in a batch that has no outcome yet."""
+        for work in _unsettled(batch):
+            self.settle_failure(work, stage, error)
+
+    def decide(self, message: Message, stage: str, error: Exception) -> Outcome:
+        """Map an error to reject, ignore, retry later or release: the one place where that is
+        decided.
+        """
+        match error:
+            case FatalError():
+                raise error
+            case RejectMessage():
+                return Rejected(stage, error.reason, error.detail)
+            case IgnoreMessage():
+                return Ignored(error.reason)
+            case RetryMessage():
+                return self._retry(message, stage, error)
+            case Unavailable() | ConfigurationError():
+                # A part is down or set up wrongly: never the message's fault, whatever it lasts.
+                return Released(str(error))
+            case _:
+                log.error("Unexpected error at %s", stage, exc_info=error)
+                name = f"unexpected:{type(error).__name__}"
+                attempts = MAX_UNEXPECTED_ATTEMPTS
+                unexpected = RetryMessage(
+                    name, str(error), max_attempts=attempts, final_reason=name
+                )
+                return self._retry(message, stage, unexpected)
+
+    def _retry(self, message: Message, stage: str, error: RetryMessage) -> Outcome:
+        if message.receive_count >= (error.max_attempts or self._max_attempts):
+            return Rejected(stage, error.final_reason, error.detail)
+        delay_seconds = error.delay_seconds
+        if delay_seconds is None:
+            delay_seconds = exponential_delay_seconds(message.receive_count)
+        return RetryLater(delay_seconds, stage, error.reason)
+
+    def _drop_lost(self, ready: list[Work]) -> list[Work]:
+        """Let go of messages whose receipt is no longer valid: the next delivery does the work."""
+        for work in ready:
+            if not self._in_flight.is_held(work.message):
+                work.outcome = Released("delivered again elsewhere")
+        return _unsettled(ready)
+
+    def _show(self, current: Mapping[str, ProductRow]) -> dict[str, ProductConsumerError]:
+        """Write current rows until they are still current afterwards; return failures by product
+        id.
+
+        Without the second look, a slower worker could put the row it read back over a newer one.
+        """
+        failures: dict[str, ProductConsumerError] = {}
+        rows = dict(current)
+        for _ in range(MAX_REWRITES):
+            for store in self._stores:
+                write = partial(store.write, list(rows.values()))
+                failures |= self._guarded(store.name, write)
+            rows = self._newer(rows)
+            if not rows:
+                return failures
+        overtaken = StoreUnavailable("stores", f"overtaken {MAX_REWRITES} times")
+        return dict.fromkeys(rows, overtaken) | failures
+
+    def _newer(self, written: Mapping[str, ProductRow]) -> dict[str, ProductRow]:
+        revisions = self._guarded("ledger", lambda: self._ledger.revisions(written))
+        changed = [key for key, row in written.items() if revisions.get(key, 0) > row.revision]
+        return self._guarded("ledger", lambda: self._ledger.rows(changed)) if changed else {}
+
+    def _guarded(self, part: str, call: Callable[[], T]) -> T:
+        """Call a part; while it is down, wait, at most ``HOLD_SECONDS`` in all, then raise."""
+        breaker = self._breakers[part]
+        deadline = monotonic() + HOLD_SECONDS
+        while True:
+            try:
+                return call()
+            except (Unavailable, ConfigurationError) as error:
+                breaker.open(error)
+                if not breaker.wait_until_closed(deadline - monotonic()):
+                    raise
+
+    @contextmanager
+    def _settling(self, work: Work, stage: str) -> Iterator[None]:
+        """An error inside settles this one message and spares its neighbours."""
+        try:
+            yield
+        except FatalError:
+            raise
+        except Exception as error:
+            self.settle_failure(work, stage, error)
+
+
+def _value(result: T | ProductConsumerError) -> T:
+    if isinstance(result, ProductConsumerError):
+        raise result
+    return result
+
+
+def _product(work: Work) -> Product:
+    if work.product is None:
+        raise TypeError("a step was given work that has not been validated")
+    return work.product
+
+
+def _unsettled(batch: Iterable[Work]) -> list[Work]:
+    return [work for work in batch if work.outcome is None]

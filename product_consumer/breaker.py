@@ -1,0 +1,67 @@
+"""A breaker per store: while one is down nobody receives, and what is held waits for it."""
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from product_consumer.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+
+class Breaker:
+    """Open while its part is down.
+
+    It opens at the first failure that says the part is unavailable, and a probe (never a real
+    message) decides when it closes: one thread at a time probes, after 0.5, 1, 2 ... 30 s, the
+    others wait. A single dropped connection therefore costs one probe, and an outage costs no
+    message a delivery.
+    """
+
+    def __init__(self, part: str, probe: Callable[[], object], stopping: threading.Event) -> None:
+        self.part = part
+        self._probe = probe
+        self._stopping = stopping
+        self._closed = threading.Event()
+        self._closed.set()
+        self._prober = threading.Lock()
+        self._opened_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return not self._closed.is_set()
+
+    def open(self, error: Exception) -> None:
+        """Note that the part failed; the first of a series is logged."""
+        if self._closed.is_set():
+            self._closed.clear()
+            self._opened_at = monotonic()
+            log.warning("%s is down, waiting for it: %s", self.part, error)
+
+    def wait_until_closed(self, limit_seconds: float | None = None) -> bool:
+        """Return True once the part answers again; False at the limit or on stop."""
+        deadline = None if limit_seconds is None else monotonic() + limit_seconds
+        backoff = Backoff(0.5, 30.0)
+        while self.is_open and not self._stopping.is_set():
+            if deadline is not None and monotonic() >= deadline:
+                return False
+            if self._prober.acquire(blocking=False):
+                try:
+                    if backoff.wait(self._stopping):
+                        return False
+                    self._try_to_close()
+                finally:
+                    self._prober.release()
+            else:
+                self._closed.wait(0.2)
+        return not self.is_open
+
+    def _try_to_close(self) -> None:
+        try:
+            self._probe()
+        except Exception as error:
+            log.debug("%s is still down: %s", self.part, error)
+            return
+        log.info("%s is back after %.1f s", self.part, monotonic() - self._opened_at)
+        self._closed.set()

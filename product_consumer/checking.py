@@ -1,0 +1,61 @@
+"""Tries every configured part, as a worker would at its start."""
+
+from collections.abc import Callable, Iterator
+
+from product_consumer.errors import ProductConsumerError
+from product_consumer.parts import Parts
+from product_consumer.settings import Settings
+
+Finding = tuple[str, bool, str]
+"""Part, whether it works, and one line about it: what was reached, or which setting is wrong."""
+
+
+def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
+    """Yield one finding per part, later parts even where earlier ones fail.
+
+    Like a start, it creates tables, collection and index where they are missing, except that stores
+    are left alone as long as no model is known to build them for.
+    """
+    parts = Parts(settings)
+    try:
+        yield _try("queue", lambda: _queue(parts))
+        ledger = _try("ledger", lambda: _ledger(parts))
+        yield ledger
+        if not ledger[1]:
+            return
+        if not skip_model:
+            yield _try("model", lambda: _model(parts))
+        yield from _stores(parts)
+    finally:
+        parts.close()
+
+
+def _try(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return name, True, look()
+    except ProductConsumerError as error:
+        return name, False, str(error)
+
+
+def _queue(parts: Parts) -> str:
+    parts.open_queue()
+    backlog = parts.queue.backlog()
+    return f"{parts.queue.label}: {backlog.visible} waiting, {backlog.in_flight} in flight"
+
+
+def _ledger(parts: Parts) -> str:
+    parts.open_ledger()
+    return parts.ledger.check()
+
+
+def _model(parts: Parts) -> str:
+    embedder = parts.load_model()
+    return f"{embedder.model_id} on {embedder.device}, {embedder.dimension} numbers per vector"
+
+
+def _stores(parts: Parts) -> Iterator[Finding]:
+    if not parts.is_model_known:
+        yield "stores", False, "not checked: no model has been loaded on this ledger yet"
+        return
+    for name, look in parts.store_checks().items():
+        yield _try(name, look)

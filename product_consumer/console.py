@@ -1,0 +1,215 @@
+"""Commands for operators: set up queues, publish, search, look at history, check the configuration.
+
+They work beside a running worker, on embedded stores too.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from product_consumer.errors import ConfigurationError, ProductConsumerError
+from product_consumer.logs import configure_logging, printable
+from product_consumer.settings import Settings, read_settings
+from product_consumer.supervision import EXIT_CONFIGURATION, EXIT_USAGE
+
+if TYPE_CHECKING:
+    from product_consumer.parts import Parts
+    from product_consumer.search import Searcher
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Console of the realtime product data consumer.",
+)
+
+EXIT_UNAVAILABLE = 1
+
+
+def main() -> None:
+    """Run a command; one line on standard error for what is wrong, exit 78 for a setting, 1 for an
+    outage.
+    """
+    try:
+        app()
+    except ConfigurationError as error:
+        print(printable(str(error)), file=sys.stderr)
+        sys.exit(EXIT_CONFIGURATION)
+    except ProductConsumerError as error:
+        print(printable(str(error)), file=sys.stderr)
+        sys.exit(EXIT_UNAVAILABLE)
+
+
+@app.command("setup-queues")
+def setup_queues(
+    name: Annotated[str, typer.Option(help="Name of the queue.")] = "products",
+    max_receive_count: Annotated[
+        int, typer.Option(min=1, max=1000, help="Receives before SQS moves a message by itself.")
+    ] = 12,
+) -> None:
+    """Create the queue, its dead-letter queue and the redrive policy between them."""
+    from product_consumer.queues.sqs import sqs_client
+    from product_consumer.queues.sqs_admin import set_up_queues
+
+    settings = _settings()
+    urls = set_up_queues(
+        sqs_client(settings),
+        name,
+        visibility_timeout_seconds=settings.sqs_visibility_timeout_seconds,
+        max_receive_count=max_receive_count,
+    )
+    print(f"SQS_QUEUE_URL={urls.queue_url}")
+    print(f"SQS_DEAD_LETTER_QUEUE_URL={urls.dead_letter_queue_url}")
+
+
+@app.command()
+def publish(
+    file: Annotated[Path, typer.Argument(help="One JSON message per line.", dir_okay=False)],
+) -> None:
+    """Send every line of FILE to SQS_QUEUE_URL as one message."""
+    from product_consumer.queues.sqs import sqs_client
+    from product_consumer.queues.sqs_admin import publish as send
+
+    settings = _settings()
+    if settings.sqs_queue_url is None:
+        raise ConfigurationError("SQS_QUEUE_URL", "not set: needs the URL of the product queue")
+    try:
+        with file.open(encoding="utf-8") as lines:
+            bodies = (line.strip() for line in lines if line.strip())
+            count = send(sqs_client(settings), settings.sqs_queue_url, bodies)
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"{file}: {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_USAGE) from None
+    print(f"Published {count} messages")
+
+
+@app.command()
+def search(
+    text: Annotated[str | None, typer.Option(help="Words that describe the product.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture file.", dir_okay=False)] = None,
+    keywords: Annotated[str | None, typer.Option(help="Words of its name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Most results.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Find products by words, by picture, by both, or by keywords; best first."""
+    if text is None and image is None and keywords is None:
+        print("Give --text, --image or --keywords", file=sys.stderr)
+        raise typer.Exit(EXIT_USAGE)
+    from product_consumer.console_views import result_as_json, result_line
+
+    data = None if image is None else _read(image)
+    with _opened(with_model=text is not None or image is not None) as (parts, searcher):
+        picture = None if data is None else parts.decoder.decode(data)
+        results = searcher.search(text=text, picture=picture, keywords=keywords, limit=limit)
+    for result in results:
+        as_text = json.dumps(result_as_json(result), ensure_ascii=False) if as_json else None
+        print(as_text or result_line(result))
+    if not results and not as_json:
+        print("Nothing found")
+
+
+@app.command()
+def history(
+    product_id: Annotated[str, typer.Argument(metavar="ID", help="The product's id.")],
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most rows of each history.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show a product's price and review history, newest first."""
+    from product_consumer.console_views import history_as_json, history_lines
+    from product_consumer.ledger import open_ledger
+
+    ledger = open_ledger(_settings())
+    try:
+        ledger.setup()
+        row = ledger.rows([product_id]).get(product_id)
+        prices = ledger.price_history(product_id, limit)
+        reviews = ledger.review_history(product_id, limit)
+    finally:
+        ledger.close()
+    if row is None:
+        print(f"No product {printable(product_id)!r}", file=sys.stderr)
+        raise typer.Exit(1)
+    if as_json:
+        print(json.dumps(history_as_json(row, prices, reviews), ensure_ascii=False))
+    else:
+        print("\n".join(history_lines(row, prices, reviews)))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a product message."""
+    from product_consumer.validation import product_schema
+
+    print(json.dumps(product_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def check(
+    skip_model: Annotated[bool, typer.Option(help="Do not load the model.")] = False,
+) -> None:
+    """Try every configured part as the worker would at start, and say what is wrong with which
+    setting.
+    """
+    from product_consumer.checking import check_parts
+
+    failures = 0
+    for name, is_right, detail in check_parts(_settings(), skip_model=skip_model):
+        print(f"{'ok  ' if is_right else 'FAIL'}  {name:<14} {printable(detail)}")
+        failures += not is_right
+    if failures:
+        raise typer.Exit(EXIT_CONFIGURATION)
+
+
+@contextmanager
+def _opened(*, with_model: bool) -> Iterator[tuple["Parts", "Searcher"]]:
+    """The configured parts and a searcher over them; the model is loaded only where the query needs
+    it.
+    """
+    from product_consumer.parts import Parts
+    from product_consumer.search import Searcher
+
+    settings = _settings()
+    parts = Parts(settings)
+    try:
+        parts.open_ledger()
+        recorded = parts.ledger.meta()
+        if "model_id" not in recorded:
+            raise ConfigurationError(
+                "DATABASE_URL", "the ledger is empty: no worker has used it yet"
+            )
+        if with_model:
+            parts.load_model(_as_recorded(settings, recorded))
+        parts.open_stores()
+        yield parts, Searcher(parts.ledger, parts.stores, parts.embedder)
+    finally:
+        parts.close()
+
+
+def _as_recorded(settings: Settings, recorded: Mapping[str, str]) -> Settings:
+    """The demo's stores are searched with the demo's model, unless the operator names one."""
+    from product_consumer.demo import tiny_model
+
+    model_id = recorded["model_id"]
+    if "openclip_model" in settings.model_fields_set or not model_id.startswith(
+        f"{tiny_model.MODEL_NAME}/"
+    ):
+        return settings
+    return settings.model_copy(update=tiny_model.settings(settings.data_dir / "model"))
+
+
+def _settings() -> Settings:
+    settings = read_settings()
+    configure_logging(settings.log_format, "WARNING")
+    return settings
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        print(f"{path}: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(EXIT_USAGE) from None

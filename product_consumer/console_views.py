@@ -1,0 +1,89 @@
+"""How the console shows products and their history."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from product_consumer.logs import printable
+from product_consumer.models import PriceObservation, ProductRow, ReviewObservation
+from product_consumer.prices import format_price, to_major
+from product_consumer.search import SearchResult
+
+
+def result_line(result: SearchResult) -> str:
+    """Score, id, price and name."""
+    row = result.row
+    return f"{result.score:7.3f}  {printable(row.id)}  {_price(row)}  {printable(row.name)}"
+
+
+def result_as_json(result: SearchResult) -> dict[str, Any]:
+    """The product's fields and ``score``; price in major units as text, times in ISO 8601."""
+    return product_as_json(result.row) | {"score": result.score}
+
+
+def product_as_json(row: ProductRow) -> dict[str, Any]:
+    """A product's fields as JSON values."""
+    price = None
+    if row.price_minor is not None and row.currency is not None:
+        price = str(to_major(row.price_minor, row.currency))
+    return {
+        "id": row.id,
+        "name": row.name,
+        "price": price,
+        "price_minor": row.price_minor,
+        "currency": row.currency,
+        "rating": row.rating,
+        "reviews_count": row.reviews_count,
+        "store_url": row.store_url,
+        "image_url": row.image_url,
+        "last_update": row.last_update.isoformat(),
+        "revision": row.revision,
+        "deleted": row.deleted,
+    }
+
+
+def history_lines(
+    row: ProductRow, prices: Sequence[PriceObservation], reviews: Sequence[ReviewObservation]
+) -> Iterator[str]:
+    """A product and its two histories, newest first."""
+    state = "deleted, " if row.deleted else ""
+    yield f"{printable(row.id)}  {printable(row.name)}  ({state}revision {row.revision})"
+    yield "Prices:" if prices else "No price was ever known."
+    for price in prices:
+        amount = format_price(price.price_minor, price.currency)
+        yield f"  {price.observed_at.isoformat()}  {amount}"
+    yield "Reviews:" if reviews else "No review was ever seen."
+    for review in reviews:
+        stars = f"{review.rating} of 5, {review.reviews_count} reviews"
+        yield f"  {review.observed_at.isoformat()}  {stars}"
+
+
+def history_as_json(
+    row: ProductRow, prices: Sequence[PriceObservation], reviews: Sequence[ReviewObservation]
+) -> dict[str, Any]:
+    """``product``, ``prices`` and ``reviews`` as JSON values."""
+    return {
+        "product": product_as_json(row),
+        "prices": [
+            {
+                "observed_at": price.observed_at.isoformat(),
+                "price": str(to_major(price.price_minor, price.currency)),
+                "price_minor": price.price_minor,
+                "currency": price.currency,
+            }
+            for price in prices
+        ],
+        "reviews": [
+            {
+                "observed_at": review.observed_at.isoformat(),
+                "rating": review.rating,
+                "reviews_count": review.reviews_count,
+            }
+            for review in reviews
+        ],
+    }
+
+
+def _price(row: ProductRow) -> str:
+    if row.price_minor is None or row.currency is None:
+        return "price unknown"
+    return format_price(row.price_minor, row.currency)

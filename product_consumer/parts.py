@@ -1,0 +1,128 @@
+"""The concrete parts of a worker or a console, built from settings and closed in reverse order."""
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from product_consumer.errors import ConfigurationError
+from product_consumer.fetching import ImageFetcher
+from product_consumer.images import ImageDecoder
+from product_consumer.in_flight import InFlightTracker
+from product_consumer.ledger import Ledger, open_ledger
+from product_consumer.metrics import Metrics
+from product_consumer.models import StoreIdentity
+from product_consumer.queues import open_queue
+from product_consumer.queues.base import MessageQueue
+from product_consumer.settings import Settings
+from product_consumer.stores import Stores, open_stores
+from product_consumer.stores.base import ProductStore
+from product_consumer.validation import ProductParser
+
+if TYPE_CHECKING:
+    from product_consumer.embedding import Embedder
+
+log = logging.getLogger(__name__)
+
+
+class Parts:
+    """Call the ``open_`` methods in the order they stand here; each may raise ``Unavailable`` and
+    be called again.
+
+    An attribute exists from the call that opens it on.
+    """
+
+    queue: MessageQueue
+    in_flight: InFlightTracker
+    ledger: Ledger
+    stores: Stores
+    embedder: "Embedder | None" = None
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._closing = ExitStack()
+        self.metrics = Metrics()
+        self.parser = ProductParser(
+            default_currency=settings.default_currency, source_timezone=settings.source_timezone
+        )
+        self.decoder = ImageDecoder(max_pixels=settings.image_max_pixels)
+        self.fetcher = ImageFetcher(
+            allowed_networks=settings.image_allowed_networks,
+            allowed_ports=settings.image_allowed_ports,
+            timeout_seconds=settings.image_timeout_seconds,
+            max_bytes=settings.image_max_bytes,
+            missing_grace_seconds=settings.image_missing_grace_seconds,
+        )
+        self._closing.callback(self.fetcher.close)
+
+    def open_queue(self) -> None:
+        """Connect to the queue and check that it may be read."""
+        self.queue = open_queue(self._settings)
+        self._closing.callback(self.queue.close)
+        self.in_flight = InFlightTracker(self.queue, self._settings.sqs_visibility_timeout_seconds)
+
+    def open_ledger(self, created_by: str = "worker") -> None:
+        """Create or check the ledger's tables. A demo refuses a real worker's ledger."""
+        ledger = open_ledger(self._settings)
+        try:
+            ledger.setup(created_by)
+            if created_by == "demo" and ledger.meta()["created_by"] != "demo":
+                raise ConfigurationError(
+                    "DATA_DIR", "holds the products of a real worker: give the demo another one"
+                )
+        except BaseException:
+            ledger.close()
+            raise
+        self.ledger = ledger
+        self._closing.callback(ledger.close)
+
+    def load_model(self, settings: Settings | None = None) -> "Embedder":
+        """Load the model that the settings (or these others) name, tie the ledger to it, run it
+        once.
+        """
+        # Imported here: torch takes seconds, and much of the console does without.
+        from product_consumer.embedding import load_embedder
+
+        if self.embedder is None:
+            self.embedder = load_embedder(settings or self._settings)
+            self._closing.callback(self.embedder.close)
+            log.info("Model ready, warmed up in %.1f s", self.embedder.warm_up())
+        self.ledger.claim_model(self.embedder.model_id, self.embedder.dimension)
+        return self.embedder
+
+    @property
+    def is_model_known(self) -> bool:
+        """Whether the ledger is tied to a model, by this process or an earlier one."""
+        return "model_id" in self.ledger.meta()
+
+    def open_stores(self) -> None:
+        """Connect to the stores, create what is missing, check that they are of this ledger."""
+        stores = open_stores(self._settings)
+        try:
+            stores.setup(self._identity())
+        except BaseException:
+            stores.close()
+            raise
+        self.stores = stores
+        self._closing.callback(stores.close)
+
+    def store_checks(self) -> dict[str, Callable[[], str]]:
+        """For each store by name, a function that sets it up and says what was reached."""
+        stores = open_stores(self._settings)
+        self._closing.callback(stores.close)
+        identity = self._identity()
+
+        def look(store: ProductStore) -> str:
+            store.setup(identity)
+            return store.check()
+
+        return {store.name: partial(look, store) for store in stores.all}
+
+    def close(self) -> None:
+        """Close whatever was opened, last opened first."""
+        self._closing.close()
+
+    def _identity(self) -> StoreIdentity:
+        found = self.ledger.meta()
+        return StoreIdentity(found["ledger_id"], found["model_id"], int(found["dimension"]))

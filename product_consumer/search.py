@@ -1,0 +1,128 @@
+"""Search by words, picture or keywords, or fused; every hit is joined with the ledger."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from product_consumer.ledger import Ledger
+from product_consumer.models import Embedding, Hit, ProductRow
+from product_consumer.stores import Stores
+
+if TYPE_CHECKING:
+    from product_consumer.embedding import Embedder
+
+RECIPROCAL_RANK_CONSTANT = 60
+"""k of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
+
+_OVERSAMPLING = 3
+
+# Which vector to compare a query with, best first; a collection may hold only some of them.
+_FIELDS_FOR_WORDS = ("combined", "text", "image")
+_FIELDS_FOR_A_PICTURE = ("image", "combined", "text")
+_FIELDS_FOR_BOTH = ("combined", "image", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A product as the ledger has it. ``score``: cosine similarity, keyword relevance, or fused
+    rank.
+    """
+
+    row: ProductRow
+    score: float
+
+
+class Searcher:
+    """Thread-safe as its parts are."""
+
+    def __init__(self, ledger: Ledger, stores: Stores, embedder: "Embedder | None") -> None:
+        self._ledger = ledger
+        self._stores = stores
+        self._embedder = embedder
+
+    def search(
+        self,
+        *,
+        text: str | None = None,
+        picture: Image.Image | None = None,
+        keywords: str | None = None,
+        limit: int = 10,
+    ) -> list[SearchResult]:
+        """Return the best products first; ``text`` and ``picture`` together are one query,
+        ``keywords`` is fused in.
+
+        Raises ``ValueError`` when nothing is asked for, ``Unavailable`` when a store is down.
+        """
+        rankings = []
+        if text is not None or picture is not None:
+            rankings.append(self._by_vector(text, picture, limit * _OVERSAMPLING))
+        if keywords is not None:
+            hits = self._stores.keywords.search_keywords(keywords, limit * _OVERSAMPLING)
+            rankings.append(self._joined(hits))
+        if not rankings:
+            raise ValueError("nothing to search for: give text, a picture or keywords")
+        ranked = rankings[0] if len(rankings) == 1 else fuse(rankings)
+        return ranked[:limit]
+
+    def _by_vector(
+        self, text: str | None, picture: Image.Image | None, limit: int
+    ) -> list[SearchResult]:
+        if self._embedder is None:
+            raise ValueError("searching by text or picture needs the model")
+        vectors = []
+        if text is not None:
+            vectors.append(self._embedder.embed_text(text))
+        if picture is not None:
+            vectors.append(self._embedder.embed_picture(picture))
+        preferred = _FIELDS_FOR_BOTH if len(vectors) == 2 else _FIELDS_FOR_WORDS
+        if text is None:
+            preferred = _FIELDS_FOR_A_PICTURE
+        field = next(name for name in preferred if name in self._stores.vectors.vector_fields)
+        query = _normalised(np.sum(vectors, axis=0, dtype=np.float32))
+        hits = self._stores.vectors.search_vector(field, query, limit)
+        return self._joined(hits, lambda row: _similarity(row, field, query))
+
+    def _joined(
+        self, hits: Sequence[Hit], rescore: Callable[[ProductRow], float] | None = None
+    ) -> list[SearchResult]:
+        """Replace hits by the ledger's rows: deleted products go, a hit of another revision is
+        scored anew.
+        """
+        rows: Mapping[str, ProductRow] = self._ledger.rows(hit.product_id for hit in hits)
+        results = []
+        for hit in hits:
+            row = rows.get(hit.product_id)
+            if row is None or row.deleted:
+                continue
+            score = hit.score
+            if rescore is not None and row.revision != hit.revision:
+                score = rescore(row)
+            results.append(SearchResult(row, score))
+        if rescore is not None:
+            results.sort(key=lambda result: -result.score)
+        return results
+
+
+def fuse(rankings: Sequence[Sequence[SearchResult]]) -> list[SearchResult]:
+    """Merge rankings by reciprocal rank: scores of two engines cannot be compared, ranks can."""
+    scores: dict[str, float] = {}
+    rows: dict[str, ProductRow] = {}
+    for ranking in rankings:
+        for rank, result in enumerate(ranking, 1):
+            rows[result.row.id] = result.row
+            share = 1.0 / (RECIPROCAL_RANK_CONSTANT + rank)
+            scores[result.row.id] = scores.get(result.row.id, 0.0) + share
+    best = sorted(scores, key=lambda product_id: -scores[product_id])
+    return [SearchResult(rows[product_id], scores[product_id]) for product_id in best]
+
+
+def _similarity(row: ProductRow, field: str, query: Embedding) -> float:
+    return 0.0 if row.embeddings is None else float(row.embeddings.by_field(field) @ query)
+
+
+def _normalised(vector: Embedding) -> Embedding:
+    length = float(np.linalg.norm(vector))
+    return (vector / length).astype(np.float32) if length > 0 else vector

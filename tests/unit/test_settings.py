@@ -1,0 +1,161 @@
+"""Settings: what is read, what is refused, what is never shown."""
+
+import re
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from product_consumer.errors import ConfigurationError
+from product_consumer.settings import Settings, read_settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return read_settings(env_file=None)
+
+
+def test_nothing_set_gives_embedded_stores_and_the_default_model() -> None:
+    read = read_settings(env_file=None)
+
+    assert read.sqs_queue_url is None
+    assert read.ledger_url.endswith("/data/products.db")
+    assert read.milvus_address.endswith("/data/milvus.db")
+    assert read.elasticsearch_url is None
+    assert (read.openclip_model, read.openclip_pretrained) == ("ViT-L-14-336", "openai")
+    assert (read.threads, read.sqs_visibility_timeout_seconds) == (10, 120)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError):
+        read_settings(env_file=None).threads = 3  # type: ignore[misc]
+
+
+def test_a_file_is_read_and_the_environment_wins_over_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("THREADS=3\nBATCH_SIZE=4\n")
+    monkeypatch.setenv("THREADS", "7")
+    read = read_settings(env_file=env_file)
+
+    assert (read.threads, read.batch_size) == (7, 4)
+
+
+def test_old_names_still_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings(monkeypatch, MILVUS_HOST="milvus", MILVUS_PORT="19531", ES_HOST="es")
+
+    assert read.milvus_address == "http://milvus:19531"
+    assert read.elasticsearch_url is not None
+    assert read.elasticsearch_url.get_secret_value() == "http://es:9200"
+
+
+def test_an_old_name_may_hold_a_whole_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings(monkeypatch, ES_HOST="https://es.example:9243")
+
+    assert read.elasticsearch_url is not None
+    assert read.elasticsearch_url.get_secret_value() == "https://es.example:9243"
+
+
+def test_a_new_name_wins_over_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings(monkeypatch, MILVUS_URI="http://new:1", MILVUS_HOST="old")
+
+    assert read.milvus_address == "http://new:1"
+
+
+def test_an_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings(monkeypatch, THREADS="", DATABASE_URL="").threads == 10
+
+
+def test_an_empty_default_currency_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings(monkeypatch, DEFAULT_CURRENCY="").default_currency == ""
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings(
+        monkeypatch,
+        IMAGE_ALLOWED_NETWORKS="127.0.0.0/8, fd00::/8",
+        IMAGE_ALLOWED_PORTS="80,8080",
+        MILVUS_VECTOR_FIELDS="combined,text",
+    )
+
+    assert read.image_allowed_networks == (ip_network("127.0.0.0/8"), ip_network("fd00::/8"))
+    assert read.image_allowed_ports == (80, 8080)
+    assert read.milvus_vector_fields == ("text", "combined")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SQS_VISIBILITY_TIMEOUT_SECONDS", "1"),
+        ("SQS_VISIBILITY_TIMEOUT_SECONDS", "43201"),
+        ("SQS_VISIBILITY_TIMEOUT_SECONDS", "soon"),
+        ("SQS_QUEUE_URL", "products"),
+        ("SQS_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/products.fifo"),
+        ("THREADS", "0"),
+        ("DEVICE", "gpu"),
+        ("DEFAULT_CURRENCY", "dong"),
+        ("SOURCE_TIMEZONE", "Mars/Olympus"),
+        ("IMAGE_ALLOWED_NETWORKS", "everything"),
+        ("IMAGE_ALLOWED_PORTS", "80,http"),
+        ("MILVUS_VECTOR_FIELDS", "sound"),
+        ("MILVUS_COLLECTION", "a b"),
+        ("LOG_FORMAT", "xml"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        settings(monkeypatch, **{name: value})
+
+    assert refused.value.setting == name
+
+
+def test_one_key_without_the_other_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="together"):
+        settings(monkeypatch, SQS_ACCESS_KEY="only-half")
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings(
+        monkeypatch,
+        SQS_ACCESS_KEY="hidden-1",
+        SQS_SECRET_KEY="hidden-2",
+        DATABASE_URL="postgresql+psycopg://user:hidden-3@host/db",
+        MILVUS_TOKEN="hidden-4",
+        ELASTICSEARCH_URL="http://user:hidden-5@host",
+        ELASTICSEARCH_API_KEY="hidden-6",
+    )
+
+    assert "hidden" not in f"{read!r} {read}"
+
+
+def test_the_example_file_shows_every_setting_with_its_default() -> None:
+    text = (REPOSITORY / ".env.example").read_text()
+    shown = dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, flags=re.MULTILINE))
+    defaults = {
+        name.upper(): _as_text(field.default) for name, field in Settings.model_fields.items()
+    }
+
+    assert shown == defaults
+
+
+def test_the_readme_lists_every_setting() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    listed = set(re.findall(r"^\| `([A-Z0-9_]+)`", text, flags=re.MULTILINE))
+    listed |= set(re.findall(r"`([A-Z][A-Z0-9_]+)`", text))
+
+    assert {name.upper() for name in Settings.model_fields} <= listed
+
+
+def _as_text(default: object) -> str:
+    if default is None:
+        return ""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
