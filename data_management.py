@@ -4,7 +4,7 @@
 
 ``Consumer`` is the loop: it receives a batch, hands it to a pipeline, and settles each message by
 the outcome that came back, exactly once and last. ``ProductPipeline`` is the work in between; any
-error becomes an outcome in one place, ``ProductPipeline.decide``.
+error becomes an outcome in one place, ``deciding.decide``.
 """
 
 import logging
@@ -13,23 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-from product_consumer.backoff import Backoff, exponential_delay_seconds
-from product_consumer.breaker import Breaker
+from product_consumer.backoff import Backoff
+from product_consumer.breaker import Breakers
+from product_consumer.deciding import decide
 from product_consumer.embedding import Embedder, PreparedItem
 from product_consumer.errors import (
-    MAX_UNEXPECTED_ATTEMPTS,
-    ConfigurationError,
     FatalError,
-    IgnoreMessage,
     ProductConsumerError,
     QueueUnavailable,
-    RejectMessage,
-    RetryMessage,
     StoreUnavailable,
-    Unavailable,
 )
 from product_consumer.fetching import ImageFetcher
 from product_consumer.images import ImageDecoder
@@ -58,9 +52,6 @@ T = TypeVar("T")
 
 MAX_REWRITES = 5
 """Times a row is written again because another worker recorded a newer one meanwhile."""
-
-HOLD_SECONDS = 60.0
-"""How long messages in hand wait for a store that is down before they are given back."""
 
 
 class Pipeline(Protocol):
@@ -212,11 +203,8 @@ class ProductPipeline:
         self._in_flight = in_flight
         self._metrics = metrics
         self._max_attempts = max_attempts
-        self._breakers = {"ledger": Breaker("ledger", ledger.check, stopping)}
-        self._breakers |= {
-            store.name: Breaker(store.name, store.check, stopping) for store in stores
-        }
-        self._stopping = stopping
+        probes = {"ledger": ledger.check} | {store.name: store.check for store in stores}
+        self.breakers = Breakers(probes, stopping)
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
         """Return one outcome per message, in order."""
@@ -235,8 +223,8 @@ class ProductPipeline:
         return [work.outcome or Released("left unfinished") for work in batch]
 
     def wait_until_ready(self) -> bool:
-        """Block while a store is down: a message received then could only wait."""
-        return all(breaker.wait_until_closed() for breaker in self._breakers.values())
+        """Block while a store is down; False when asked to stop."""
+        return self.breakers.wait_until_closed()
 
     def validate(self, batch: list[Work]) -> list[Work]:
         """Turn bodies into products."""
@@ -256,7 +244,7 @@ class ProductPipeline:
         """
         with self._metrics.stage("look_up"):
             products = [_product(work) for work in valid]
-            outdated = self._guarded("ledger", lambda: self._ledger.outdated(products))
+            outdated = self.breakers.call("ledger", lambda: self._ledger.outdated(products))
         complete: list[Work] = []
         incomplete: list[Work] = []
         for work in valid:
@@ -303,7 +291,7 @@ class ProductPipeline:
         held = self._drop_lost(ready)
         with self._metrics.stage("ledger"):
             changes = [Change(_product(work), work.embeddings) for work in held]
-            recorded = self._guarded("ledger", lambda: self._ledger.record(changes))
+            recorded = self.breakers.call("ledger", lambda: self._ledger.record(changes))
         for position, error in recorded.failures.items():
             self.settle_failure(held[position], "ledger", error)
         with self._metrics.stage("stores"):
@@ -317,45 +305,12 @@ class ProductPipeline:
 
     def settle_failure(self, work: Work, stage: str, error: Exception) -> None:
         """Give a message the outcome that its error's class asks for."""
-        work.outcome = self.decide(work.message, stage, error)
+        work.outcome = decide(work.message, stage, error, max_attempts=self._max_attempts)
 
     def settle_all(self, batch: Iterable[Work], stage: str, error: Exception) -> None:
         """The same, for everything in a batch that has no outcome yet."""
         for work in _unsettled(batch):
             self.settle_failure(work, stage, error)
-
-    def decide(self, message: Message, stage: str, error: Exception) -> Outcome:
-        """Map an error to reject, ignore, retry later or release: the one place where that is
-        decided.
-        """
-        match error:
-            case FatalError():
-                raise error
-            case RejectMessage():
-                return Rejected(stage, error.reason, error.detail)
-            case IgnoreMessage():
-                return Ignored(error.reason)
-            case RetryMessage():
-                return self._retry(message, stage, error)
-            case Unavailable() | ConfigurationError():
-                # A part is down or set up wrongly: never the message's fault, whatever it lasts.
-                return Released(str(error))
-            case _:
-                log.error("Unexpected error at %s", stage, exc_info=error)
-                name = f"unexpected:{type(error).__name__}"
-                attempts = MAX_UNEXPECTED_ATTEMPTS
-                unexpected = RetryMessage(
-                    name, str(error), max_attempts=attempts, final_reason=name
-                )
-                return self._retry(message, stage, unexpected)
-
-    def _retry(self, message: Message, stage: str, error: RetryMessage) -> Outcome:
-        if message.receive_count >= (error.max_attempts or self._max_attempts):
-            return Rejected(stage, error.final_reason, error.detail)
-        delay_seconds = error.delay_seconds
-        if delay_seconds is None:
-            delay_seconds = exponential_delay_seconds(message.receive_count)
-        return RetryLater(delay_seconds, stage, error.reason)
 
     def _drop_lost(self, ready: list[Work]) -> list[Work]:
         """Let go of messages whose receipt is no longer valid: the next delivery does the work."""
@@ -375,7 +330,7 @@ class ProductPipeline:
         for _ in range(MAX_REWRITES):
             for store in self._stores:
                 write = partial(store.write, list(rows.values()))
-                failures |= self._guarded(store.name, write)
+                failures |= self.breakers.call(store.name, write)
             rows = self._newer(rows)
             if not rows:
                 return failures
@@ -383,21 +338,9 @@ class ProductPipeline:
         return dict.fromkeys(rows, overtaken) | failures
 
     def _newer(self, written: Mapping[str, ProductRow]) -> dict[str, ProductRow]:
-        revisions = self._guarded("ledger", lambda: self._ledger.revisions(written))
+        revisions = self.breakers.call("ledger", lambda: self._ledger.revisions(written))
         changed = [key for key, row in written.items() if revisions.get(key, 0) > row.revision]
-        return self._guarded("ledger", lambda: self._ledger.rows(changed)) if changed else {}
-
-    def _guarded(self, part: str, call: Callable[[], T]) -> T:
-        """Call a part; while it is down, wait, at most ``HOLD_SECONDS`` in all, then raise."""
-        breaker = self._breakers[part]
-        deadline = monotonic() + HOLD_SECONDS
-        while True:
-            try:
-                return call()
-            except (Unavailable, ConfigurationError) as error:
-                breaker.open(error)
-                if not breaker.wait_until_closed(deadline - monotonic()):
-                    raise
+        return self.breakers.call("ledger", lambda: self._ledger.rows(changed)) if changed else {}
 
     @contextmanager
     def _settling(self, work: Work, stage: str) -> Iterator[None]:

@@ -21,6 +21,7 @@ search.py        by words, picture or keywords, fused; every hit joined with the
 in_flight.py     extends visibility timeouts until a message is settled
 backoff.py       growing randomised delays that end on stop
 breaker.py       one per store: while it is down nobody receives
+deciding.py      an error -> reject, retry later or release
 supervision.py   threads and signals                    logs.py  one line each, text or JSON
 metrics.py       what is counted and timed              parts.py  settings -> the parts above
 console.py       the operator's commands (console_views.py, checking.py); run by __main__.py

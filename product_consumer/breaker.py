@@ -2,12 +2,55 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from typing import TypeVar
 
 from product_consumer.backoff import Backoff
+from product_consumer.errors import ConfigurationError, Unavailable
 
 log = logging.getLogger(__name__)
+
+HOLD_SECONDS = 60.0
+"""How long messages in hand wait for a part that is down before they are given back."""
+
+T = TypeVar("T")
+
+
+class Breakers:
+    """The breakers of everything that a pipeline's messages need, shared by all its threads.
+
+    ``probes``: for each part by name, a cheap call that raises while the part is down.
+    """
+
+    def __init__(
+        self, probes: Mapping[str, Callable[[], object]], stopping: threading.Event
+    ) -> None:
+        self._breakers = {part: Breaker(part, probe, stopping) for part, probe in probes.items()}
+
+    def call(self, part: str, action: Callable[[], T]) -> T:
+        """Return what ``action`` returns; while its part is down, wait for it.
+
+        Waits at most ``HOLD_SECONDS`` in all and not beyond a stop, then raises what ``action``
+        raised: ``Unavailable`` or ``ConfigurationError``. Other errors pass at once.
+        """
+        breaker = self._breakers[part]
+        deadline = monotonic() + HOLD_SECONDS
+        while True:
+            try:
+                return action()
+            except (Unavailable, ConfigurationError) as error:
+                breaker.open(error)
+                if not breaker.wait_until_closed(deadline - monotonic()):
+                    raise
+
+    def wait_until_closed(self) -> bool:
+        """Block while a part is down: a message received then could only wait. False on stop."""
+        return all(breaker.wait_until_closed() for breaker in self._breakers.values())
+
+    def open_parts(self) -> list[str]:
+        """Names of the parts that are down now."""
+        return [part for part, breaker in self._breakers.items() if breaker.is_open]
 
 
 class Breaker:

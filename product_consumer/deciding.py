@@ -1,0 +1,55 @@
+"""Maps an error to what happens to its message: the one place where that is decided."""
+
+import logging
+
+from product_consumer.backoff import exponential_delay_seconds
+from product_consumer.errors import (
+    MAX_UNEXPECTED_ATTEMPTS,
+    ConfigurationError,
+    FatalError,
+    IgnoreMessage,
+    RejectMessage,
+    RetryMessage,
+    Unavailable,
+)
+from product_consumer.models import Ignored, Message, Outcome, Rejected, Released, RetryLater
+
+log = logging.getLogger(__name__)
+
+
+def decide(message: Message, stage: str, error: Exception, *, max_attempts: int) -> Outcome:
+    """Reject, ignore, retry later or release, by the class of the error; raises a ``FatalError``.
+
+    ``max_attempts``: deliveries after which a passing failure is final, unless the error has a
+    limit of its own.
+    """
+    match error:
+        case FatalError():
+            raise error
+        case RejectMessage():
+            return Rejected(stage, error.reason, error.detail)
+        case IgnoreMessage():
+            return Ignored(error.reason)
+        case RetryMessage():
+            return _retry(message, stage, error, max_attempts)
+        case Unavailable() | ConfigurationError():
+            # A part is down or set up wrongly: never the message's fault, however long it lasts.
+            return Released(str(error))
+        case _:
+            log.error("Unexpected error at %s", stage, exc_info=error)
+            return _retry(message, stage, _unexpected(error), max_attempts)
+
+
+def _retry(message: Message, stage: str, error: RetryMessage, max_attempts: int) -> Outcome:
+    if message.receive_count >= (error.max_attempts or max_attempts):
+        return Rejected(stage, error.final_reason, error.detail)
+    delay_seconds = error.delay_seconds
+    if delay_seconds is None:
+        delay_seconds = exponential_delay_seconds(message.receive_count)
+    return RetryLater(delay_seconds, stage, error.reason)
+
+
+def _unexpected(error: Exception) -> RetryMessage:
+    """A bug of ours: tried again a few times, since the next attempt may take another path."""
+    name = f"unexpected:{type(error).__name__}"
+    return RetryMessage(name, str(error), max_attempts=MAX_UNEXPECTED_ATTEMPTS, final_reason=name)
