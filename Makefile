@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 SOURCES := product_consumer data_management.py thread_runner.py tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports train-demo-model clean
+.PHONY: help setup demo test soak check lint types imports train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: $(INSTALLED)  ## Run the whole job on drawn products: make demo ARGS="--ca
 
 test: lint imports types  ## All checks and all tests: what CI runs
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
+	$(BIN)/python -m pytest tests/faults --soak -m soak $(ARGS)
 
 check: lint imports types  ## The quick part: no test that needs a server
 	$(BIN)/python -m pytest -m "not backend" $(ARGS)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +92,16 @@ class Embeddings:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureSource:
+    """Which picture a product's image vector was made of, and how to ask whether it has changed."""
+
+    sha256: str
+    """Of the bytes as downloaded, hex."""
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ProductRow:
     """The current row of a product in the ledger: what every store must show.
 
@@ -136,6 +147,19 @@ class StoreIdentity:
     ledger_id: str
     model_id: str
     dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class QualityFlag:
+    """Something odd about one order or product. Advice: it changes, blocks and drops nothing."""
+
+    subject: Literal["order", "product"]
+    subject_id: str
+    code: str
+    reason: str
+    """Short, for a person; without personal data."""
+    source: Literal["rule", "language_model"]
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ working: ``MILVUS_HOST`` and ``MILVUS_PORT`` for ``MILVUS_URI``, ``ES_HOST`` for
 """
 
 import os
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -37,6 +39,8 @@ class Settings(BaseModel):
     # Queue
     sqs_queue_url: str | None = None
     sqs_dead_letter_queue_url: str | None = None
+    orders_queue_url: str | None = None
+    orders_dead_letter_queue_url: str | None = None
     sqs_visibility_timeout_seconds: int = Field(default=120, ge=2, le=43_200)
     # 10 and not 20: an open long poll is what a stop has to wait for.
     sqs_wait_seconds: int = Field(default=10, ge=0, le=20)
@@ -58,6 +62,8 @@ class Settings(BaseModel):
     elasticsearch_url: SecretStr | None = None
     elasticsearch_api_key: SecretStr | None = None
     elasticsearch_index: str = Field(default="products", pattern=r"^[a-z0-9][a-z0-9_.-]{0,200}$")
+    # Shows the order statistics to dashboards; they are in the ledger with or without it.
+    redis_url: SecretStr | None = None
     store_timeout_seconds: float = Field(default=10.0, ge=0.5, le=120.0)
     # Must exceed the longest time in which a write can still land after its client died.
     repair_horizon_seconds: int = Field(default=300, ge=1, le=86_400)
@@ -91,6 +97,23 @@ class Settings(BaseModel):
     drain_seconds: float = Field(default=25.0, ge=1.0, le=600.0)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    # Nothing listens unless asked to, and then only this machine can ask.
+    metrics_host: str = Field(default="127.0.0.1", min_length=1)
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+
+    # Order service. A key is for those who open it to a network.
+    api_host: str = Field(default="127.0.0.1", min_length=1)
+    api_port: int = Field(default=8000, ge=1, le=65_535)
+    api_key: SecretStr | None = None
+
+    # Quality checks
+    quality_llm_url: str | None = None
+    quality_llm_model: str | None = Field(default=None, validate_default=True)
+    quality_llm_api_key: SecretStr | None = None
+    # Endpoints bill and throttle by call; nothing waits for one, so a budget costs only advice.
+    quality_llm_calls_per_minute: int = Field(default=30, ge=1, le=6000)
+    quality_llm_sample_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
+    quality_llm_timeout_seconds: float = Field(default=10.0, ge=0.5, le=120.0)
 
     @model_validator(mode="before")
     @classmethod
@@ -141,7 +164,12 @@ class Settings(BaseModel):
             raise ValueError("needs an IANA time zone such as Asia/Ho_Chi_Minh") from None
         return value
 
-    @field_validator("sqs_queue_url", "sqs_dead_letter_queue_url")
+    @field_validator(
+        "sqs_queue_url",
+        "sqs_dead_letter_queue_url",
+        "orders_queue_url",
+        "orders_dead_letter_queue_url",
+    )
     @classmethod
     def _check_queue_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -153,6 +181,20 @@ class Settings(BaseModel):
             # the order it promises; newest-wins in the ledger already makes order of arrival
             # irrelevant.
             raise ValueError("a FIFO queue is not supported: use a standard queue")
+        return value
+
+    @field_validator("quality_llm_url")
+    @classmethod
+    def _check_model_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("needs an address that starts with https:// or http://")
+        return value
+
+    @field_validator("quality_llm_model")
+    @classmethod
+    def _check_model_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("quality_llm_url") is not None:
+            raise ValueError("not set: needs the name of a model at QUALITY_LLM_URL")
         return value
 
     @model_validator(mode="after")
@@ -172,6 +214,24 @@ class Settings(BaseModel):
     def milvus_address(self) -> str:
         """``http://...`` of a server, or the path of an embedded Milvus Lite database."""
         return self.milvus_uri or str(self.data_dir.resolve() / "milvus.db")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemdEnvironment:
+    """What systemd tells a service it starts; empty and 0 without systemd."""
+
+    notify_socket: str = ""
+    watchdog_usec: int = 0
+
+
+def read_systemd_environment() -> SystemdEnvironment:
+    """Read ``NOTIFY_SOCKET`` and, where it is meant for this process, ``WATCHDOG_USEC``."""
+    watchdog_usec = os.environ.get("WATCHDOG_USEC", "")
+    is_ours = os.environ.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
+    return SystemdEnvironment(
+        os.environ.get("NOTIFY_SOCKET", ""),
+        int(watchdog_usec) if is_ours and watchdog_usec.isdecimal() else 0,
+    )
 
 
 def read_settings(env_file: Path | None = Path(".env"), **overrides: Any) -> Settings:

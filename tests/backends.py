@@ -157,6 +157,33 @@ def start_postgres(port: int | None = None) -> Backend:
     )
 
 
+def start_toxiproxy(port: int | None = None) -> Backend:
+    """A TCP proxy that injects faults; ``url`` is its HTTP API, which makes and breaks proxies."""
+    if shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin") is None:
+        raise MissingTool("not installed: go (1.23 or later, to build toxiproxy)")
+    return _start(
+        "http",
+        lambda port, _: [str(SERVERS / "start-toxiproxy"), str(port)],
+        _answers("/version"),
+        port=port,
+    )
+
+
+def start_redis(port: int | None = None, *options: str) -> Backend:
+    """Redis without persistence; ``options`` such as ``--requirepass x`` go to the server."""
+    if shutil.which("redis-server") is None:
+        raise MissingTool("not installed: redis-server")
+    return _start(
+        "redis",
+        lambda port, scratch: [
+            *("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(scratch)),
+            *("--save", "", "--appendonly", "no", *options),
+        ],
+        _accepts_connections,
+        port=port,
+    )
+
+
 def create_database(server_url: str, name: str) -> str:
     """Create an empty PostgreSQL database and return its SQLAlchemy URL."""
     _execute(server_url, f'CREATE DATABASE "{name}"')

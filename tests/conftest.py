@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dotenv
 import pytest
+import redis
 
 from product_consumer.settings import Settings
 from tests import backends
@@ -23,6 +24,9 @@ SERVER_FIXTURES = {
     "postgres_server",
     "postgres_url",
     "milvus_server_url",
+    "toxiproxy_url",
+    "redis_server",
+    "redis_url",
 }
 
 
@@ -30,7 +34,15 @@ SERVER_FIXTURES = {
 SERVER_PARAMETERS = {"sqs", "elasticsearch_server", "postgresql", "milvus_server"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="also run the long tests (marker soak)")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        long = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
     seconds = float(config.getini("timeout"))
     for item in items:
         if not _needs_a_server(item):
@@ -102,6 +114,26 @@ def milvus_server_url() -> Iterator[str]:
 def postgres_server() -> Iterator[str]:
     """SQLAlchemy URL of a PostgreSQL server's ``postgres`` database; may create databases."""
     yield from running_server("TEST_POSTGRES_URL", backends.start_postgres)
+
+
+@pytest.fixture(scope="session")
+def toxiproxy_url() -> Iterator[str]:
+    """HTTP API of toxiproxy; use proxies of your own."""
+    yield from running_server("TEST_TOXIPROXY_URL", backends.start_toxiproxy)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """URL of a Redis; it is emptied for each test that asks for ``redis_url``."""
+    yield from running_server("TEST_REDIS_URL", backends.start_redis)
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """URL of an empty Redis."""
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
 
 
 @pytest.fixture

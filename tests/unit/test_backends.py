@@ -81,5 +81,9 @@ def test_a_server_named_in_the_environment_is_used_as_it_is(
 
 def test_every_start_script_is_executable() -> None:
     scripts = sorted(Path(backends.SERVERS).glob("start-*"))
-    assert [script.name for script in scripts] == ["start-elasticmq", "start-elasticsearch"]
+    assert [script.name for script in scripts] == [
+        "start-elasticmq",
+        "start-elasticsearch",
+        "start-toxiproxy",
+    ]
     assert all(os.access(script, os.X_OK) for script in scripts)

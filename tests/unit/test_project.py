@@ -20,6 +20,7 @@ HOMES = {
     "boto3": ("queues/sqs.py", "demo/"),
     "botocore": ("queues/sqs.py", "demo/"),
     "elasticsearch": ("stores/elasticsearch.py",),
+    "fastapi": ("orders/service.py", "orders/http_guard.py"),
     "elastic_transport": ("stores/elasticsearch.py",),
     "grpc": ("stores/milvus", "stores/embedded_milvus.py"),
     "iso4217": ("currencies.py",),
@@ -29,10 +30,17 @@ HOMES = {
     "price_parser": ("prices.py",),
     "prometheus_client": ("metrics.py",),
     "psycopg": ("ledger",),
-    "pycurl": ("fetching.py",),
+    "pycurl": ("fetching.py", "downloading.py"),
     # The embedded server needs the generated service definition that pymilvus carries.
     "pymilvus": ("stores/milvus", "stores/embedded_milvus.py"),
-    "sqlalchemy": ("ledger",),
+    "redis": ("orders/redis_stats.py",),
+    "requests": ("quality/language_model.py",),
+    "sqlalchemy": (
+        *("ledger", "orders/ledger.py", "orders/statistics.py", "orders/tables.py"),
+        *("quality/store.py", "quality/tables.py"),
+    ),
+    "urllib3": ("quality/language_model.py",),
+    "uvicorn": ("orders/serving.py",),
     "torch": ("embedding.py", "model_loading.py", "demo/"),
     "torchvision": ("embedding.py", "model_loading.py", "demo/"),
     "dotenv": ("settings.py",),
@@ -42,8 +50,6 @@ HOMES = {
 NOT_IMPORTED = {
     "milvus-lite": "started as a process and by pymilvus",
     "psycopg": "named in a database URL",
-    "requests": "for HTTP calls other than image downloads; none is made yet",
-    "redis": "the order statistics, which are not here yet, keep their counters there",
 }
 
 # Parts of a required package that are packaged apart, always in step with it.
@@ -53,6 +59,7 @@ CARRIED_BY = {
     "huggingface-hub": "open-clip-torch",
     "pydantic-core": "pydantic",
     "torchvision": "open-clip-torch",
+    "urllib3": "requests",
 }
 
 # The demo's queue: installed with the test tools only.
