@@ -22,27 +22,30 @@ __all__ = ["open_queue"]
 log = logging.getLogger(__name__)
 
 
-def open_queue(settings: Settings) -> SqsQueue:
-    """Connect to the product queue, check that it can be used, and find its dead-letter queue.
+def open_queue(settings: Settings, prefix: str = "SQS") -> SqsQueue:
+    """Connect to a queue, check that it can be used, and find its dead-letter queue.
 
+    ``prefix`` says which: ``SQS`` is the product queue (``SQS_QUEUE_URL``), ``ORDERS`` the orders.
     Raises ``ConfigurationError`` when no retry can help (no such queue, refused credentials, a FIFO
     queue) and ``QueueUnavailable`` when it cannot be reached now; then it may be called again.
     """
-    if settings.sqs_queue_url is None:
-        raise ConfigurationError("SQS_QUEUE_URL", "not set: needs the URL of the product queue")
+    url_setting, letters_setting = f"{prefix}_QUEUE_URL", f"{prefix}_DEAD_LETTER_QUEUE_URL"
+    queue_url: str | None = getattr(settings, url_setting.lower())
+    if queue_url is None:
+        raise ConfigurationError(url_setting, "not set: needs the URL of the queue")
     client = sqs_client(settings)
     try:
-        attributes = read_queue_attributes(client, settings.sqs_queue_url, "SQS_QUEUE_URL")
+        attributes = read_queue_attributes(client, queue_url, url_setting)
         if attributes.get("FifoQueue") == "true":
-            raise ConfigurationError("SQS_QUEUE_URL", "a FIFO queue is not supported")
+            raise ConfigurationError(url_setting, "a FIFO queue is not supported")
         policy = _redrive_policy(attributes.get("RedrivePolicy"))
         _warn_about_early_redrive(policy, settings.max_attempts)
-        dead_letter_queue_url = settings.sqs_dead_letter_queue_url
+        dead_letter_queue_url: str | None = getattr(settings, letters_setting.lower())
         if dead_letter_queue_url is not None:
-            _check_dead_letter_queue(client, dead_letter_queue_url, settings.sqs_queue_url)
+            _check_dead_letter_queue(client, dead_letter_queue_url, queue_url, letters_setting)
         elif "deadLetterTargetArn" in policy:
             arn = policy["deadLetterTargetArn"]
-            dead_letter_queue_url = _find_queue_url(client, arn, "SQS_DEAD_LETTER_QUEUE_URL")
+            dead_letter_queue_url = _find_queue_url(client, arn, letters_setting)
     except BaseException:
         client.close()
         raise
@@ -50,18 +53,19 @@ def open_queue(settings: Settings) -> SqsQueue:
     log.info("Rejected messages go to %s", dead_letter_queue_url or reject_log.path)
     return SqsQueue(
         client=client,
-        queue_url=settings.sqs_queue_url,
+        queue_url=queue_url,
         dead_letter_queue_url=dead_letter_queue_url,
         reject_log=reject_log,
         visibility_timeout_seconds=settings.sqs_visibility_timeout_seconds,
     )
 
 
-def _check_dead_letter_queue(client: "SQSClient", queue_url: str, source_url: str) -> None:
+def _check_dead_letter_queue(
+    client: "SQSClient", queue_url: str, source_url: str, setting: str
+) -> None:
     """Raise ``ConfigurationError`` when rejected messages cannot go to this queue."""
-    setting = "SQS_DEAD_LETTER_QUEUE_URL"
     if queue_url == source_url:
-        raise ConfigurationError(setting, "is the product queue itself")
+        raise ConfigurationError(setting, "is the queue that it should serve")
     try:
         attributes = read_queue_attributes(client, queue_url, setting)
     except ConfigurationError as error:

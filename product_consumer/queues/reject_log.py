@@ -45,7 +45,7 @@ class RejectLog:
         try:
             # Another process's line must be whole before the end of the file says anything.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not _ends_with_newline(descriptor):
+            if not ends_with_newline(descriptor):
                 line = b"\n" + line
             written = os.write(descriptor, line)
             while written < len(line):
@@ -55,7 +55,7 @@ class RejectLog:
             os.close(descriptor)
 
 
-def _ends_with_newline(descriptor: int) -> bool:
+def ends_with_newline(descriptor: int) -> bool:
     """False after a write that a full disk or a power cut ended half-way."""
     if os.lseek(descriptor, 0, os.SEEK_END) == 0:
         return True

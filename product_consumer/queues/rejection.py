@@ -26,12 +26,18 @@ def rejection_attributes(message: Message, rejected: Rejected, source_queue: str
         "stage": rejected.stage,
         "detail": rejected.detail or rejected.reason,
         "message_id": message.message_id,
-        "original_version": _original_version(message),
-        "first_sent": _first_sent(message),
+        **handed_on(message),
         "receive_count": str(message.receive_count),
         "source_queue": source_queue,
     }
     return {name: _sendable(name, value) for name, value in values.items()}
+
+
+def handed_on(message: Message) -> dict[str, str]:
+    """Return ``original_version`` and ``first_sent`` of a message: as it carries them, else by the
+    time it was sent.
+    """
+    return {"original_version": _original_version(message), "first_sent": _first_sent(message)}
 
 
 def _original_version(message: Message) -> str:

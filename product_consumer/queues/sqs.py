@@ -1,12 +1,10 @@
 """Amazon SQS, and servers that speak its API. The only file that imports boto3."""
 
-import hashlib
 import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +33,12 @@ from product_consumer.queues.sqs_codes import (
     STALE,
     bare_code,
 )
+from product_consumer.queues.sqs_messages import body_md5, delivered_message, text_attributes
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +94,7 @@ def sqs_client(settings: Settings) -> "SQSClient":
 
 
 def _region_for(settings: Settings) -> str:
-    match = _REGION_IN_URL.match(settings.sqs_queue_url or "")
+    match = _REGION_IN_URL.match(settings.sqs_queue_url or settings.orders_queue_url or "")
     if match:
         return match[1]
     if settings.aws_endpoint_url:
@@ -193,7 +191,7 @@ class SqsQueue:
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
                 MessageAttributeNames=["All"],
             )
-        return [_message(delivered) for delivered in reply.get("Messages", [])]
+        return [delivered_message(delivered) for delivered in reply.get("Messages", [])]
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         def delete(entries: Sequence[Any]) -> Any:
@@ -260,19 +258,18 @@ class SqsQueue:
 
     def _sent(self, queue_url: str, body: str, attributes: dict[str, str]) -> bool:
         """Send and confirm; False when the server refuses this content, which no retry helps."""
-        fields: dict[str, Any] = {
-            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
-        }
         try:
             with sqs_errors("sending to the dead-letter queue"):
                 reply = self._client.send_message(
-                    QueueUrl=queue_url, MessageBody=body, MessageAttributes=fields
+                    QueueUrl=queue_url,
+                    MessageBody=body,
+                    MessageAttributes=text_attributes(attributes),
                 )
         except QueueUnavailable as error:
             if sqs_error_code(error.__cause__) in CONTENT_REFUSED:
                 return False
             raise
-        if reply.get("MD5OfMessageBody") != _md5(body):
+        if reply.get("MD5OfMessageBody") != body_md5(body):
             raise QueueUnavailable(
                 "SQS", "the dead-letter queue did not confirm the body it was sent"
             )
@@ -318,24 +315,3 @@ class SqsQueue:
         log.warning(
             "SQS: %s message %s failed: %s; it comes back", action, message.message_id, code
         )
-
-
-def _message(delivered: "MessageTypeDef") -> Message:
-    system = delivered.get("Attributes", {})
-    sent_ms = system.get("SentTimestamp")
-    return Message(
-        message_id=delivered["MessageId"],
-        receipt_handle=delivered["ReceiptHandle"],
-        body=delivered.get("Body", ""),
-        receive_count=int(system.get("ApproximateReceiveCount", 1)),
-        sent_at=datetime.fromtimestamp(int(sent_ms) / 1000, UTC) if sent_ms else datetime.now(UTC),
-        attributes={
-            name: value["StringValue"]
-            for name, value in delivered.get("MessageAttributes", {}).items()
-            if value.get("DataType", "").startswith("String") and "StringValue" in value
-        },
-    )
-
-
-def _md5(body: str) -> str:
-    return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()

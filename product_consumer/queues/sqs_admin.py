@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
 from product_consumer.queues.sqs import sqs_error_code, sqs_errors
-from product_consumer.queues.sqs_batches import MAX_ENTRIES, call_batch
+from product_consumer.queues.sqs_batches import call_batch, sendable_batches, text_bytes
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -22,8 +22,6 @@ _DEAD_LETTER_RETENTION_SECONDS = 14 * _DAY_SECONDS
 _DEAD_LETTER_SUFFIX = "-dead-letter"
 # SQS allows 80 characters, the suffix included.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,68}", re.ASCII)
-# AWS allows 1 MiB for a batch since August 2025; servers and regions behind it, a quarter of that.
-_MAX_BATCH_BYTES = 262_144
 _QUEUE_EXISTS = {"QueueNameExists", "QueueAlreadyExists"}
 
 
@@ -89,7 +87,7 @@ def publish(client: "SQSClient", queue_url: str, bodies: Iterable[str]) -> int:
         return client.send_message_batch(QueueUrl=queue_url, Entries=entries)
 
     sent = 0
-    for batch in _batches(bodies):
+    for batch in sendable_batches(bodies, text_bytes):
         entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(batch)]
         with sqs_errors(f"publishing, after {sent} messages were sent"):
             failed = call_batch(send, entries, closing=Event())
@@ -115,17 +113,3 @@ def _create_queue(
         queue_url = client.get_queue_url(QueueName=name)["QueueUrl"]
         client.set_queue_attributes(QueueUrl=queue_url, Attributes=attributes)
     return queue_url
-
-
-def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    batch_bytes = 0
-    for body in bodies:
-        body_bytes = len(body.encode("utf-8", "surrogatepass"))
-        if batch and (len(batch) == MAX_ENTRIES or batch_bytes + body_bytes > _MAX_BATCH_BYTES):
-            yield batch
-            batch, batch_bytes = [], 0
-        batch.append(body)
-        batch_bytes += body_bytes
-    if batch:
-        yield batch

@@ -1,16 +1,19 @@
 """Batch calls of SQS: every entry of the answer is read, and those that failed are tried again."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 from product_consumer.queues.sqs_codes import bare_code
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAX_ENTRIES = 10
+# AWS allows 1 MiB for a batch since August 2025; servers and regions behind it, a quarter of that.
+MAX_BATCH_BYTES = 262_144
 MAX_RETRIES = 3
 _FIRST_PAUSE_SECONDS = 0.1
 
+T = TypeVar("T")
 Entry = dict[str, Any]
 """One entry of a batch call; its ``Id`` is unlike the others' of the call."""
 
@@ -36,6 +39,26 @@ def call_batch(
         if not entries:
             break
     return {entry_id: code for entry_id, code in failed.items() if code}
+
+
+def sendable_batches(items: Iterable[T], size_bytes: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield up to ``MAX_ENTRIES`` items at a time that fit a call; one too large goes alone."""
+    batch: list[T] = []
+    batch_bytes = 0
+    for item in items:
+        item_bytes = size_bytes(item)
+        if batch and (len(batch) == MAX_ENTRIES or batch_bytes + item_bytes > MAX_BATCH_BYTES):
+            yield batch
+            batch, batch_bytes = [], 0
+        batch.append(item)
+        batch_bytes += item_bytes
+    if batch:
+        yield batch
+
+
+def text_bytes(text: str) -> int:
+    """Return how much of the size limit a text takes."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _failed_once(answer: Any, entries: Sequence[Entry]) -> dict[str, str]:

@@ -263,7 +263,7 @@ def test_a_dead_letter_queue_is_another_queue(elasticmq_url: str, urls: QueueUrl
         sqs_queue_url=urls.queue_url,
         sqs_dead_letter_queue_url=urls.queue_url,
     )
-    with pytest.raises(ConfigurationError, match="itself"):
+    with pytest.raises(ConfigurationError, match="the queue that it should serve"):
         open_queue(configured)
 
 

@@ -1,0 +1,105 @@
+"""How the console shows rejected messages, whose bodies and attributes are anything at all."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from product_consumer.envelopes import open_body
+from product_consumer.errors import IgnoreMessage, InvalidMessage
+from product_consumer.logs import printable
+from product_consumer.texts import cut_to_bytes
+
+if TYPE_CHECKING:
+    from product_consumer.queues.dead_letters import RejectedMessage
+
+_MAX_ID_BYTES = 100
+# For bodies that are no valid message: the first thing that looks like the id of one.
+_ID = re.compile(r'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9]+)')
+_SEARCHED_CHARACTERS = 65_536
+
+
+def message_line(message: "RejectedMessage") -> str:
+    """Id, reason, stage, receive count, first sent and, where it has one, the product's id."""
+    parts = [
+        message.id,
+        message.reason,
+        message.stage or "-",
+        f"received {message.receive_count}x",
+        message.first_sent,
+    ]
+    product = product_id(message.body)
+    parts += [f"product {product}"] if product is not None else []
+    parts += [f"{len(message.copies)} copies"] if len(message.copies) > 1 else []
+    return "  ".join(printable(part) for part in parts)
+
+
+def message_as_json(message: "RejectedMessage") -> dict[str, Any]:
+    """What is known of a message, less its body; the copies are those of one message."""
+    return {
+        "message_id": message.id,
+        "reason": message.reason,
+        "stage": message.stage or None,
+        "detail": message.detail or None,
+        "receive_count": message.receive_count,
+        "first_sent": message.first_sent,
+        "original_version": message.original_version,
+        "source_queue": message.source_queue or None,
+        "product_id": product_id(message.body),
+        "body_bytes": len(body_bytes(message.body)),
+        "copies": len(message.copies),
+    }
+
+
+def message_lines(message: "RejectedMessage") -> Iterator[str]:
+    """Everything about one message, its body last, one line for each of the body's."""
+    for name, value in message_as_json(message).items():
+        if value is not None:
+            yield f"{name}: {printable(str(value))}"
+    for copy in message.copies:
+        yield f"copy: {printable(copy.message_id)}, received {copy.receive_count}x here"
+    shown = set(message_as_json(message)) | {"message_id"}
+    for name, value in sorted(message.copies[0].attributes.items()):
+        if name not in shown:
+            yield f"attribute {printable(name)}: {printable(value)}"
+    yield "body:"
+    body = message.body
+    text = body.decode("utf-8", "backslashreplace") if isinstance(body, bytes) else body
+    for line in text.split("\n"):
+        yield "  " + printable(line)
+
+
+def product_id(body: str | bytes) -> str | None:
+    """Return the product's id as well as it can be made out; None for a body without one."""
+    try:
+        found = open_body(body).get("id")
+    except (InvalidMessage, IgnoreMessage):
+        found = _id_in_text(body)
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        return None
+    return cut_to_bytes(str(found).encode("utf-8", "replace").decode(), _MAX_ID_BYTES)
+
+
+def body_bytes(body: str | bytes) -> bytes:
+    """Return a body as the bytes that its producer sent."""
+    return body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 message`` or ``2 messages``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _id_in_text(body: str | bytes) -> object:
+    text = (
+        body[: 4 * _SEARCHED_CHARACTERS].decode("utf-8", "replace")
+        if isinstance(body, bytes)
+        else body
+    )
+    match = _ID.search(text[:_SEARCHED_CHARACTERS])
+    if match is None:
+        return None
+    try:
+        return json.loads(match[1])
+    except ValueError:
+        return match[1]

@@ -1,0 +1,147 @@
+"""Rejected messages in a dead-letter queue of SQS: looked at without being consumed.
+
+SQS has no way to read a message and leave it alone. So the messages are received, hidden for as
+long as the look takes, and given back at the end; each look raises their receive counts by one. A
+redrive policy on the dead-letter queue itself would therefore move them on after a few looks.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from product_consumer.errors import QueueUnavailable
+from product_consumer.models import Message
+from product_consumer.queues import open_queue
+from product_consumer.queues.base import MessageQueue
+from product_consumer.queues.dead_letters import (
+    MAX_HELD_BYTES,
+    Collected,
+    DeadLetters,
+    IsStopped,
+    RejectedMessage,
+    Wanted,
+    chosen,
+    grouped,
+)
+from product_consumer.queues.reject_log import RejectLog
+from product_consumer.queues.rejected_file import RejectedFile
+from product_consumer.queues.sqs import SqsQueue, sqs_client
+from product_consumer.queues.sqs_batches import MAX_ENTRIES, text_bytes
+from product_consumer.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# A long poll asks all of SQS's servers, so that an empty answer means an empty queue.
+_WAIT_SECONDS = 1
+_MIN_HIDDEN_SECONDS = 300
+_MAX_HIDDEN_SECONDS = 43_200
+# One receive, of up to ten messages, in a second is slow.
+_MESSAGES_PER_SECOND = 10
+# A copy loses its attributes only where they would not fit beside the body: at the 256 KiB of
+# older servers, or later.
+_MIN_BARE_BODY_BYTES = 250_000
+
+
+def open_dead_letters(settings: Settings, *, limit: int, from_file: bool = False) -> DeadLetters:
+    """Return the product queue's dead-letter queue, or ``DATA_DIR/rejected.jsonl`` where there is
+    none or ``from_file`` asks for it.
+
+    ``limit``: how many messages will be looked at. Raises as ``open_queue``.
+    """
+    reject_log = RejectLog(settings.data_dir / "rejected.jsonl")
+    file = RejectedFile(reject_log.path)
+    if from_file:
+        return file
+    source = open_queue(settings)
+    source.close()
+    if source.dead_letter_queue_url is None:
+        return file
+    seconds = hidden_seconds(limit)
+    queue = SqsQueue(sqs_client(settings), source.dead_letter_queue_url, None, reject_log, seconds)
+    return DeadLetterQueue(queue.queue_url.rstrip("/").rpartition("/")[2], queue, seconds, file)
+
+
+def hidden_seconds(limit: int) -> int:
+    """Return how long to hide messages so that ``limit`` of them can be looked at meanwhile."""
+    return min(_MIN_HIDDEN_SECONDS + limit // _MESSAGES_PER_SECOND, _MAX_HIDDEN_SECONDS)
+
+
+class DeadLetterQueue:
+    """Implements ``DeadLetters`` on a queue that hides its messages for ``hidden_seconds``.
+
+    ``reject_log`` has the attributes of copies that the queue took without them. The queue is
+    closed with this.
+    """
+
+    def __init__(
+        self, label: str, queue: MessageQueue, hidden_seconds: int, reject_log: RejectedFile
+    ) -> None:
+        self.label = label
+        self._queue = queue
+        self._hidden_seconds = hidden_seconds
+        self._reject_log = reject_log
+        self._held: dict[str, Message] = {}
+
+    def collect(self, wanted: Wanted, limit: int, is_stopped: IsStopped) -> Collected:
+        is_complete = self._hold(limit, is_stopped)
+        messages, others_count = chosen(grouped(self._with_attributes()), wanted)
+        return Collected(messages, is_complete, others_count)
+
+    def keep(self, messages: Sequence[RejectedMessage]) -> list[RejectedMessage]:
+        copies = [copy for message in messages for copy in message.copies]
+        lost = self._queue.extend(copies, self._hidden_seconds)
+        for copy in lost:
+            self._held.pop(copy.message_id, None)
+        return [each for each in messages if all(copy not in lost for copy in each.copies)]
+
+    def remove(self, messages: Sequence[RejectedMessage]) -> None:
+        copies = [copy for message in messages for copy in message.copies]
+        self._queue.acknowledge(copies)
+        for copy in copies:
+            self._held.pop(copy.message_id, None)
+
+    def close(self) -> None:
+        try:
+            self._queue.release(list(self._held.values()))
+        except QueueUnavailable as error:
+            log.warning(
+                "Could not give back %d messages, they are visible again within %d s: %s",
+                len(self._held),
+                self._hidden_seconds,
+                error,
+            )
+        finally:
+            self._queue.close()
+
+    def _hold(self, limit: int, is_stopped: IsStopped) -> bool:
+        """Receive until nothing is left; False where a limit or a stop came first."""
+        held_bytes = 0
+        while len(self._held) < limit and held_bytes < MAX_HELD_BYTES and not is_stopped():
+            wanted_count = min(MAX_ENTRIES, limit - len(self._held))
+            received = self._queue.receive(wanted_count, _WAIT_SECONDS)
+            seen_again = any(each.message_id in self._held for each in received)
+            # Also those seen before: the newest receipt is the one that settles a message.
+            self._held |= {each.message_id: each for each in received}
+            if not received:
+                return True
+            if seen_again:
+                # The first ones are visible again: this takes too long for a whole round.
+                return False
+            held_bytes += sum(text_bytes(str(each.body)) for each in received)
+        return False
+
+    def _with_attributes(self) -> list[Message]:
+        """What is held; a copy without attributes gets those that the reject log has for it."""
+        held = list(self._held.values())
+        bare = {each.body for each in held if _is_bare(each)}
+        found = self._reject_log.attributes_by_body(bare) if bare else {}
+        return [
+            replace(each, attributes=found[each.body])
+            if _is_bare(each) and each.body in found
+            else each
+            for each in held
+        ]
+
+
+def _is_bare(copy: Message) -> bool:
+    return not copy.attributes and text_bytes(str(copy.body)) >= _MIN_BARE_BODY_BYTES

@@ -1,0 +1,41 @@
+"""Messages as SQS writes them: a delivery becomes ours, our attributes become its fields."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from product_consumer.models import Message
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+
+def delivered_message(delivered: "MessageTypeDef") -> Message:
+    """Return one entry of ReceiveMessage's answer; attributes that are not text are left out."""
+    system = delivered.get("Attributes", {})
+    sent_ms = system.get("SentTimestamp")
+    return Message(
+        message_id=delivered["MessageId"],
+        receipt_handle=delivered["ReceiptHandle"],
+        body=delivered.get("Body", ""),
+        receive_count=int(system.get("ApproximateReceiveCount", 1)),
+        sent_at=datetime.fromtimestamp(int(sent_ms) / 1000, UTC) if sent_ms else datetime.now(UTC),
+        attributes={
+            name: value["StringValue"]
+            for name, value in delivered.get("MessageAttributes", {}).items()
+            if value.get("DataType", "").startswith("String") and "StringValue" in value
+        },
+    )
+
+
+def text_attributes(attributes: Mapping[str, str]) -> dict[str, Any]:
+    """Return ``MessageAttributes`` of a message to send; no value may be empty."""
+    return {
+        name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+    }
+
+
+def body_md5(body: str) -> str:
+    """Return what SQS answers as ``MD5OfMessageBody`` when it has stored this body unchanged."""
+    return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()

@@ -1,0 +1,113 @@
+"""Every message that is sent is confirmed, or its failure is named."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+
+from product_consumer.errors import QueueUnavailable
+from product_consumer.queues.sqs import sqs_client
+from product_consumer.queues.sqs_sending import NOT_CONFIRMED, Outgoing, send_messages
+from product_consumer.settings import read_settings
+
+QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products"
+
+
+@pytest.fixture
+def server() -> Iterator[Stubber]:
+    keys = {"sqs_access_key": "key", "sqs_secret_key": "secret", "sqs_queue_url": QUEUE_URL}
+    client = sqs_client(read_settings(None, **keys))
+    with Stubber(client) as stubber:
+        yield stubber
+        stubber.assert_no_pending_responses()
+    client.close()
+
+
+def send(server: Stubber, *bodies: str) -> dict[int, str]:
+    client: Any = server.client
+    messages = [Outgoing(body, {"original_version": "1"}) for body in bodies]
+    return send_messages(client, QUEUE_URL, messages)
+
+
+def answer(bodies: dict[str, str], *failures: tuple[str, str]) -> dict[str, Any]:
+    """Successes for these bodies by entry id, and failures as entry id and code."""
+    successes = [
+        {"Id": entry_id, "MessageId": f"m{entry_id}", "MD5OfMessageBody": md5(body)}
+        for entry_id, body in bodies.items()
+    ]
+    failed = [{"Id": entry_id, "Code": code, "SenderFault": True} for entry_id, code in failures]
+    return {"Successful": successes, "Failed": failed}
+
+
+def md5(body: str) -> str:
+    return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+def asked(*entries: tuple[str, str]) -> dict[str, Any]:
+    attributes = {"original_version": {"DataType": "String", "StringValue": "1"}}
+    return {
+        "QueueUrl": QUEUE_URL,
+        "Entries": [
+            {"Id": entry_id, "MessageBody": body, "MessageAttributes": attributes}
+            for entry_id, body in entries
+        ],
+    }
+
+
+def test_messages_are_sent_as_they_are_with_their_attributes(server: Stubber) -> None:
+    bodies = ("a", " \r\n₫\u2028")
+    server.add_response(
+        "send_message_batch",
+        answer({"0": bodies[0], "1": bodies[1]}),
+        asked(("0", bodies[0]), ("1", bodies[1])),
+    )
+
+    assert send(server, *bodies) == {}
+
+
+def test_only_the_entries_that_failed_in_passing_are_sent_again(server: Stubber) -> None:
+    server.add_response("send_message_batch", answer({"0": "a"}, ("1", "InternalError")))
+    server.add_response("send_message_batch", answer({"1": "b"}), asked(("1", "b")))
+
+    assert send(server, "a", "b") == {}
+
+
+def test_an_entry_refused_for_its_content_fails_at_once_and_alone(server: Stubber) -> None:
+    server.add_response(
+        "send_message_batch", answer({"0": "a", "2": "c"}, ("1", "InvalidMessageContents"))
+    )
+
+    assert send(server, "a", "\x01", "c") == {1: "InvalidMessageContents"}
+
+
+def test_a_call_refused_for_its_content_is_made_for_each_message(server: Stubber) -> None:
+    server.add_client_error("send_message_batch", "BatchRequestTooLong")
+    server.add_response("send_message_batch", answer({"0": "a"}), asked(("0", "a")))
+    server.add_client_error("send_message_batch", "InvalidParameterValue")
+
+    assert send(server, "a", "b") == {1: "InvalidParameterValue"}
+
+
+def test_a_body_that_was_changed_on_the_way_is_not_confirmed(server: Stubber) -> None:
+    server.add_response("send_message_batch", answer({"0": "a", "1": "something else"}))
+
+    assert send(server, "a", "b") == {1: NOT_CONFIRMED}
+
+
+def test_a_call_stays_under_the_size_limit_attributes_included(server: Stubber) -> None:
+    large = "x" * (262_144 // 2)
+    for entry_id in "01":
+        server.add_response(
+            "send_message_batch", answer({entry_id: large}), asked((entry_id, large))
+        )
+
+    assert send(server, large, large) == {}
+
+
+def test_an_outage_is_an_unavailable_queue(server: Stubber) -> None:
+    server.add_client_error("send_message_batch", "ServiceUnavailable", http_status_code=503)
+
+    with pytest.raises(QueueUnavailable, match="sending: ServiceUnavailable"):
+        send(server, "a")
