@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from product_consumer.backoff import Backoff
 from product_consumer.errors import ConfigurationError, Unavailable
+from product_consumer.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,21 @@ class Breakers:
     """The breakers of everything that a pipeline's messages need, shared by all its threads.
 
     ``probes``: for each part by name, a cheap call that raises while the part is down.
+    ``metrics`` shows which are down; a thread that waits here beats there.
     """
 
     def __init__(
-        self, probes: Mapping[str, Callable[[], object]], stopping: threading.Event
+        self,
+        probes: Mapping[str, Callable[[], object]],
+        stopping: threading.Event,
+        metrics: Metrics | None = None,
     ) -> None:
-        self._breakers = {part: Breaker(part, probe, stopping) for part, probe in probes.items()}
+        self._beat = metrics.beats.touch if metrics is not None else _nothing
+        self._breakers = {
+            part: Breaker(part, probe, stopping, self._beat) for part, probe in probes.items()
+        }
+        if metrics is not None:
+            metrics.watch_breakers(self.states)
 
     def call(self, part: str, action: Callable[[], T]) -> T:
         """Return what ``action`` returns; while its part is down, wait for it.
@@ -37,6 +47,7 @@ class Breakers:
         breaker = self._breakers[part]
         deadline = monotonic() + HOLD_SECONDS
         while True:
+            self._beat()
             try:
                 return action()
             except (Unavailable, ConfigurationError) as error:
@@ -46,11 +57,16 @@ class Breakers:
 
     def wait_until_closed(self) -> bool:
         """Block while a part is down: a message received then could only wait. False on stop."""
+        self._beat()
         return all(breaker.wait_until_closed() for breaker in self._breakers.values())
 
     def open_parts(self) -> list[str]:
         """Names of the parts that are down now."""
-        return [part for part, breaker in self._breakers.items() if breaker.is_open]
+        return [part for part, is_open in self.states().items() if is_open]
+
+    def states(self) -> dict[str, bool]:
+        """For each part by name, whether it is down now."""
+        return {part: breaker.is_open for part, breaker in self._breakers.items()}
 
 
 class Breaker:
@@ -59,11 +75,18 @@ class Breaker:
     It opens at the first failure that says the part is unavailable, and a probe (never a real
     message) decides when it closes: one thread at a time probes, after 0.5, 1, 2 ... 30 s, the
     others wait. A single dropped connection therefore costs one probe, and an outage costs no
-    message a delivery.
+    message a delivery. ``beat`` is called between the steps of a wait.
     """
 
-    def __init__(self, part: str, probe: Callable[[], object], stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        part: str,
+        probe: Callable[[], object],
+        stopping: threading.Event,
+        beat: Callable[[], None],
+    ) -> None:
         self.part = part
+        self._beat = beat
         self._probe = probe
         self._stopping = stopping
         self._closed = threading.Event()
@@ -87,6 +110,7 @@ class Breaker:
         deadline = None if limit_seconds is None else monotonic() + limit_seconds
         backoff = Backoff(0.5, 30.0)
         while self.is_open and not self._stopping.is_set():
+            self._beat()
             if deadline is not None and monotonic() >= deadline:
                 return False
             if self._prober.acquire(blocking=False):
@@ -108,3 +132,7 @@ class Breaker:
             return
         log.info("%s is back after %.1f s", self.part, monotonic() - self._opened_at)
         self._closed.set()
+
+
+def _nothing() -> None:
+    """No one asks for signs of life."""

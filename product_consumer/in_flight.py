@@ -58,9 +58,11 @@ class InFlightTracker:
         self._failing_since: float | None = None
         self._stopping = Event()
         self._thread: Thread | None = None
+        self._beat: Callable[[], None] = lambda: None
 
-    def start(self) -> None:
-        """Start the thread; called once."""
+    def start(self, beat: Callable[[], None] | None = None) -> None:
+        """Start the thread, which calls ``beat`` at every tick and every batch; called once."""
+        self._beat = beat or self._beat
         self._thread = Thread(target=self._run, name="in-flight-tracker", daemon=True)
         self._thread.start()
 
@@ -123,6 +125,7 @@ class InFlightTracker:
         due = self._due()
         for start in range(0, len(due), _BATCH):
             batch = due[start : start + _BATCH]
+            self._beat()
             try:
                 self._extend(batch)
             except QueueUnavailable as error:
@@ -134,6 +137,7 @@ class InFlightTracker:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._tick_seconds):
+            self._beat()
             try:
                 self.extend_due()
             except Exception:

@@ -1,0 +1,146 @@
+"""``/metrics``, ``/healthz`` and ``/readyz`` over HTTP, for Prometheus and whoever supervises."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from product_consumer.errors import ConfigurationError
+from product_consumer.metrics import Metrics
+from product_consumer.settings import Settings
+from product_consumer.stopping import Stop
+
+log = logging.getLogger(__name__)
+
+_REQUEST_SECONDS = 5.0
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer to a GET."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+class Health:
+    """What the pages say, from the state that the worker keeps anyway."""
+
+    def __init__(self, metrics: Metrics, stop: Stop) -> None:
+        self._metrics = metrics
+        self._stop = stop
+
+    def page(self, path: str, accept: str) -> Page:
+        """Answer a GET of ``path``, less its query; anything unknown is 404."""
+        pages: dict[str, Callable[[], Page]] = {
+            "/metrics": partial(self.metrics, accept),
+            "/healthz": self.healthz,
+            "/readyz": self.readyz,
+        }
+        make = pages.get(path.partition("?")[0])
+        return make() if make else _json_page(HTTPStatus.NOT_FOUND, {"status": "not found"})
+
+    def metrics(self, accept: str) -> Page:
+        """Everything counted and timed, in the format that ``accept`` asks for."""
+        body, content_type = self._metrics.exposition(accept)
+        return Page(HTTPStatus.OK, content_type, body)
+
+    def healthz(self) -> Page:
+        """200 while every thread gets on, a part that is down included; else 503: restart me."""
+        # A stop has a bound of its own, and ends threads.
+        overdue = [] if self._stop.requested.is_set() else self._metrics.beats.overdue()
+        if overdue:
+            return _json_page(
+                HTTPStatus.SERVICE_UNAVAILABLE, {"status": "hanging", "threads": overdue}
+            )
+        return _json_page(HTTPStatus.OK, {"status": "ok"})
+
+    def readyz(self) -> Page:
+        """200 while messages are consumed; else 503 with the names of the parts that are down."""
+        down = self._metrics.open_parts()
+        status = "consuming"
+        if self._stop.requested.is_set():
+            status = "stopping"
+        elif not self._stop.consuming:
+            status = "starting"
+        elif down:
+            status = "waiting"
+        is_ready = status == "consuming"
+        code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return _json_page(code, {"status": status, "down": down})
+
+
+@contextmanager
+def serving(settings: Settings, metrics: Metrics, stop: Stop) -> Iterator[int | None]:
+    """Serve the pages during the block, in threads of their own; nothing without ``METRICS_PORT``.
+
+    Yields the port. Raises ``ConfigurationError`` when the address cannot be listened at.
+    """
+    if settings.metrics_port is None:
+        yield None
+        return
+    server = _listen(settings.metrics_host, settings.metrics_port, Health(metrics, stop))
+    thread = threading.Thread(
+        target=server.serve_forever, args=(_POLL_SECONDS,), name="health", daemon=True
+    )
+    thread.start()
+    log.info("Metrics and health on http://%s:%d", *server.server_address[:2])
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _listen(host: str, port: int, health: Health) -> "_Server":
+    try:
+        return _Server((host, port), partial(_Handler, health))
+    except OSError as error:
+        problem = f"cannot listen at {host}:{port}: {error.strerror or error}"
+        raise ConfigurationError("METRICS_PORT", problem) from error
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # A slow reader must not hold up a stop.
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("A request to the health server failed", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _REQUEST_SECONDS
+    server_version = "product-consumer"
+    sys_version = ""
+
+    def __init__(self, health: Health, *arguments: Any) -> None:
+        self._health = health
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        page = self._health.page(self.path, self.headers.get("Accept", ""))
+        self.send_response(page.status)
+        self.send_header("Content-Type", page.content_type)
+        self.send_header("Content-Length", str(len(page.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(page.body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """A scrape every few seconds is no news."""
+
+
+def _json_page(status: HTTPStatus, answer: dict[str, Any]) -> Page:
+    return Page(status, "application/json", json.dumps(answer).encode() + b"\n")

@@ -1,0 +1,126 @@
+"""SIGTERM and SIGINT: the first asks for a stop, the second ends the process; both have a bound."""
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType, TracebackType
+from typing import Any
+
+from product_consumer.settings import SystemdEnvironment
+from product_consumer.systemd import Notifier
+
+EXIT_OK = 0
+EXIT_SECOND_SIGNAL = 1
+EXIT_USAGE = 2
+EXIT_FATAL = 70
+EXIT_CONFIGURATION = 78
+
+SECOND_SIGNAL_SECONDS = 2.0
+"""What a second signal leaves for giving back what is held."""
+
+START_GRACE_SECONDS = 2.0
+"""What a signal during the start leaves for closing what is open: nothing is in flight then."""
+
+CLOSE_GRACE_SECONDS = 4.0
+"""What is left, after the time to finish work in flight, for releasing the rest and closing."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_CLOSE, _WAKE = b"\x00", b"\xff"
+
+
+class Stop:
+    """Turns SIGTERM and SIGINT into ``requested``; a second one ends the process with code 1.
+
+    A thread of its own reads the signals from a pipe that Python's C handler writes to. So nothing
+    runs inside a handler, where the interrupted code may hold any lock, and signals are obeyed
+    while the main thread is busy in a library. From the first signal on the process ends within
+    ``drain_seconds`` and ``CLOSE_GRACE_SECONDS`` whatever hangs, and during the start (before
+    ``consuming`` is set) within ``START_GRACE_SECONDS``.
+    """
+
+    def __init__(self, drain_seconds: float = 25.0, notifier: Notifier | None = None) -> None:
+        self.requested = threading.Event()
+        self.consuming = False
+        self.release: Callable[[float], None] | None = None
+        """Gives back what is held, within so many seconds; called at the second signal."""
+        self._drain_seconds = drain_seconds
+        self.notifier = notifier or Notifier(SystemdEnvironment())
+        self._ends_at: float | None = None
+        self._exit_code = EXIT_OK
+        self._signals = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._guard = threading.Thread(target=self._obey, name="stop", daemon=True)
+        self._guard.start()
+        self._previous_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            self._previous[number] = signal.signal(number, _do_nothing)
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._previous_wakeup)
+        os.write(self._writer, _CLOSE)
+        self._guard.join()
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def limit(self, seconds: float, exit_code: int) -> None:
+        """End the process with this code if it is still there after ``seconds`` and the time to
+        close; an earlier limit stays.
+        """
+        self._exit_code = exit_code
+        self._end_within(seconds + CLOSE_GRACE_SECONDS)
+        os.write(self._writer, _WAKE)
+
+    def _obey(self) -> None:
+        while True:
+            ends_at = self._ends_at
+            wait_seconds = None if ends_at is None else max(0.0, ends_at - monotonic())
+            readable, _, _ = select.select([self._reader], [], [], wait_seconds)
+            if not readable:
+                os._exit(self._exit_code)
+            received = os.read(self._reader, 64)
+            if _CLOSE in received:
+                return
+            for number in received:
+                if number in _SIGNALS:
+                    self._handle()
+
+    def _handle(self) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._leave()
+        limit_seconds = START_GRACE_SECONDS
+        if self.consuming:
+            limit_seconds = self._drain_seconds + CLOSE_GRACE_SECONDS
+        self._end_within(limit_seconds)
+        self.requested.set()
+        self.notifier.stopping()
+
+    def _leave(self) -> None:
+        try:
+            if self.release is not None:
+                self.release(SECOND_SIGNAL_SECONDS)
+        finally:
+            os._exit(EXIT_SECOND_SIGNAL)
+
+    def _end_within(self, seconds: float) -> None:
+        ends_at = monotonic() + seconds
+        self._ends_at = ends_at if self._ends_at is None else min(self._ends_at, ends_at)
+
+
+def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+    """Having a handler is what makes Python write to the pipe."""

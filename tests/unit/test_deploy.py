@@ -1,0 +1,127 @@
+"""The files in deploy/ are right by the word of the programs that read them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from product_consumer.metrics import Metrics
+from product_consumer.models import Released
+from product_consumer.supervision import (
+    EXIT_CONFIGURATION,
+    EXIT_FATAL,
+    EXIT_OK,
+    EXIT_SECOND_SIGNAL,
+    EXIT_USAGE,
+)
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+UNIT = DEPLOY / "product-consumer@.service"
+
+
+def tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must not skip: {name} is missing")
+        pytest.skip(f"{name} is missing")
+    return path
+
+
+def run(*command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=50, check=False)
+
+
+def verify(directory: Path, text: str) -> "subprocess.CompletedProcess[str]":
+    """Verify a unit as on a machine where it is installed: its program exists."""
+    path = directory / UNIT.name
+    path.write_text(text.replace("/opt/product-consumer/.venv/bin/python", sys.executable))
+    return run(tool("systemd-analyze"), "verify", str(path), cwd=directory)
+
+
+def settings_of_the_unit() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), flags=re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+    verified = verify(tmp_path, UNIT.read_text())
+
+    assert verified.stderr == ""
+    assert verified.returncode == 0
+
+
+def test_the_check_of_the_unit_would_notice_a_wrong_value(tmp_path: Path) -> None:
+    wrong = UNIT.read_text().replace("KillMode=mixed", "KillMode=mixt")
+
+    assert "mixt" in verify(tmp_path, wrong).stderr
+
+
+def test_an_instance_of_the_unit_sees_its_own_gpu_only() -> None:
+    assert "CUDA_VISIBLE_DEVICES=%i" in settings_of_the_unit()["Environment"]
+
+
+def test_what_a_restart_cannot_cure_is_not_started_again() -> None:
+    [codes] = settings_of_the_unit()["RestartPreventExitStatus"]
+
+    assert codes.split() == [str(EXIT_USAGE), str(EXIT_CONFIGURATION)]
+
+
+def test_the_unit_writes_only_where_systemd_gives_it_a_directory() -> None:
+    found = settings_of_the_unit()
+    environment = dict(each.split("=", 1) for each in found["Environment"])
+
+    assert environment["DATA_DIR"] == f"/var/lib/{found['StateDirectory'][0]}"
+    for name in ("HOME", "HF_HOME"):
+        assert environment[name].startswith(f"/var/cache/{found['CacheDirectory'][0]}")
+
+
+def test_prometheus_accepts_the_alert_rules() -> None:
+    checked = run(tool("promtool"), "check", "rules", "alerts.yml", cwd=DEPLOY)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_alert_rules_fire_when_they_should_and_only_then() -> None:
+    tested = run(tool("promtool"), "test", "rules", "alerts_test.yml", cwd=DEPLOY)
+
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.parametrize("name", ["alerts.yml", "README.md"])
+def test_only_metrics_that_exist_are_named(name: str) -> None:
+    metrics = Metrics()
+    metrics.count_outcome(Released("x"))
+    metrics.count_dead_letter("x")
+    metrics.count_flags(("x",))
+    metrics.watch_breakers(lambda: {"milvus": True})
+    metrics.watch_marks(lambda: 1)
+    with metrics.stage("x"):
+        pass
+    text = metrics.exposition("text/plain")[0].decode()
+    exposed = set(re.findall(r"^(product_\w+)", text, flags=re.MULTILINE))
+    exposed |= {each.removesuffix("_count") for each in exposed if each.endswith("_count")}
+
+    named = set(re.findall(r"product_\w+", (DEPLOY / name).read_text()))
+
+    assert named
+    assert named <= exposed
+
+
+def test_the_exit_codes_are_documented() -> None:
+    text = (DEPLOY / "README.md").read_text()
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
+
+    assert documented == {
+        EXIT_OK,
+        EXIT_SECOND_SIGNAL,
+        EXIT_USAGE,
+        EXIT_FATAL,
+        EXIT_CONFIGURATION,
+    }
