@@ -7,51 +7,53 @@ the outcome that came back, exactly once and last. ``ProductPipeline`` is the wo
 error becomes an outcome in one place, ``deciding.decide``.
 """
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from product_consumer.backoff import Backoff
 from product_consumer.breaker import Breakers
 from product_consumer.deciding import decide
-from product_consumer.embedding import Embedder, PreparedItem
 from product_consumer.errors import (
     FatalError,
     ProductConsumerError,
     QueueUnavailable,
-    StoreUnavailable,
 )
-from product_consumer.fetching import ImageFetcher
+from product_consumer.fetching import FetchedImage, FetchResult, ImageFetcher, ImageRequest
 from product_consumer.images import ImageDecoder
 from product_consumer.in_flight import InFlightTracker
-from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger import Change, KnownPicture, Ledger
+from product_consumer.ledger_suspects import Suspect, Suspects
 from product_consumer.metrics import Metrics
 from product_consumer.models import (
+    Embedding,
     Embeddings,
     Ignored,
     Message,
     Outcome,
+    PictureSource,
     Product,
-    ProductRow,
     Rejected,
     Released,
     RetryLater,
     Stored,
 )
 from product_consumer.queues.base import MessageQueue
+from product_consumer.showing import show
 from product_consumer.stores.base import ProductStore
 from product_consumer.validation import ProductParser
+
+if TYPE_CHECKING:
+    # It loads torch, which takes seconds and which a worker for orders alone does without.
+    from product_consumer.embedding import Embedder, PreparedItem
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-MAX_REWRITES = 5
-"""Times a row is written again because another worker recorded a newer one meanwhile."""
 
 
 class Pipeline(Protocol):
@@ -94,7 +96,8 @@ class Consumer:
         log.info("Thread %d started consuming from %s...", self.number, self._queue.label)
         while not stopping.is_set() and self._pipeline.wait_until_ready():
             try:
-                messages = self._queue.receive(self._batch_size, self._wait_seconds)
+                with self._metrics.stage("receive"):
+                    messages = self._queue.receive(self._batch_size, self._wait_seconds)
             except QueueUnavailable as error:
                 log.warning("Thread %d cannot receive: %s", self.number, error)
                 self._backoff.wait(stopping)
@@ -105,7 +108,9 @@ class Consumer:
                 break
             self._metrics.count_received(len(messages))
             with self._in_flight.track(messages):
-                self._settle(messages, self._pipeline.process(messages) if messages else [])
+                outcomes = self._pipeline.process(messages) if messages else []
+                with self._metrics.stage("settle"):
+                    self._settle(messages, outcomes)
 
     def _settle(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
         """Bring each message to its end; a message that the queue does not let go comes back,
@@ -121,21 +126,25 @@ class Consumer:
         self._release([message for message, outcome in settled if isinstance(outcome, Released)])
         for message, outcome in settled:
             if isinstance(outcome, Rejected):
-                self._try(self._queue.reject, message, outcome)
+                if self._try(self._queue.reject, message, outcome):
+                    self._metrics.count_dead_letter(outcome.reason)
             elif isinstance(outcome, RetryLater):
                 self._try(self._queue.retry_later, message, outcome.delay_seconds)
-            self._metrics.count_outcome(outcome)
+            self._metrics.count_outcome(outcome, message)
             self._report(message, outcome)
 
     def _release(self, messages: Sequence[Message]) -> None:
         if messages:
             self._try(self._queue.release, messages)
 
-    def _try(self, settle: Callable[..., None], *arguments: Any) -> None:
+    def _try(self, settle: Callable[..., None], *arguments: Any) -> bool:
+        self._metrics.beats.touch()
         try:
             settle(*arguments)
         except QueueUnavailable as error:
             log.warning("Thread %d could not settle, it will come back: %s", self.number, error)
+            return False
+        return True
 
     def _report(self, message: Message, outcome: Outcome) -> None:
         match outcome:
@@ -170,8 +179,10 @@ class Work:
     message: Message
     outcome: Outcome | None = None
     product: Product | None = None
+    known: KnownPicture | None = None
     image: bytes = b""
-    prepared: PreparedItem | None = None
+    picture: PictureSource | None = None
+    prepared: "PreparedItem | None" = None
     embeddings: Embeddings | None = None
 
 
@@ -185,7 +196,7 @@ class ProductPipeline:
         parser: ProductParser,
         fetcher: ImageFetcher,
         decoder: ImageDecoder,
-        embedder: Embedder,
+        embedder: "Embedder",
         ledger: Ledger,
         stores: Sequence[ProductStore],
         in_flight: InFlightTracker,
@@ -193,7 +204,9 @@ class ProductPipeline:
         stopping: threading.Event,
         *,
         max_attempts: int,
+        on_stored: Callable[[Product], None] | None = None,
     ) -> None:
+        """``on_stored`` is told of every product that all stores have; it must return at once."""
         self._parser = parser
         self._fetcher = fetcher
         self._decoder = decoder
@@ -203,8 +216,11 @@ class ProductPipeline:
         self._in_flight = in_flight
         self._metrics = metrics
         self._max_attempts = max_attempts
+        self._on_stored = on_stored
+        self._suspects = Suspects(ledger.database)
+        self._one_suspect = threading.Lock()
         probes = {"ledger": ledger.check} | {store.name: store.check for store in stores}
-        self.breakers = Breakers(probes, stopping)
+        self.breakers = Breakers(probes, stopping, metrics)
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
         """Return one outcome per message, in order."""
@@ -213,9 +229,9 @@ class ProductPipeline:
             valid = self.validate(batch)
             complete, incomplete = self.look_up(valid)
             fetched = self.fetch_images(incomplete)
-            prepared = self.prepare(fetched)
-            embedded = self.embed(prepared)
-            self.store(complete + embedded)
+            reused, fresh = self.reuse(fetched)
+            embedded = self.embed_noted(fresh)
+            self.store(complete + reused + embedded)
         except FatalError:
             raise
         except Exception as error:
@@ -251,16 +267,50 @@ class ProductPipeline:
             product = _product(work)
             is_complete = product.deleted or (product.id, product.version) in outdated
             (complete if is_complete else incomplete).append(work)
+        ids = [_product(work).id for work in incomplete]
+        known = self.breakers.call("ledger", lambda: self._ledger.known_pictures(ids))
+        for work in incomplete:
+            work.known = known.get(_product(work).id)
         return complete, incomplete
 
     def fetch_images(self, incomplete: list[Work]) -> list[Work]:
-        """Download the images of a batch side by side."""
+        """Download the images of a batch side by side; a known one only if it has changed."""
         with self._metrics.stage("fetch_image"):
-            urls = [_product(work).image_url for work in incomplete]
-            for work, image in zip(incomplete, self._fetcher.fetch_all(urls), strict=True):
+            results = self._fetcher.fetch_all([_image_request(work) for work in incomplete])
+            for work, result in zip(incomplete, results, strict=True):
                 with self._settling(work, "fetch_image"):
-                    work.image = _value(image)
+                    _take_image(work, result)
         return _unsettled(incomplete)
+
+    def reuse(self, fetched: list[Work]) -> tuple[list[Work], list[Work]]:
+        """Part what has all its vectors already from what still needs a forward pass.
+
+        The same bytes have the same vector, behind whatever URL and in whatever process: a price
+        that changes alone costs no forward pass.
+        """
+        with self._metrics.stage("reuse"):
+            digests = [work.picture.sha256 for work in fetched if work.picture]
+            images = self.breakers.call("ledger", lambda: self._ledger.image_embeddings(digests))
+            for work in fetched:
+                image = _known_image(work, images)
+                if image is not None:
+                    with self._settling(work, "reuse"):
+                        work.embeddings = Embeddings(self._text_embedding(work), image)
+                        self._metrics.count_flags(("vectors_reused",))
+        going_on = _unsettled(fetched)
+        reused = [work for work in going_on if work.embeddings is not None]
+        return reused, [work for work in going_on if work.embeddings is None]
+
+    def embed_noted(self, fetched: list[Work]) -> list[Work]:
+        """Decode and embed; what a process died with in its hands is handled alone."""
+        suspects = self._note(fetched)
+        together = [work for work in fetched if work.message.message_id not in suspects]
+        with self._forgetting(together):
+            embedded = self.embed(self.prepare(together))
+        for work in fetched:
+            if work.message.message_id in suspects:
+                embedded += self._embed_alone(work, suspects[work.message.message_id])
+        return embedded
 
     def prepare(self, fetched: list[Work]) -> list[Work]:
         """Decode, resize and tokenise here, in the consumer thread, so that the model never waits
@@ -274,11 +324,12 @@ class ProductPipeline:
                     work.image = b""
         return _unsettled(fetched)
 
-    def embed(self, prepared: list[Work]) -> list[Work]:
-        """One forward pass, shared with whatever other threads have ready."""
+    def embed(self, prepared: list[Work], *, alone: bool = False) -> list[Work]:
+        """One forward pass, shared with whatever other threads have ready unless ``alone``."""
         with self._metrics.stage("embed"):
             items = [work.prepared for work in prepared if work.prepared is not None]
-            for work, result in zip(prepared, self._embedder.embed(items), strict=True):
+            results = self._embedder.embed(items, alone=alone)
+            for work, result in zip(prepared, results, strict=True):
                 with self._settling(work, "embed"):
                     work.embeddings = _value(result)
                     work.prepared = None
@@ -290,16 +341,18 @@ class ProductPipeline:
         """
         held = self._drop_lost(ready)
         with self._metrics.stage("ledger"):
-            changes = [Change(_product(work), work.embeddings) for work in held]
+            changes = [Change(_product(work), work.embeddings, work.picture) for work in held]
             recorded = self.breakers.call("ledger", lambda: self._ledger.record(changes))
         for position, error in recorded.failures.items():
             self.settle_failure(held[position], "ledger", error)
         with self._metrics.stage("stores"):
-            failures = self._show(recorded.rows)
+            failures = show(self._ledger, self._stores, recorded.rows, self.breakers.call)
         for work in _unsettled(held):
             failed_store = failures.get(_product(work).id)
             if failed_store is None:
                 work.outcome = Stored(_product(work).id)
+                if self._on_stored is not None:
+                    self._on_stored(_product(work))
             else:
                 self.settle_failure(work, "store", failed_store)
 
@@ -312,6 +365,40 @@ class ProductPipeline:
         for work in _unsettled(batch):
             self.settle_failure(work, stage, error)
 
+    def _text_embedding(self, work: Work) -> Embedding:
+        name = _product(work).name
+        if work.known is not None and work.known.name == name:
+            return work.known.embeddings.text
+        return self._embedder.embed_text(name)
+
+    def _note(self, fetched: list[Work]) -> dict[str, Suspect]:
+        ids = [work.message.message_id for work in fetched]
+        return self.breakers.call("ledger", lambda: self._suspects.note(ids))
+
+    @contextmanager
+    def _forgetting(self, works: list[Work]) -> Iterator[None]:
+        """Forget a note at the end, unless the process is about to die: then it tells the next."""
+        try:
+            yield
+        except FatalError:
+            raise
+        except BaseException:
+            self._forget(works)
+            raise
+        self._forget(works)
+
+    def _forget(self, works: list[Work]) -> None:
+        ids = [work.message.message_id for work in works]
+        self.breakers.call("ledger", lambda: self._suspects.forget(ids))
+
+    def _embed_alone(self, work: Work, suspect: Suspect) -> list[Work]:
+        # One suspect at a time in the whole process, or one would die for another.
+        with self._one_suspect, self._forgetting([work]):
+            with self._settling(work, "embed"):
+                suspect.check()
+                self.breakers.call("ledger", lambda: self._suspects.note_alone(suspect))
+            return self.embed(self.prepare(_unsettled([work])), alone=True)
+
     def _drop_lost(self, ready: list[Work]) -> list[Work]:
         """Let go of messages whose receipt is no longer valid: the next delivery does the work."""
         for work in ready:
@@ -319,38 +406,42 @@ class ProductPipeline:
                 work.outcome = Released("delivered again elsewhere")
         return _unsettled(ready)
 
-    def _show(self, current: Mapping[str, ProductRow]) -> dict[str, ProductConsumerError]:
-        """Write current rows until they are still current afterwards; return failures by product
-        id.
-
-        Without the second look, a slower worker could put the row it read back over a newer one.
-        """
-        failures: dict[str, ProductConsumerError] = {}
-        rows = dict(current)
-        for _ in range(MAX_REWRITES):
-            for store in self._stores:
-                write = partial(store.write, list(rows.values()))
-                failures |= self.breakers.call(store.name, write)
-            rows = self._newer(rows)
-            if not rows:
-                return failures
-        overtaken = StoreUnavailable("stores", f"overtaken {MAX_REWRITES} times")
-        return dict.fromkeys(rows, overtaken) | failures
-
-    def _newer(self, written: Mapping[str, ProductRow]) -> dict[str, ProductRow]:
-        revisions = self.breakers.call("ledger", lambda: self._ledger.revisions(written))
-        changed = [key for key, row in written.items() if revisions.get(key, 0) > row.revision]
-        return self.breakers.call("ledger", lambda: self._ledger.rows(changed)) if changed else {}
-
     @contextmanager
     def _settling(self, work: Work, stage: str) -> Iterator[None]:
         """An error inside settles this one message and spares its neighbours."""
+        self._metrics.beats.touch()
         try:
             yield
         except FatalError:
             raise
         except Exception as error:
             self.settle_failure(work, stage, error)
+
+
+def _image_request(work: Work) -> ImageRequest:
+    url, known = _product(work).image_url, work.known
+    if known is None or known.image_url != url:
+        return ImageRequest(url)
+    return ImageRequest(url, known.source.etag, known.source.last_modified)
+
+
+def _known_image(work: Work, by_digest: Mapping[str, Embedding]) -> Embedding | None:
+    if work.picture is None:
+        return None
+    if work.known is not None and work.known.source.sha256 == work.picture.sha256:
+        return work.known.embeddings.image
+    return by_digest.get(work.picture.sha256)
+
+
+def _take_image(work: Work, result: FetchResult) -> None:
+    if isinstance(result, ProductConsumerError):
+        raise result
+    if isinstance(result, FetchedImage):
+        digest = hashlib.sha256(result.data).hexdigest()
+        work.image = result.data
+        work.picture = PictureSource(digest, result.etag, result.last_modified)
+    elif work.known is not None:
+        work.picture = work.known.source
 
 
 def _value(result: T | ProductConsumerError) -> T:

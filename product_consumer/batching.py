@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 @dataclass(slots=True, eq=False)
 class _Entry(Generic[Item, Result]):
     item: Item
+    alone: bool = False
     future: "Future[Result]" = field(default_factory=Future)
 
 
@@ -69,13 +70,16 @@ class Batcher(Generic[Item, Result]):
         """True once nothing can be run any more; the process should end."""
         return self._failure is not None
 
-    def submit(self, items: Sequence[Item], *, timeout_seconds: float) -> "list[Future[Result]]":
+    def submit(
+        self, items: Sequence[Item], *, timeout_seconds: float, alone: bool = False
+    ) -> "list[Future[Result]]":
         """Hand over items, in order, and return a future for each; waits for room in the queue.
 
+        With ``alone`` each of them is a batch of its own.
         Raises ``FatalError`` when the batcher is broken, ``Unavailable`` when it is closed or had
         no room for ``timeout_seconds``; nothing is handed over then.
         """
-        entries: list[_Entry[Item, Result]] = [_Entry(item) for item in items]
+        entries: list[_Entry[Item, Result]] = [_Entry(item, alone) for item in items]
         with self._lock:
             has_room = self._room.wait_for(self._has_room_or_refuses, timeout_seconds)
             self._raise_if_refusing()
@@ -124,12 +128,19 @@ class Batcher(Generic[Item, Result]):
         while True:
             with self._lock:
                 self._work.wait_for(lambda: self._waiting or self._closed)
-                count = min(len(self._waiting), self._max_batch)
-                taken = [self._waiting.popleft() for _ in range(count)]
+                taken = self._take_together()
                 self._running = [e for e in taken if e.future.set_running_or_notify_cancel()]
                 self._room.notify_all()
                 if self._running or not taken:
                     return self._running
+
+    def _take_together(self) -> list[_Entry[Item, Result]]:
+        taken: list[_Entry[Item, Result]] = []
+        while self._waiting and len(taken) < self._max_batch:
+            if taken and (taken[0].alone or self._waiting[0].alone):
+                break
+            taken.append(self._waiting.popleft())
+        return taken
 
     def _finish(self, entries: list[_Entry[Item, Result]]) -> None:
         results = self._attempt(entries)

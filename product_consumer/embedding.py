@@ -9,7 +9,7 @@ as one byte per value instead of four.
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +100,8 @@ class Embedder:
         self._tokenizer_lock = threading.Lock()
         self._max_batch = min(max_batch, MAX_CPU_BATCH) if self.device == "cpu" else max_batch
         self._answer_seconds = ANSWER_SECONDS[loaded.device.type]
+        self.on_pass: Callable[[int], None] = lambda _count: None
+        """Told the number of items of every forward pass, in the model thread."""
         self._batcher: Batcher[PreparedItem, _Vectors] = Batcher(
             self._run_batch,
             name="model",
@@ -119,9 +121,12 @@ class Embedder:
             None if text is None else self._tokenise(text),
         )
 
-    def embed(self, items: Sequence[PreparedItem]) -> list[Embeddings | ProductConsumerError]:
+    def embed(
+        self, items: Sequence[PreparedItem], *, alone: bool = False
+    ) -> list[Embeddings | ProductConsumerError]:
         """Return the vectors of each item, or its error; blocks until the model thread answered.
 
+        With ``alone`` each item has a forward pass of its own, shared with no other thread's.
         Every item needs both sides. Per item: ``EmbeddingRejected`` (``embedding_invalid``) when
         its vectors are not finite or have no length, twice; ``RetryMessage`` when the device has no
         memory for it alone. Raises ``FatalError`` when the device is lost or does not answer, and
@@ -131,7 +136,7 @@ class Embedder:
             raise ValueError(
                 "a product is embedded by picture and text, and one of them is missing"
             )
-        return [_both_sides(answer) for answer in self._ask(items)]
+        return [_both_sides(answer) for answer in self._ask(items, alone=alone)]
 
     def embed_text(self, text: str) -> Embedding:
         """Return the vector of a text; raises what ``embed`` returns or raises."""
@@ -155,6 +160,16 @@ class Embedder:
             for answer in self.embed([item] * count):
                 self._check_warm(answer)
         return time.monotonic() - started
+
+    @property
+    def failed(self) -> bool:
+        """True once the model cannot be run any more; the process should end."""
+        return self._batcher.failed
+
+    @property
+    def answer_seconds(self) -> float:
+        """How long an item may wait for its vectors, once there was room in the queue for it."""
+        return self._answer_seconds
 
     def close(self) -> None:
         """Refuse new items; what waits has ``CLOSE_SECONDS`` to finish, then is ``Unavailable``."""
@@ -198,8 +213,10 @@ class Embedder:
             raise answer
         return answer
 
-    def _ask(self, items: Sequence[PreparedItem]) -> list[_Vectors | ProductConsumerError]:
-        futures = self._batcher.submit(items, timeout_seconds=self._answer_seconds)
+    def _ask(
+        self, items: Sequence[PreparedItem], *, alone: bool = False
+    ) -> list[_Vectors | ProductConsumerError]:
+        futures = self._batcher.submit(items, timeout_seconds=self._answer_seconds, alone=alone)
         deadline = time.monotonic() + self._answer_seconds
         return [self._answer(future, deadline) for future in futures]
 
@@ -220,6 +237,7 @@ class Embedder:
 
     def _run_batch(self, items: Sequence[PreparedItem]) -> list[_Vectors | Exception]:
         """Run in the model thread; ``RetryMessage`` when memory ran out, which halves the batch."""
+        self.on_pass(len(items))
         try:
             return self._embed_batch(items)
         except MemoryError as error:

@@ -1,5 +1,6 @@
 """One answer of an image server: taken in within limits, then judged for its message."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -10,6 +11,8 @@ from product_consumer.errors import ImageRejected, ImageUnavailable, ProductCons
 MAX_HEADER_BYTES: Final = 64 * 1024
 """Of one answer, interim answers and trailers included."""
 MAX_RETRY_AFTER_SECONDS: Final = 900.0
+MAX_VALIDATOR_CHARACTERS: Final = 512
+MIN_SETTLED_SECONDS: Final = 2.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _NOT_THERE_YET = frozenset({403, 404, 410})
@@ -40,6 +43,18 @@ class Answer:
     def location(self) -> str:
         """Where a redirect leads; empty when this is none."""
         return self.headers.get("location", "") if self.status in _REDIRECTS else ""
+
+    def validators(self) -> tuple[str | None, str | None]:
+        """``ETag`` and ``Last-Modified``, where they are fit to be sent back.
+
+        A picture that was changed in the very second of the answer may change once more in it, and
+        its date would not show that: such a date is left out (RFC 9110 8.8.2.2).
+        """
+        last_modified = self.headers.get("last-modified", "")
+        age_seconds = _date(self.headers.get("date", "")) - _date(last_modified)
+        is_settled = age_seconds >= MIN_SETTLED_SECONDS
+        etag = _validator(self.headers.get("etag", ""))
+        return etag, _validator(last_modified) if is_settled else None
 
     def take_header_line(self, line: bytes) -> bool:
         """False: read no further."""
@@ -128,11 +143,22 @@ def retry_after_seconds(text: str) -> float | None:
 
 
 def _seconds_until(http_date: str) -> float:
+    moment = _date(http_date)
+    return 0.0 if math.isnan(moment) else moment - datetime.now(UTC).timestamp()
+
+
+def _date(http_date: str) -> float:
+    """Epoch seconds of an HTTP date; NaN, which no comparison holds for, when it is none."""
     try:
         moment = parsedate_to_datetime(http_date)
-        return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
-        return 0.0
+        return math.nan
+
+
+def _validator(value: str) -> str | None:
+    is_fit = value.isascii() and value.isprintable() and len(value) <= MAX_VALIDATOR_CHARACTERS
+    return value if value and is_fit else None
 
 
 def _text(value: bytes) -> str:

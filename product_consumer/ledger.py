@@ -10,20 +10,17 @@ any store is written, so a crash between the two stays visible.
 """
 
 import logging
-import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Insert, case, func, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
-from product_consumer.ledger_database import open_engine, setup_transaction, translated_errors
+from product_consumer.ledger_database import Database, open_database
 from product_consumer.ledger_schema import (
     SCHEMA_VERSION,
     ledger_meta,
@@ -35,6 +32,7 @@ from product_consumer.ledger_schema import (
 from product_consumer.models import (
     Embedding,
     Embeddings,
+    PictureSource,
     PriceObservation,
     Product,
     ProductRow,
@@ -46,6 +44,7 @@ from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_PICTURE = ("image_sha256", "image_etag", "image_last_modified")
 # Columns that a tombstone leaves as they were: it carries none of them.
 _PAYLOAD = (
     "name",
@@ -76,6 +75,16 @@ _ROW_COLUMNS = (
     products.c.text_embedding,
     products.c.image_embedding,
 )
+_PICTURE_COLUMNS = (
+    products.c.id,
+    products.c.name,
+    products.c.image_url,
+    products.c.image_sha256,
+    products.c.image_etag,
+    products.c.image_last_modified,
+    products.c.text_embedding,
+    products.c.image_embedding,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,17 @@ class Change:
 
     product: Product
     embeddings: Embeddings | None
+    picture: PictureSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPicture:
+    """The picture and vectors that the ledger holds for a product."""
+
+    name: str
+    image_url: str
+    source: PictureSource
+    embeddings: Embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +120,7 @@ class Recorded:
 
 def open_ledger(settings: Settings) -> "Ledger":
     """Return the ledger that the settings name; connects to nothing yet."""
-    return Ledger(
-        settings.ledger_url,
-        repair_horizon_seconds=settings.repair_horizon_seconds,
-        timeout_seconds=settings.store_timeout_seconds,
-        connections=settings.threads + 2,
-    )
+    return Ledger(open_database(settings), repair_horizon_seconds=settings.repair_horizon_seconds)
 
 
 class Ledger:
@@ -113,22 +128,11 @@ class Ledger:
     ``ConfigurationError``.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        repair_horizon_seconds: int,
-        timeout_seconds: float,
-        connections: int = 12,
-    ) -> None:
-        self._engine = open_engine(url, timeout_seconds=timeout_seconds, connections=connections)
+    def __init__(self, database: Database, *, repair_horizon_seconds: int) -> None:
+        self.database = database
         self._repair_horizon = timedelta(seconds=repair_horizon_seconds)
         self._model_id: str | None = None
-        is_sqlite = self._engine.dialect.name == "sqlite"
-        self._insert = sqlite.insert if is_sqlite else postgresql.insert
-        self._upsert = _upsert_statement(self._insert)
-        # SQLite has one writer: threads queue here in turn instead of polling the file's lock.
-        self._writer: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
+        self._upsert = _upsert_statement(database.insert)
 
     def setup(self, created_by: str = "worker") -> str:
         """Create what is missing and return the ledger's id; safe when several processes start
@@ -142,7 +146,7 @@ class Ledger:
             "schema_version": str(SCHEMA_VERSION),
             "created_by": created_by,
         }
-        with translated_errors(), setup_transaction(self._engine) as connection:
+        with self.database.setting_up() as connection:
             metadata.create_all(connection)
             self._keep_first(connection, first)
             found = self._read_meta(connection)
@@ -160,7 +164,7 @@ class Ledger:
         Raises ``ConfigurationError`` when the ledger holds vectors of another model: vectors of two
         models cannot be compared.
         """
-        with translated_errors(), self._engine.begin() as connection:
+        with self.database.writing() as connection:
             self._keep_first(connection, {"model_id": model_id, "dimension": str(dimension)})
             found = self._read_meta(connection)
         if found["model_id"] != model_id or found["dimension"] != str(dimension):
@@ -177,7 +181,7 @@ class Ledger:
         """Return ``ledger_id``, ``schema_version``, ``created_by`` and, once claimed, ``model_id``
         and ``dimension``.
         """
-        with translated_errors(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             return self._read_meta(connection)
 
     def outdated(self, candidates: Iterable[Product]) -> set[tuple[str, Version]]:
@@ -193,7 +197,7 @@ class Ledger:
             products.c.version_value,
             products.c.payload_hash,
         )
-        with translated_errors(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             found = connection.execute(
                 select(*columns).where(
                     products.c.id.in_({product_id for product_id, _ in versions})
@@ -205,6 +209,32 @@ class Ledger:
         return {
             (key, version) for key, version in versions if key in stored and version <= stored[key]
         }
+
+    def known_pictures(self, product_ids: Iterable[str]) -> dict[str, KnownPicture]:
+        """Return what each product's current vectors were made of, where it has any."""
+        query = select(*_PICTURE_COLUMNS).where(
+            products.c.id.in_(set(product_ids)),
+            products.c.image_sha256.is_not(None),
+            products.c.model_id == self._model_id,
+        )
+        with self.database.reading() as connection:
+            return {row.id: _as_known_picture(row) for row in connection.execute(query)}
+
+    def image_embeddings(self, sha256s: Iterable[str]) -> dict[str, Embedding]:
+        """Return the image vectors that this model made of pictures with these digests."""
+        found: dict[str, Embedding] = {}
+        with self.database.reading() as connection:
+            for sha256 in set(sha256s):
+                # One row of each: a placeholder picture may stand for any number of products.
+                packed = connection.execute(
+                    select(products.c.image_embedding)
+                    .where(products.c.image_sha256 == sha256)
+                    .where(products.c.model_id == self._model_id)
+                    .limit(1)
+                ).scalar_one_or_none()
+                if packed is not None:
+                    found[sha256] = _unpack(packed)
+        return found
 
     def record(self, changes: Sequence[Change]) -> Recorded:
         """Decide, append history, mark, and read the current rows back, in one transaction.
@@ -230,7 +260,7 @@ class Ledger:
 
     def revisions(self, product_ids: Iterable[str]) -> dict[str, int]:
         """Return the current revision of each product that exists, tombstones included."""
-        with translated_errors(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             found = connection.execute(
                 select(products.c.id, products.c.revision).where(
                     products.c.id.in_(set(product_ids))
@@ -240,7 +270,7 @@ class Ledger:
 
     def rows(self, product_ids: Iterable[str]) -> dict[str, ProductRow]:
         """Return the current row of each product that exists, tombstones included."""
-        with translated_errors(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             return _select_rows(connection, set(product_ids))
 
     def price_history(self, product_id: str, limit: int = 1000) -> list[PriceObservation]:
@@ -252,7 +282,7 @@ class Ledger:
             .order_by(columns.observed_at.desc())
             .limit(limit)
         )
-        with translated_errors(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             return [PriceObservation(*row) for row in connection.execute(query)]
 
     def review_history(self, product_id: str, limit: int = 1000) -> list[ReviewObservation]:
@@ -264,28 +294,27 @@ class Ledger:
             .order_by(columns.observed_at.desc())
             .limit(limit)
         )
-        with translated_errors(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             return [ReviewObservation(*row) for row in connection.execute(query)]
 
     def check(self) -> str:
         """Return one line on what was reached."""
-        with translated_errors(), self._engine.connect() as connection:
+        with self.database.reading() as connection:
             count = connection.execute(
                 select(func.count()).select_from(products).where(~products.c.deleted)
             ).scalar_one()
-        address = self._engine.url.render_as_string(hide_password=True)
-        return f"{address}, {count} products"
+        return f"{self.database.address}, {count} products"
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self.database.close()
 
     def _record_together(self, changes: Sequence[Change]) -> dict[str, ProductRow]:
         # Sorted, so that two processes lock the rows of a batch in the same order.
         ordered = sorted(changes, key=lambda change: (change.product.id, change.product.version))
         ids = {change.product.id for change in changes}
         check_after = datetime.now(UTC) + self._repair_horizon
-        with self._writer, translated_errors(), self._engine.begin() as connection:
+        with self.database.writing() as connection:
             connection.execute(self._upsert, [self._values(change) for change in ordered])
             self._append_history(connection, [change.product for change in ordered])
             # Outdated messages mark their product too: their delivery may be the retry of a cut-off
@@ -296,7 +325,7 @@ class Ledger:
             return _select_rows(connection, ids)
 
     def _values(self, change: Change) -> dict[str, Any]:
-        product, embeddings = change.product, change.embeddings
+        product, embeddings, picture = change.product, change.embeddings, change.picture
         values: dict[str, Any] = {name: getattr(product, name) for name in _PAYLOAD}
         values |= {
             "id": product.id,
@@ -308,6 +337,9 @@ class Ledger:
             "text_embedding": None if embeddings is None else _pack(embeddings.text),
             "image_embedding": None if embeddings is None else _pack(embeddings.image),
             "model_id": None if embeddings is None else self._model_id,
+            "image_sha256": picture.sha256 if picture else None,
+            "image_etag": picture.etag if picture else None,
+            "image_last_modified": picture.last_modified if picture else None,
             "revision": 1,
         }
         return values
@@ -337,10 +369,10 @@ class Ledger:
         ]
         for table, rows in ((price_history, prices), (review_history, reviews)):
             if rows:
-                connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
+                connection.execute(self.database.insert(table).on_conflict_do_nothing(), rows)
 
     def _keep_first(self, connection: Connection, values: Mapping[str, str]) -> None:
-        statement = self._insert(ledger_meta).on_conflict_do_nothing()
+        statement = self.database.insert(ledger_meta).on_conflict_do_nothing()
         connection.execute(
             statement, [{"key": key, "value": value} for key, value in values.items()]
         )
@@ -355,7 +387,8 @@ def _upsert_statement(dialect_insert: Any) -> Insert:
     statement = dialect_insert(products)
     new = statement.excluded
     changes: dict[str, ColumnElement[Any]] = {
-        name: case((new.deleted, products.c[name]), else_=new[name]) for name in _PAYLOAD
+        name: case((new.deleted, products.c[name]), else_=new[name])
+        for name in (*_PAYLOAD, *_PICTURE)
     }
     changes |= {name: new[name] for name in _DECIDED}
     changes |= {name: func.coalesce(new[name], products.c[name]) for name in _VECTORS}
@@ -381,6 +414,12 @@ def _as_product_row(row: Any) -> ProductRow:
         embeddings = Embeddings(_unpack(row.text_embedding), _unpack(row.image_embedding))
     plain = {name: value for name, value in row._mapping.items() if not name.endswith("_embedding")}
     return ProductRow(**plain, embeddings=embeddings)
+
+
+def _as_known_picture(row: Any) -> KnownPicture:
+    source = PictureSource(row.image_sha256, row.image_etag, row.image_last_modified)
+    embeddings = Embeddings(_unpack(row.text_embedding), _unpack(row.image_embedding))
+    return KnownPicture(row.name, row.image_url, source, embeddings)
 
 
 def _pack(embedding: Embedding) -> bytes:

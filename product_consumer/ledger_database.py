@@ -1,15 +1,18 @@
-"""Opening the ledger's database: engines, durability checks, and driver errors turned into ours."""
+"""The ledger's database: connections, transactions, durability; driver errors turned into ours."""
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     NoSuchModuleError,
     SQLAlchemyError,
@@ -19,6 +22,7 @@ from sqlalchemy.exc import (
 )
 
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
+from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +35,77 @@ _DATA_SQLSTATES = ("22", "23")
 _CONFIGURATION_SQLSTATES = ("28", "3D", "3F", "42")
 
 
-def open_engine(url: str, *, timeout_seconds: float, connections: int) -> Engine:
-    """Return an engine for a SQLite or PostgreSQL URL; connects to nothing yet.
+class Database:
+    """One SQLite file or PostgreSQL database, shared by everything that keeps tables in it.
 
-    Raises ``ConfigurationError`` for any other URL.
+    Thread-safe. Connections are opened late. Every error of the driver leaves as
+    ``LedgerUnavailable``, ``ConfigurationError`` or, for data it will not take, ``RejectMessage``.
     """
+
+    def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
+        """Raises ``ConfigurationError`` for a URL that is neither SQLite's nor PostgreSQL's."""
+        self._engine = _open_engine(url, timeout_seconds=timeout_seconds, connections=connections)
+        self.is_sqlite = self._engine.dialect.name == "sqlite"
+        # SQLite has one writer: threads queue here in turn instead of polling the file's lock.
+        self._writer: AbstractContextManager[Any] = (
+            threading.Lock() if self.is_sqlite else nullcontext()
+        )
+
+    @property
+    def address(self) -> str:
+        """The URL without its password."""
+        return self._engine.url.render_as_string(hide_password=True)
+
+    def insert(self, table: Table) -> Any:
+        """An ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+        return (sqlite if self.is_sqlite else postgresql).insert(table)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read with."""
+        with _translated_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction, committed at the end of the block.
+
+        On SQLite its first statement must be one that writes: a transaction that began by reading
+        cannot wait for another writer.
+        """
+        with self._writer, _translated_errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def setting_up(self) -> Iterator[Connection]:
+        """A transaction that one process at a time may be in, for creating tables."""
+        with _translated_errors(), self._engine.connect() as connection:
+            if self.is_sqlite:
+                # The journal mode lives in the file: set once, here, outside any transaction.
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                connection.rollback()
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SETUP_LOCK_KEY})")
+                _refuse_lazy_commits(connection)
+            yield connection
+            connection.commit()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database that the settings name; connects to nothing yet."""
+    return Database(
+        settings.ledger_url,
+        timeout_seconds=settings.store_timeout_seconds,
+        connections=settings.threads + 2,
+    )
+
+
+def _open_engine(url: str, *, timeout_seconds: float, connections: int) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -73,7 +143,7 @@ def open_engine(url: str, *, timeout_seconds: float, connections: int) -> Engine
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     """Turn every database error into ``LedgerUnavailable``, ``ConfigurationError`` or
     ``RejectMessage``.
     """
@@ -86,22 +156,6 @@ def translated_errors() -> Iterator[None]:
         raise RejectMessage("store_rejected", f"ledger: {error}") from error
     except PoolTimeoutError as error:
         raise LedgerUnavailable("ledger", "no free connection") from error
-
-
-@contextmanager
-def setup_transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction that one process at a time may be in, for creating tables."""
-    with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            # The journal mode lives in the file, so it is set once, here, outside any transaction.
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            connection.rollback()
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SETUP_LOCK_KEY})")
-            _refuse_lazy_commits(connection)
-        yield connection
-        connection.commit()
 
 
 def _refuse_lazy_commits(connection: Connection) -> None:
@@ -130,6 +184,9 @@ def _translate(error: DBAPIError) -> Exception:
     if isinstance(error.orig, sqlite3.Error):
         return _translate_sqlite(error.orig)
     detail = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no answer"
+    if isinstance(error, DataError) and not getattr(error.orig, "sqlstate", None):
+        # Refused by the driver before the server saw it: text with a NUL, say.
+        return RejectMessage("store_rejected", f"ledger: {detail}")
     state = getattr(error.orig, "sqlstate", None) or _guess_sqlstate(detail)
     if state.startswith(_DATA_SQLSTATES):
         return RejectMessage("store_rejected", f"ledger: {state} {detail}")

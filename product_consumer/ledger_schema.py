@@ -86,10 +86,15 @@ products = Table(
     Column("text_embedding", LargeBinary),
     Column("image_embedding", LargeBinary),
     Column("model_id", Text),
+    # Which picture the image vector was made of, and how to ask its server whether it has changed.
+    Column("image_sha256", _Bytewise),
+    Column("image_etag", Text),
+    Column("image_last_modified", Text),
     # Set by every write, cleared only after a read has confirmed the stores: a write that was cut
     # off stays visible.
     Column("check_after", UtcTimestamp),
     Index("products_check_after", "check_after"),
+    Index("products_image_sha256", "image_sha256"),
 )
 
 price_history = Table(
@@ -110,4 +115,14 @@ review_history = Table(
     Column("rating", Double, nullable=False),
     Column("reviews_count", BigInteger, nullable=False),
     UniqueConstraint("product_id", "observed_at", "rating", "reviews_count"),
+)
+
+# Messages that are being decoded or embedded: see ledger_suspects.py.
+suspects = Table(
+    "suspects",
+    metadata,
+    Column("message_id", _Bytewise, primary_key=True),
+    Column("is_alone", Boolean, nullable=False),
+    Column("deaths_alone", BigInteger, nullable=False),
+    Column("noted_at", UtcTimestamp, nullable=False),
 )

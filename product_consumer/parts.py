@@ -39,10 +39,10 @@ class Parts:
     stores: Stores
     embedder: "Embedder | None" = None
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._settings = settings
         self._closing = ExitStack()
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
         self.parser = ProductParser(
             default_currency=settings.default_currency, source_timezone=settings.source_timezone
         )

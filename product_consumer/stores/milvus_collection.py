@@ -123,6 +123,9 @@ class CollectionSetup:
                 raise ConfigurationError("MILVUS_VECTOR_FIELDS", problem) from error
             # Made by another process meanwhile, as the next look will show; or a real refusal.
             raise _HalfWay(str(error)) from error
+        except StoreUnavailable as error:
+            # Of two that make it at once, Milvus Lite tells one of them "File exists".
+            raise _HalfWay(str(error)) from error
         description = self._describe(collection)
         if description is None:
             raise _HalfWay(f"{collection} was made and is not there")
@@ -178,5 +181,5 @@ class CollectionSetup:
             self._connection.attempt(
                 lambda client: getattr(client, name)(*arguments, timeout=self._seconds, **options)
             )
-        except CallRefused as error:
+        except (CallRefused, StoreUnavailable) as error:
             raise _HalfWay(str(error)) from error

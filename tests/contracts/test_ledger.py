@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, text
 
 from product_consumer.errors import ConfigurationError, RejectMessage
 from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger_database import Database
 from product_consumer.models import Product
 from tests import factories
 
@@ -39,7 +40,7 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 
 
 def open_ledger(url: str) -> Ledger:
-    return Ledger(url, repair_horizon_seconds=300, timeout_seconds=10)
+    return Ledger(Database(url, timeout_seconds=10, connections=12), repair_horizon_seconds=300)
 
 
 def change(product: Product, seed: int = 0) -> Change:
@@ -191,6 +192,12 @@ def test_a_change_that_the_database_refuses_leaves_its_neighbours_alone(ledger: 
 
     assert set(recorded.rows) == {"good"}
     assert isinstance(recorded.failures[1], RejectMessage)
+
+
+def test_text_that_a_database_cannot_hold_never_passes_for_an_outage(ledger: Ledger) -> None:
+    recorded = ledger.record([change(factories.product(name="a\0b"))])
+
+    assert all(isinstance(error, RejectMessage) for error in recorded.failures.values())
 
 
 def test_hostile_ids_are_data(ledger: Ledger) -> None:

@@ -61,6 +61,19 @@ def test_every_item_gets_its_own_result_in_order() -> None:
         assert results(model.submit([3, 1, 2], timeout_seconds=WAIT)) == [9, 1, 4]
 
 
+def test_items_handed_over_alone_share_their_batch_with_nobody() -> None:
+    gate = Gate()
+    with batcher(gate) as model:
+        futures = list(model.submit([1], timeout_seconds=WAIT))
+        assert gate.entered.wait(WAIT)
+        for items, alone in (([2, 3], False), ([4, 5], True), ([6, 7], False)):
+            futures += model.submit(items, timeout_seconds=WAIT, alone=alone)
+        gate.opened.set()
+
+        assert results(futures) == [1, 4, 9, 16, 25, 36, 49]
+    assert gate.batches == [[1], [2, 3], [4], [5], [6, 7]]
+
+
 def test_an_empty_hand_over_gives_no_futures() -> None:
     with batcher(squares) as model:
         assert model.submit([], timeout_seconds=WAIT) == []

@@ -3,10 +3,12 @@
 Image host and model are stand-ins here: they return what a test tells them to.
 """
 
+import hashlib
 import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,13 @@ from product_consumer.errors import (
     RejectMessage,
     StoreUnavailable,
 )
+from product_consumer.fetching import FetchedImage, FetchResult, ImageRequest, NotModified
 from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger_database import Database
 from product_consumer.metrics import Metrics
 from product_consumer.models import (
+    Embedding,
     Embeddings,
     Ignored,
     Message,
@@ -43,15 +48,26 @@ from tests import factories
 
 
 class StandInFetcher:
-    """Returns the URL itself as the image, or the error a test put under that URL."""
+    """The URL's last part is the image, unless a test put other bytes or an error under that URL.
+
+    Every image has an ETag, and a request that carries it is answered ``NotModified``.
+    """
 
     def __init__(self) -> None:
         self.errors: dict[str, ProductConsumerError] = {}
+        self.images: dict[str, bytes] = {}
         self.fetched: list[str] = []
 
-    def fetch_all(self, urls: Sequence[str]) -> list[bytes | ProductConsumerError]:
-        self.fetched += urls
-        return [self.errors.get(url) or url.encode() for url in urls]
+    def fetch_all(self, requests: Sequence[ImageRequest]) -> list[FetchResult]:
+        return [self.errors.get(request.url) or self._answer(request) for request in requests]
+
+    def _answer(self, request: ImageRequest) -> FetchResult:
+        data = self.images.get(request.url, request.url.rpartition("/")[2].encode())
+        etag = hashlib.sha256(data).hexdigest()[:8]
+        if request.etag == etag:
+            return NotModified()
+        self.fetched.append(request.url)
+        return FetchedImage(data, etag)
 
 
 class StandInDecoder:
@@ -64,12 +80,16 @@ class StandInEmbedder:
 
     def __init__(self) -> None:
         self.embedded: list[str] = []
+        self.passes: list[list[str]] = []
+        self.texts: list[str] = []
         self.fail: Callable[[str], Exception | None] = lambda _name: None
 
     def prepare(self, _picture: object, name: str) -> str:
         return name
 
-    def embed(self, names: Sequence[str]) -> list[Embeddings | Exception]:
+    def embed(self, names: Sequence[str], *, alone: bool = False) -> list[Embeddings | Exception]:
+        if names:
+            self.passes.append(list(names))
         self.embedded += names
         results: list[Embeddings | Exception] = []
         for name in names:
@@ -78,6 +98,10 @@ class StandInEmbedder:
                 raise error
             results.append(error or factories.embeddings(len(name)))
         return results
+
+    def embed_text(self, name: str) -> Embedding:
+        self.texts.append(name)
+        return factories.embeddings(len(name)).text
 
 
 class Bench:
@@ -92,13 +116,12 @@ class Bench:
         self.stopping = threading.Event()
         self.in_flight = InFlightTracker(self.queue, 30)
         self.ledger_file = directory / "products.db"
-        self.ledger = Ledger(
-            f"sqlite:///{self.ledger_file}", repair_horizon_seconds=300, timeout_seconds=5
-        )
+        database = Database(f"sqlite:///{self.ledger_file}", timeout_seconds=5, connections=4)
+        self.ledger = Ledger(database, repair_horizon_seconds=300)
         self.ledger.setup()
         self.store.setup(self.ledger.claim_model("stand-in", 768))
 
-    def pipeline(self, store: Any = None) -> ProductPipeline:
+    def pipeline(self, store: Any = None, **options: Any) -> ProductPipeline:
         parts: dict[str, Any] = {
             "parser": ProductParser(default_currency="VND", source_timezone="UTC"),
             "fetcher": self.fetcher,
@@ -110,7 +133,7 @@ class Bench:
             "metrics": self.metrics,
             "stopping": self.stopping,
         }
-        return ProductPipeline(**parts, max_attempts=8)
+        return ProductPipeline(**parts, max_attempts=8, **options)
 
     def process(self, *messages: Message, store: Any = None) -> list[Outcome]:
         with self.in_flight.track(messages):
@@ -145,6 +168,16 @@ def test_one_bad_message_does_not_harm_its_batch(bench: Bench) -> None:
     assert outcomes[1] == Rejected("validate", "json_invalid", outcomes[1].detail)  # type: ignore[union-attr]
 
 
+def test_who_asked_is_told_of_stored_products_only(bench: Bench) -> None:
+    told: list[str] = []
+    pipeline = bench.pipeline(on_stored=lambda product: told.append(product.id))
+    messages = [product_message("good"), factories.message("{")]
+    with bench.in_flight.track(messages):
+        pipeline.process(messages)
+
+    assert told == ["good"]
+
+
 def test_a_second_delivery_costs_neither_a_download_nor_a_forward_pass(bench: Bench) -> None:
     message = product_message()
     bench.process(message)
@@ -153,6 +186,70 @@ def test_a_second_delivery_costs_neither_a_download_nor_a_forward_pass(bench: Be
     assert len(bench.fetcher.fetched) == 1
     assert len(bench.embedder.embedded) == 1
     assert bench.ledger.revisions(["abc123"]) == {"abc123": 1}
+
+
+def test_a_price_that_changes_alone_costs_neither_a_download_nor_a_forward_pass(
+    bench: Bench,
+) -> None:
+    bench.process(product_message(version=1, price="1000 VND"))
+    bench.process(product_message(version=2, price="2000 VND"))
+
+    assert len(bench.fetcher.fetched) == 1
+    assert len(bench.embedder.embedded) == 1
+    row = bench.ledger.rows(["abc123"])["abc123"]
+    assert (row.price_minor, row.revision) == (2000, 2)
+    assert row.embeddings is not None
+
+
+def test_the_same_bytes_behind_a_new_url_are_not_embedded_again(bench: Bench) -> None:
+    bench.process(product_message(version=1))
+    moved = "http://other.example/moved.jpg"
+    bench.fetcher.images[moved] = b"abc123.jpg"
+    bench.process(product_message(version=2, image_url=moved))
+
+    assert len(bench.embedder.embedded) == 1
+    assert bench.ledger.rows(["abc123"])["abc123"].image_url == moved
+
+
+def test_new_bytes_behind_the_same_url_are_embedded_again(bench: Bench) -> None:
+    bench.process(product_message(version=1))
+    bench.fetcher.images["http://images.example/abc123.jpg"] = b"another picture"
+    bench.process(product_message(version=2))
+
+    assert len(bench.embedder.embedded) == 2
+
+
+def test_a_new_name_for_a_known_picture_costs_its_text_only(bench: Bench) -> None:
+    bench.process(product_message(version=1, name="Old"))
+    before = bench.ledger.rows(["abc123"])["abc123"].embeddings
+    bench.process(product_message(version=2, name="A new name"))
+    after = bench.ledger.rows(["abc123"])["abc123"].embeddings
+
+    assert len(bench.embedder.embedded) == 1
+    assert bench.embedder.texts == ["A new name"]
+    assert before is not None
+    assert after is not None
+    assert float(before.image @ after.image) > 0.9999
+    assert float(before.text @ after.text) < 0.9
+
+
+def test_one_picture_of_two_products_is_embedded_once(bench: Bench) -> None:
+    shared = "http://images.example/placeholder.jpg"
+    bench.process(product_message("a", image_url=shared))
+    bench.process(product_message("b", image_url=shared, name="Other"))
+
+    assert len(bench.embedder.embedded) == 1
+    assert bench.embedder.texts == ["Other"]
+
+
+def test_vectors_of_another_model_are_not_reused(bench: Bench) -> None:
+    bench.process(product_message(version=1))
+    with sqlite3.connect(bench.ledger_file) as connection:
+        connection.execute("UPDATE products SET model_id = 'another'")
+    connection.close()
+    bench.process(product_message(version=2))
+
+    assert len(bench.embedder.embedded) == 2
 
 
 def test_an_older_message_shows_the_newest_state_again(bench: Bench) -> None:
@@ -232,12 +329,12 @@ def test_a_test_event_is_ignored(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("receive_count", "expected"), [(1, RetryLater), (3, Rejected)])
 def test_a_bug_of_ours_is_retried_a_few_times_then_rejected_by_its_type(
-    bench: Bench, receive_count: int, expected: type[Outcome]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, receive_count: int, expected: type[Outcome]
 ) -> None:
-    def bug(_name: str) -> Exception:
-        return ZeroDivisionError("ours")
+    def bug(_names: Sequence[str], *, alone: bool = False) -> list[Embeddings | Exception]:
+        raise ZeroDivisionError("ours")
 
-    bench.embedder.embed = lambda names: (_ for _ in ()).throw(bug(""))  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.embedder, "embed", bug)
     [outcome] = bench.process(product_message(receive_count=receive_count))
 
     assert isinstance(outcome, expected)
@@ -251,6 +348,64 @@ def test_a_fatal_error_settles_nothing(bench: Bench) -> None:
     with pytest.raises(FatalError):
         bench.process(product_message())
     assert bench.ledger.revisions(["abc123"]) == {}
+
+
+def die_on(bench: Bench, name: str, messages: Sequence[Message]) -> None:
+    """Process a batch in a process that dies when it embeds a product of this name."""
+    bench.embedder.fail = lambda each: FatalError("died") if each == name else None
+    with pytest.raises(FatalError):
+        bench.process(*messages)
+    bench.embedder.fail = lambda _name: None
+
+
+def test_messages_that_a_process_died_with_are_embedded_alone_afterwards(bench: Bench) -> None:
+    batch = [product_message(name, name=name) for name in ("a", "poison", "b")]
+    die_on(bench, "poison", batch)
+    bench.embedder.passes.clear()
+    fresh = product_message("c", name="c")
+    bench.process(*batch, fresh)
+
+    assert bench.embedder.passes == [["c"], ["a"], ["poison"], ["b"]]
+
+
+def test_an_innocent_that_died_in_a_batch_is_stored_in_the_end(bench: Bench) -> None:
+    batch = [product_message(name, name=name) for name in ("innocent", "poison")]
+    for _ in range(3):
+        die_on(bench, "poison", batch)
+
+    assert bench.process(batch[0]) == [Stored("innocent")]
+
+
+def test_a_message_that_two_processes_died_on_alone_is_rejected(bench: Bench) -> None:
+    poison = product_message("poison", name="poison")
+    die_on(bench, "poison", [product_message("a"), poison])
+    for _ in range(2):
+        die_on(bench, "poison", [poison])
+    [outcome] = bench.process(poison)
+
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason == "crash_suspect"
+
+
+def test_a_message_that_ends_well_is_no_suspect_any_more(bench: Bench) -> None:
+    first = product_message("unlucky", name="unlucky")
+    for version in range(1, 6):
+        url = f"http://images.example/{version}.jpg"
+        again = product_message("unlucky", name="unlucky", version=version, image_url=url)
+        body = str(again.body)
+        message = replace(first, body=body)
+        die_on(bench, "unlucky", [message])
+        assert bench.process(message) == [Stored("unlucky")]
+
+
+def test_an_ordinary_failure_leaves_no_suspects(bench: Bench) -> None:
+    bench.embedder.fail = lambda _name: RejectMessage("embedding_invalid", "NaN")
+    message = product_message()
+    bench.process(message)
+    bench.embedder.passes.clear()
+    bench.process(message, product_message("b"))
+
+    assert len(bench.embedder.passes) == 1
 
 
 class FailingStore(InMemoryStore):

@@ -18,9 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
-from product_consumer.fetching import ImageFetcher
+from product_consumer.fetching import (
+    FetchedImage,
+    FetchResult,
+    ImageFetcher,
+    ImageRequest,
+    NotModified,
+)
 from product_consumer.http_answers import retry_after_seconds
 from tests.hostile_server import (
+    Behaviour,
     HostileServer,
     redirect,
     repeat,
@@ -58,9 +65,18 @@ def fetch(server: HostileServer, path: str, **changes: Any) -> bytes | ProductCo
     return fetch_url(make_fetcher(server, **changes), server.url(path))
 
 
+def bodies(fetcher: ImageFetcher, urls: Sequence[str]) -> list[bytes | ProductConsumerError]:
+    """Fetch without conditions: the bytes of each image, or its error."""
+    results: list[bytes | ProductConsumerError] = []
+    for result in fetcher.fetch_all([ImageRequest(url) for url in urls]):
+        assert not isinstance(result, NotModified)
+        results.append(result.data if isinstance(result, FetchedImage) else result)
+    return results
+
+
 def fetch_url(fetcher: ImageFetcher, url: str) -> bytes | ProductConsumerError:
     try:
-        return fetcher.fetch_all([url])[0]
+        return bodies(fetcher, [url])[0]
     finally:
         fetcher.close()
 
@@ -90,7 +106,7 @@ def test_results_come_in_the_order_of_the_urls(server: HostileServer) -> None:
     server.routes["/gone"] = reply(404)
     urls = [server.url("/gone"), server.url("/ok"), "file:///etc/passwd"]
 
-    gone, ok, refused = make_fetcher(server).fetch_all(urls)
+    gone, ok, refused = bodies(make_fetcher(server), urls)
 
     assert_retried(gone, "http_404", attempts=3, final="http_404")
     assert ok == PICTURE
@@ -98,11 +114,11 @@ def test_results_come_in_the_order_of_the_urls(server: HostileServer) -> None:
 
 
 def test_no_urls_give_no_results(server: HostileServer) -> None:
-    assert make_fetcher(server).fetch_all([]) == []
+    assert bodies(make_fetcher(server), []) == []
 
 
 def test_a_url_that_occurs_twice_is_fetched_once(server: HostileServer) -> None:
-    results = make_fetcher(server).fetch_all([server.url("/ok")] * 3)
+    results = bodies(make_fetcher(server), [server.url("/ok")] * 3)
 
     assert results == [PICTURE] * 3
     assert len(server.requests) == 1
@@ -117,7 +133,7 @@ def test_downloads_of_one_batch_overlap(server: HostileServer) -> None:
 
     server.routes |= {f"/{number}": wait_for_the_others for number in range(4)}
 
-    results = make_fetcher(server).fetch_all([server.url(f"/{number}") for number in range(4)])
+    results = bodies(make_fetcher(server), [server.url(f"/{number}") for number in range(4)])
 
     assert results == [PICTURE] * 4
 
@@ -126,7 +142,7 @@ def test_a_connection_is_kept_between_calls(server: HostileServer) -> None:
     fetcher = make_fetcher(server)
 
     for _ in range(5):
-        assert fetcher.fetch_all([server.url("/ok")]) == [PICTURE]
+        assert bodies(fetcher, [server.url("/ok")]) == [PICTURE]
 
     assert server.connections == 1
     fetcher.close()
@@ -138,7 +154,7 @@ def test_many_threads_share_one_fetcher(server: HostileServer) -> None:
 
     def work() -> None:
         for _ in range(3):
-            results.append(fetcher.fetch_all([server.url("/ok"), server.url("/missing")]))
+            results.append(bodies(fetcher, [server.url("/ok"), server.url("/missing")]))
 
     threads = [threading.Thread(target=work) for _ in range(10)]
     for thread in threads:
@@ -158,11 +174,11 @@ def test_file_descriptors_are_given_back(server: HostileServer) -> None:
     server.routes |= {"/reset": reset(), "/loop": redirect("/loop"), "/short": send(b"HTTP/1.1 ")}
     urls = [server.url(path) for path in ("/ok", "/reset", "/loop", "/short", "/missing")]
     fetcher = make_fetcher(server)
-    fetcher.fetch_all(urls)
+    bodies(fetcher, urls)
     before = open_descriptors()
 
     for _ in range(40):
-        fetcher.fetch_all([*urls, "http://127.0.0.9/"])
+        bodies(fetcher, [*urls, "http://127.0.0.9/"])
 
     # The server's side of up to 16 idle connections lives in this process too.
     assert open_descriptors() <= before + 2 * 16
@@ -685,9 +701,7 @@ def test_close_ends_downloads_that_are_under_way(server: HostileServer) -> None:
     server.routes["/slow"] = stall
     fetcher = make_fetcher(server, timeout_seconds=50.0)
     results: list[bytes | ProductConsumerError] = []
-    thread = threading.Thread(
-        target=lambda: results.extend(fetcher.fetch_all([server.url("/slow")]))
-    )
+    thread = threading.Thread(target=lambda: results.extend(bodies(fetcher, [server.url("/slow")])))
     thread.start()
     assert asked.wait(10)
 
@@ -695,4 +709,60 @@ def test_close_ends_downloads_that_are_under_way(server: HostileServer) -> None:
     thread.join(timeout=10)
 
     assert_retried(results[0], "fetcher_closed")
-    assert_retried(fetcher.fetch_all([server.url("/ok")])[0], "fetcher_closed")
+    assert_retried(bodies(fetcher, [server.url("/ok")])[0], "fetcher_closed")
+
+
+MODIFIED = "Sat, 21 Nov 2026 14:30:05 GMT"
+
+
+def fetch_known(behaviour: Behaviour, **validators: str) -> tuple[FetchResult, bytes]:
+    """One request that carries validators; its result, and the bytes that the server received."""
+    with HostileServer({"/known": behaviour}) as server:
+        fetcher = make_fetcher(server)
+        [result] = fetcher.fetch_all([ImageRequest(server.url("/known"), **validators)])
+        fetcher.close()
+        return result, server.requests[0]
+
+
+def test_the_validators_of_an_image_come_with_it() -> None:
+    later = "Sat, 21 Nov 2026 14:30:08 GMT"
+    headers = {"etag": '"v1"', "last_modified": MODIFIED, "date": later}
+    result, request = fetch_known(reply(200, PICTURE, **headers))
+
+    assert result == FetchedImage(PICTURE, '"v1"', MODIFIED)
+    assert b"If-" not in request
+
+
+@pytest.mark.parametrize("date", [MODIFIED, "Sat, 21 Nov 2026 14:30:06 GMT", "yesterday"])
+def test_the_date_of_a_picture_that_may_still_be_changing_is_no_validator(date: str) -> None:
+    result, _ = fetch_known(reply(200, PICTURE, last_modified=MODIFIED, date=date))
+
+    assert result == FetchedImage(PICTURE, None, None)
+
+
+def test_a_known_picture_is_asked_for_conditionally() -> None:
+    result, request = fetch_known(reply(304), etag='W/"v1"', last_modified=MODIFIED)
+
+    assert result == NotModified()
+    assert b'If-None-Match: W/"v1"\r\n' in request
+    assert f"If-Modified-Since: {MODIFIED}\r\n".encode() in request
+
+
+def test_a_picture_that_has_changed_is_sent_whole() -> None:
+    result, _ = fetch_known(reply(200, PICTURE, etag='"v2"'), etag='"v1"')
+
+    assert result == FetchedImage(PICTURE, '"v2"', None)
+
+
+def test_not_modified_is_no_answer_to_a_request_without_conditions() -> None:
+    result, _ = fetch_known(reply(304))
+
+    assert_rejected(result, "http_304")
+
+
+@pytest.mark.parametrize("etag", ["x" * 600, "caf\u00e9", ""])
+def test_a_validator_that_could_not_be_sent_back_is_not_kept(etag: str) -> None:
+    data = f"HTTP/1.1 200 OK\r\nContent-Length: {len(PICTURE)}\r\nETag: {etag}\r\n\r\n"
+    result, _ = fetch_known(send(data.encode() + PICTURE))
+
+    assert result == FetchedImage(PICTURE, None, None)

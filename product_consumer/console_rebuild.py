@@ -1,0 +1,88 @@
+"""The command ``rebuild``: one store, the ledger, a progress bar; no queue and no model."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from product_consumer.breaker import Breakers
+from product_consumer.errors import ConfigurationError
+from product_consumer.ledger import Ledger, open_ledger
+from product_consumer.ledger_marks import LedgerMarks
+from product_consumer.ledger_pages import LedgerPages
+from product_consumer.logs import printable
+from product_consumer.models import StoreIdentity
+from product_consumer.rebuilding import Rebuild, RebuildResult
+from product_consumer.settings import Settings
+from product_consumer.stopping import Stop
+from product_consumer.stores import Stores, open_stores
+
+
+def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bool:
+    """Rebuild the keyword store or Milvus, as configured; return whether it now shows everything.
+
+    A first signal stops it after the page in hand. Raises ``ConfigurationError`` or
+    ``Unavailable``.
+    """
+    with Stop() as stop, _opened(settings) as (ledger, stores):
+        store = stores.keywords if keywords else stores.vectors
+        store.setup(_identity(ledger))
+        stop.consuming = True
+        breakers = Breakers({"ledger": ledger.check, store.name: store.check}, stop.requested)
+        horizon_seconds = settings.repair_horizon_seconds
+        rebuild = Rebuild(
+            ledger,
+            LedgerMarks(ledger.database, repair_horizon_seconds=horizon_seconds),
+            LedgerPages(ledger.database),
+            store,
+            breakers.call,
+        )
+        with tqdm(desc=f"Rebuilding {store.name}", unit="product") as bar:
+            result = rebuild.run(
+                stop.requested, lambda so_far: _advance(bar, so_far), from_start=from_start
+            )
+    _report(store.name, result)
+    return result.is_complete and not result.failed
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[Ledger, Stores]]:
+    ledger = open_ledger(settings)
+    try:
+        ledger.setup()
+        stores = open_stores(settings)
+        try:
+            yield ledger, stores
+        finally:
+            stores.close()
+    finally:
+        ledger.close()
+
+
+def _identity(ledger: Ledger) -> StoreIdentity:
+    found = ledger.meta()
+    if "model_id" not in found:
+        raise ConfigurationError("DATABASE_URL", "the ledger is empty: no worker has used it yet")
+    return StoreIdentity(found["ledger_id"], found["model_id"], int(found["dimension"]))
+
+
+def _advance(bar: "tqdm[None]", so_far: RebuildResult) -> None:
+    # Workers add products meanwhile: the bar never runs over its end.
+    bar.total = max(so_far.total, so_far.checked)
+    bar.update(so_far.checked - bar.n)
+
+
+def _report(store: str, result: RebuildResult) -> None:
+    for product_id, problem in result.failures.items():
+        print(printable(f"{product_id}: {problem}"), file=sys.stderr)
+    unchanged = result.checked - result.written - result.failed
+    print(
+        f"{store}: {result.written} products written, {unchanged} were right already, "
+        f"{result.failed} failed"
+    )
+    if not result.is_complete:
+        print(
+            f"Stopped after {result.checked} of {result.total}: run it again to go on",
+            file=sys.stderr,
+        )

@@ -1,0 +1,63 @@
+"""Makes stores show the ledger's current rows: write, look again, write again what was overtaken.
+
+The one way in which workers, the sweeper and a rebuild write to a store. Whoever calls has marked
+the products in the ledger before, so that a write which is cut off, or lands late, is noticed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+from product_consumer.errors import ProductConsumerError, StoreUnavailable
+from product_consumer.ledger import Ledger
+from product_consumer.models import ProductRow
+from product_consumer.stores.base import ProductStore
+
+T = TypeVar("T")
+
+MAX_REWRITES = 5
+"""Times a row is written again because another worker recorded a newer one meanwhile."""
+
+
+class Call(Protocol):
+    """Runs an action on a part, named: ``Breakers.call``, which waits while it is down, or
+    ``call_once``.
+    """
+
+    def __call__(self, part: str, action: Callable[[], T], /) -> T: ...
+
+
+def call_once(_part: str, action: Callable[[], T]) -> T:
+    """Run the action; whatever it raises is the caller's."""
+    return action()
+
+
+def show(
+    ledger: Ledger, stores: Sequence[ProductStore], current: Mapping[str, ProductRow], call: Call
+) -> dict[str, ProductConsumerError]:
+    """Write current rows until they are still current afterwards; return failures by product id.
+
+    Without the second look, a slower writer could put the row it read back over a newer one. Raises
+    what ``call`` raises for a part that is down.
+    """
+    failures: dict[str, ProductConsumerError] = {}
+    rows = dict(current)
+    if not rows:
+        return failures
+    for _ in range(MAX_REWRITES):
+        for store in stores:
+            failures |= call(store.name, partial(store.write, list(rows.values())))
+        rows = newer_rows(ledger, rows, call)
+        if not rows:
+            return failures
+    overtaken = StoreUnavailable("stores", f"overtaken {MAX_REWRITES} times")
+    return dict.fromkeys(rows, overtaken) | failures
+
+
+def newer_rows(
+    ledger: Ledger, written: Mapping[str, ProductRow], call: Call
+) -> dict[str, ProductRow]:
+    """Return the current rows of the products that have changed since these rows were read."""
+    revisions = call("ledger", lambda: ledger.revisions(written))
+    changed = [key for key, row in written.items() if revisions.get(key, 0) > row.revision]
+    return call("ledger", lambda: ledger.rows(changed)) if changed else {}

@@ -1,0 +1,212 @@
+"""Marks and pages of the ledger on both of its databases."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger_database import Database
+from product_consumer.ledger_marks import DueMark, LedgerMarks
+from product_consumer.ledger_pages import LedgerPages
+from tests import factories
+
+HORIZON = timedelta(seconds=300)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'products.db'}"
+
+
+@pytest.fixture
+def database(ledger_url: str) -> Iterator[Database]:
+    opened = Database(ledger_url, timeout_seconds=10, connections=12)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    opened = Ledger(database, repair_horizon_seconds=300)
+    opened.setup()
+    opened.claim_model("tiny/test", 768)
+    return opened
+
+
+@pytest.fixture
+def marks(database: Database) -> LedgerMarks:
+    return LedgerMarks(database, repair_horizon_seconds=300)
+
+
+@pytest.fixture
+def pages(database: Database) -> LedgerPages:
+    return LedgerPages(database)
+
+
+def record(ledger: Ledger, *product_ids: str, version: int = 1) -> None:
+    ledger.record(
+        [
+            Change(
+                factories.product(id=one, version=factories.version(version)),
+                factories.embeddings(),
+            )
+            for one in product_ids
+        ]
+    )
+
+
+def later(minutes: float = 6) -> datetime:
+    """After the horizon of what is recorded now."""
+    return datetime.now(UTC) + timedelta(minutes=minutes)
+
+
+def ids(due: list[DueMark]) -> set[str]:
+    return {mark.product_id for mark in due}
+
+
+def test_nothing_is_due_before_the_horizon(ledger: Ledger, marks: LedgerMarks) -> None:
+    record(ledger, "a", "b")
+
+    assert marks.claim(datetime.now(UTC), 100) == []
+    assert marks.count() == 2
+
+
+def test_a_claim_says_what_the_stores_should_show(ledger: Ledger, marks: LedgerMarks) -> None:
+    record(ledger, "a")
+    record(ledger, "a", version=2)
+    ledger.record([Change(factories.tombstone("gone"), None)])
+    now = later()
+
+    assert set(marks.claim(now, 100)) == {
+        DueMark("a", 2, False, now + HORIZON),
+        DueMark("gone", 1, True, now + HORIZON),
+    }
+
+
+def test_a_claim_pushes_the_marks_forward(ledger: Ledger, marks: LedgerMarks) -> None:
+    record(ledger, "a")
+    now = later()
+    marks.claim(now, 100)
+
+    assert marks.claim(now + HORIZON, 100) == []
+    assert ids(marks.claim(now + HORIZON + timedelta(seconds=1), 100)) == {"a"}
+
+
+def test_the_longest_due_are_claimed_first_and_no_more_than_asked_for(
+    ledger: Ledger, marks: LedgerMarks
+) -> None:
+    for one in ("z", "y", "x"):
+        record(ledger, one)
+
+    assert ids(marks.claim(later(), 2)) == {"z", "y"}
+
+
+def test_what_was_checked_is_cleared(ledger: Ledger, marks: LedgerMarks) -> None:
+    record(ledger, "a", "b")
+    due = {mark.product_id: mark for mark in marks.claim(later(), 100)}
+    marks.clear([due["a"]])
+
+    assert marks.count() == 1
+    assert ids(marks.claim(later(20), 100)) == {"b"}
+
+
+def test_a_mark_that_a_writer_has_set_meanwhile_stays(ledger: Ledger, marks: LedgerMarks) -> None:
+    record(ledger, "a")
+    due = marks.claim(later(), 100)
+    record(ledger, "a")
+    marks.clear(due)
+
+    assert ledger.revisions(["a"]) == {"a": 1}
+    assert marks.count() == 1
+
+
+def test_a_mark_of_a_later_revision_stays(ledger: Ledger, marks: LedgerMarks) -> None:
+    record(ledger, "a", version=2)
+    [due] = marks.claim(later(), 100)
+    marks.clear([DueMark(due.product_id, due.revision - 1, due.deleted, due.check_after)])
+
+    assert marks.count() == 1
+
+
+def test_sweepers_at_once_never_take_the_same_products(ledger: Ledger, marks: LedgerMarks) -> None:
+    record(ledger, *(f"p{number}" for number in range(60)))
+    now, ready = later(), threading.Barrier(6)
+
+    def claim(_number: int) -> set[str]:
+        ready.wait(10)
+        return ids(marks.claim(now, 10))
+
+    with ThreadPoolExecutor(6) as pool:
+        claimed = list(pool.map(claim, range(6)))
+
+    assert sum(map(len, claimed)) == len(set().union(*claimed)) >= 10
+
+
+def test_clearing_beside_writers_loses_no_mark_and_blocks_nobody(
+    ledger: Ledger, marks: LedgerMarks
+) -> None:
+    names = [f"p{number}" for number in range(20)]
+    record(ledger, *names)
+    started = later()
+
+    def sweep(turn: int) -> None:
+        marks.clear(marks.claim(started + turn * 2 * HORIZON, 100))
+
+    def write(turn: int) -> None:
+        record(ledger, *(names if turn % 2 else reversed(names)), version=turn + 2)
+
+    with ThreadPoolExecutor(4) as pool:
+        work = [pool.submit(act, turn) for turn in range(10) for act in (sweep, write, write)]
+        for each in work:
+            each.result(30)
+    record(ledger, *names, version=99)
+
+    assert marks.count() == 20
+
+
+def test_products_can_be_marked_without_a_message(ledger: Ledger, marks: LedgerMarks) -> None:
+    record(ledger, "a", "b")
+    marks.clear(marks.claim(later(), 100))
+    marks.mark(["a", "unknown"], datetime.now(UTC))
+
+    assert ids(marks.claim(later(), 100)) == {"a"}
+
+
+def test_hostile_ids_are_data_here_too(ledger: Ledger, marks: LedgerMarks) -> None:
+    hostile = ["'; DROP TABLE products;--", 'x\' or "1"="1', "%_", "₫" * 100]
+    record(ledger, *hostile, "a")
+    due = marks.claim(later(), 100)
+    marks.clear([mark for mark in due if mark.product_id in hostile])
+
+    assert marks.count() == 1
+
+
+def test_pages_go_through_all_ids_byte_by_byte_in_order(ledger: Ledger, pages: LedgerPages) -> None:
+    names = ["a", "B", "Z", "ä", "₫", "a b", "a-b", "😀", "\ue000", "0"]
+    record(ledger, *names)
+    seen: list[str] = []
+    while page := pages.ids_after(seen[-1] if seen else "", 3):
+        seen += page
+
+    assert seen == sorted(names)
+    assert pages.count() == len(names)
+
+
+def test_a_position_is_kept_by_name_until_it_is_forgotten(
+    ledger: Ledger, pages: LedgerPages
+) -> None:
+    before = ledger.meta()
+    pages.keep_position("milvus", "a")
+    pages.keep_position("milvus", "b")
+
+    assert pages.position("milvus") == "b"
+    assert pages.position("elasticsearch") is None
+    pages.forget_position("milvus")
+    assert pages.position("milvus") is None
+    assert ledger.meta() == before

@@ -1,0 +1,237 @@
+"""Runs our own code one call at a time, so that a test decides what happens between two calls.
+
+A process (the handling of one delivery, or one sweep) is our real code on parts that remember. It
+is run from its beginning with the answers it has had so far, and stops at the first call that has
+none yet: its next step. A process is therefore nothing but its errand and its answers, which can be
+kept, compared and continued in several ways; no thread has to be held still anywhere.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from data_management import ProductPipeline, Work
+from product_consumer.errors import Unavailable
+from product_consumer.metrics import Metrics
+from product_consumer.models import Ignored, Message, ProductRow, Stored
+from product_consumer.sweeper import Sweeper
+from product_consumer.validation import ProductParser
+from tests import factories
+
+HORIZON_SECONDS = 300
+DIMENSION = 4
+STORES = ("milvus", "keywords")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A call that a process makes next."""
+
+    part: str
+    method: str
+    arguments: tuple[Any, ...]
+
+    @property
+    def is_write(self) -> bool:
+        return self.method == "write"
+
+    @property
+    def rows(self) -> list[ProductRow]:
+        """What a ``write`` writes."""
+        return list(self.arguments[0])
+
+    @functools.cached_property
+    def label(self) -> str:
+        if not self.is_write:
+            return f"{self.part}.{self.method}"
+        rows = (f"{row.id} {'deleted' if row.deleted else row.name}" for row in self.rows)
+        return f"{self.part}.{self.method}({', '.join(rows)})"
+
+    def __repr__(self) -> str:
+        return self.label
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a step returned, or raised."""
+
+    value: Any
+
+    def give(self) -> Any:
+        if isinstance(self.value, Exception):
+            raise self.value.with_traceback(None) from None
+        return self.value
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Handle one batch of messages; ``messages`` are positions in the list of all of them."""
+
+    messages: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Sweep once."""
+
+    now: datetime
+
+
+Errand = Delivery | Sweep
+
+
+class Unanswered(BaseException):
+    """Ends the run at a step that has no answer yet; no handler of ours is meant to catch it."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+
+class Part:
+    """Stands for the ledger, its marks, a store or the queue of one process."""
+
+    # The pipeline makes a table of its own from it, which these errands never reach.
+    database = None
+
+    def __init__(self, name: str, past: "itertools.chain[Answer]") -> None:
+        self.name = name
+        self._past = past
+
+    def check(self) -> str:
+        """A breaker's probe is no step: the part is up again, and the call is tried again."""
+        return "up"
+
+    def known_pictures(self, _product_ids: Collection[str]) -> dict[str, Any]:
+        """Saves work, decides nothing: no step either."""
+        return {}
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def ask(*arguments: Any) -> Any:
+            # Iterators and views of the caller's are copied: the step outlives the call.
+            kept = tuple(_copied(argument) for argument in arguments)
+            for answer in self._past:
+                return answer.give()
+            raise Unanswered(Step(self.name, method, kept))
+
+        return ask
+
+
+class Runner:
+    """Runs processes; ``pipeline`` and ``sweeper`` are ours, or have a bug planted in them."""
+
+    def __init__(
+        self,
+        messages: Sequence[Message],
+        pipeline: type[ProductPipeline] = ProductPipeline,
+        sweeper: type[Sweeper] = Sweeper,
+    ) -> None:
+        self.messages = messages
+        self._pipeline = type("StepPipeline", (_ReadyImages, pipeline), {})
+        self._sweeper = sweeper
+        self._parser = ProductParser(default_currency="VND", source_timezone="UTC")
+        self._metrics = Metrics()
+
+    def next_step(self, errand: Errand, answers: Sequence[Answer]) -> Step | None:
+        """Return the step after these answers; None when the process has ended."""
+        past = itertools.chain(answers)
+        try:
+            if isinstance(errand, Delivery):
+                self._deliver(errand, past)
+            else:
+                self._sweep(errand, past)
+        except Unanswered as unanswered:
+            return unanswered.step
+        return None
+
+    def _deliver(self, errand: Delivery, past: "itertools.chain[Answer]") -> None:
+        parts: dict[str, Any] = {
+            "parser": self._parser,
+            "fetcher": None,
+            "decoder": None,
+            "embedder": None,
+            "ledger": Part("ledger", past),
+            "stores": [Part(name, past) for name in STORES],
+            "in_flight": _HoldsEverything(),
+            "metrics": self._metrics,
+            "stopping": _NeverSet(),
+        }
+        batch = [self.messages[position] for position in errand.messages]
+        outcomes = self._pipeline(**parts, max_attempts=8).process(batch)
+        settled = zip(errand.messages, outcomes, strict=True)
+        done = [position for position, outcome in settled if isinstance(outcome, Stored | Ignored)]
+        if done:
+            Part("queue", past).acknowledge(done)
+
+    def _sweep(self, errand: Sweep, past: "itertools.chain[Answer]") -> None:
+        parts: dict[str, Any] = {
+            "ledger": Part("ledger", past),
+            "marks": Part("marks", past),
+            "stores": [Part(name, past) for name in STORES],
+        }
+        sweeper = self._sweeper(**parts, repair_horizon_seconds=HORIZON_SECONDS)
+        with contextlib.suppress(Unavailable):
+            sweeper.sweep_once(errand.now)
+
+
+class _ReadyImages:
+    """Replaces download, decoding and model: nothing that they do is seen by other processes."""
+
+    def fetch_images(self, incomplete: list[Work]) -> list[Work]:
+        for work in incomplete:
+            if work.product is not None:
+                seed = work.product.version.value
+                work.embeddings = factories.embeddings(seed, DIMENSION)
+        return incomplete
+
+    def reuse(self, fetched: list[Work]) -> tuple[list[Work], list[Work]]:
+        return fetched, []
+
+    def embed_noted(self, fetched: list[Work]) -> list[Work]:
+        return fetched
+
+
+class _HoldsEverything:
+    def is_held(self, _message: Message) -> bool:
+        return True
+
+
+class _NeverSet:
+    """A stop event on which nothing ever waits."""
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, _seconds: float | None = None) -> bool:
+        return False
+
+
+def freeze(value: Any) -> Any:
+    """Return something hashable that is equal for equal values."""
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return (type(value).__name__, *(freeze(getattr(value, field.name)) for field in fields))
+    if isinstance(value, Mapping):
+        return ("mapping", *((key, freeze(value[key])) for key in sorted(value)))
+    if isinstance(value, set | frozenset):
+        return ("set", *sorted(map(freeze, value)))
+    if isinstance(value, list | tuple):
+        return tuple(map(freeze, value))
+    if isinstance(value, Exception):
+        return (type(value).__name__, str(value))
+    return value
+
+
+def _copied(argument: Any) -> Any:
+    if isinstance(argument, Mapping):
+        return dict(argument)
+    is_list = isinstance(argument, Collection) and not isinstance(argument, str | set)
+    return list(argument) if is_list else argument

@@ -1,0 +1,143 @@
+"""What the processes of a test share: a real ledger, two stores, and a clock that tests set."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, select
+
+from product_consumer import breaker, ledger
+from product_consumer.errors import ProductConsumerError
+from product_consumer.ledger import Ledger
+from product_consumer.ledger_database import Database
+from product_consumer.ledger_marks import LedgerMarks
+from product_consumer.ledger_schema import price_history, products, review_history
+from product_consumer.models import ProductRow
+from product_consumer.stores.memory import InMemoryStore
+from tests.faults.interleaving.stepping import DIMENSION, HORIZON_SECONDS, Answer, Step
+
+STARTED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
+TABLES = (products, price_history, review_history)
+
+Rows = Mapping[str, ProductRow]
+Dump = tuple[tuple[tuple[Any, ...], ...], ...]
+
+
+class BlindStore(InMemoryStore):
+    """Shows whatever was written last, as Milvus does: it cannot compare."""
+
+    def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
+        for row in rows:
+            self._rows.pop(row.id, None)
+            if not row.deleted:
+                self._rows[row.id] = row
+        return {}
+
+    @property
+    def contents(self) -> Rows:
+        return dict(self._rows)
+
+    @contents.setter
+    def contents(self, rows: Rows) -> None:
+        self._rows = dict(rows)
+
+
+class ComparingStore(BlindStore):
+    """Refuses to go back, as Elasticsearch does."""
+
+    def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
+        return InMemoryStore.write(self, rows)
+
+
+class Clock:
+    """The time that the ledger sees. Two writers may meet in the same microsecond."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.now = STARTED_AT
+
+    def advance_beyond_the_horizon(self) -> None:
+        self.now += timedelta(seconds=2 * HORIZON_SECONDS)
+
+    @property
+    def sweeping_at(self) -> datetime:
+        """Distinct from every writer's time, as it is in life."""
+        return self.now + timedelta(microseconds=1)
+
+
+class World:
+    """Performs steps. ``directory`` is best in memory: the ledger waits for its disk."""
+
+    def __init__(
+        self,
+        directory: Path,
+        patch: pytest.MonkeyPatch,
+        ledger_type: type[Ledger] = Ledger,
+        marks_type: type[LedgerMarks] = LedgerMarks,
+    ) -> None:
+        self.clock = clock = Clock()
+
+        class ClockedDatetime(datetime):
+            @classmethod
+            def now(cls, _zone: Any = None) -> Any:
+                return clock.now
+
+        patch.setattr(ledger, "datetime", ClockedDatetime)
+        patch.setattr(breaker, "Backoff", _NoPause)
+        database = Database(
+            f"sqlite:///{directory / 'products.db'}", timeout_seconds=5, connections=2
+        )
+        self.ledger = ledger_type(database, repair_horizon_seconds=HORIZON_SECONDS)
+        self.ledger.setup()
+        identity = self.ledger.claim_model("stand-in", DIMENSION)
+        self.marks = marks_type(database, repair_horizon_seconds=HORIZON_SECONDS)
+        self.stores: dict[str, BlindStore] = {"milvus": BlindStore(), "keywords": ComparingStore()}
+        for store in self.stores.values():
+            store.setup(identity)
+        self._parts: dict[str, Any] = {"ledger": self.ledger, "marks": self.marks, **self.stores}
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    def perform(self, step: Step) -> Answer:
+        """Do it, as one indivisible thing."""
+        try:
+            return Answer(getattr(self._parts[step.part], step.method)(*step.arguments))
+        except ProductConsumerError as error:
+            return Answer(error)
+
+    def dump_ledger(self) -> Dump:
+        """Everything in the ledger that a message or a sweep can change."""
+        with self.ledger.database.reading() as connection:
+            found = [connection.execute(select(table).order_by(*table.columns)) for table in TABLES]
+            return tuple(tuple(tuple(row) for row in rows) for rows in found)
+
+    def restore_ledger(self, dump: Dump) -> None:
+        with self.ledger.database.writing() as connection:
+            for table, rows in zip(TABLES, dump, strict=True):
+                connection.execute(delete(table))
+                if rows:
+                    names = [column.name for column in table.columns]
+                    values = [dict(zip(names, row, strict=True)) for row in rows]
+                    connection.execute(insert(table), values)
+
+    def empty(self) -> None:
+        """Back to the beginning."""
+        self.clock.reset()
+        self.restore_ledger(((), (), ()))
+        for store in self.stores.values():
+            store.contents = {}
+
+
+class _NoPause:
+    """In place of the breaker's pauses; reaching the part again is what a test decides."""
+
+    def __init__(self, *_seconds: float) -> None:
+        return
+
+    def wait(self, _stopping: object) -> bool:
+        return False

@@ -1,0 +1,290 @@
+"""Random lives of a few products: sent, delivered twice, cut off, timed out, swept, in any order.
+
+The pipeline, the sweeper and the ledger are the real ones, run step by step; whatever happened, in
+the end the ledger and both stores must hold what one worker would have made of the same messages.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from data_management import ProductPipeline
+from product_consumer.errors import StoreUnavailable
+from product_consumer.models import Message, Product, Version
+from product_consumer.validation import ProductParser
+from tests import factories
+from tests.faults.interleaving import planting
+from tests.faults.interleaving.stepping import (
+    STORES,
+    Answer,
+    Delivery,
+    Errand,
+    Runner,
+    Step,
+    Sweep,
+)
+from tests.faults.interleaving.world import World
+
+PRODUCTS = ("p1", "p2", "p3")
+MAX_PROCESSES = 4
+MAX_SWEEPS_TO_REPAIR = 3
+
+numbers = st.integers(0, 1000)
+
+
+class Process:
+    """One delivery or sweep under way, and the step it would do next."""
+
+    def __init__(self, runner: Runner, errand: Errand) -> None:
+        self._runner = runner
+        self._errand = errand
+        self._answers: list[Answer] = []
+        self.next = runner.next_step(errand, [])
+
+    def take(self, answer: Answer) -> None:
+        self._answers.append(answer)
+        self.next = self._runner.next_step(self._errand, self._answers)
+
+
+class Lives(RuleBasedStateMachine):
+    """``world`` and ``pipeline`` are set by the test that runs it."""
+
+    world: ClassVar[World]
+    pipeline: ClassVar[type[ProductPipeline]] = ProductPipeline
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.empty()
+        self.messages: list[Message] = []
+        self.acknowledged: set[int] = set()
+        self.runner = Runner(self.messages, self.pipeline)
+        self.processes: list[Process] = []
+        self.late: list[Step] = []
+        self.down: set[str] = set()
+        self.has_faults = False
+
+    @initialize(has_faults=st.booleans())
+    def choose(self, has_faults: bool) -> None:
+        """Half of the lives have no fault at all: there nothing may need a repair."""
+        self.has_faults = has_faults
+
+    @rule(product=st.sampled_from(PRODUCTS), version=st.integers(1, 6), deleted=st.booleans())
+    def send(self, product: str, version: int, deleted: bool) -> None:
+        number = len(self.messages)
+        body = factories.body_text(
+            id=product,
+            name=f"{product} message {number}",
+            version=version,
+            price=f"{1000 + number} VND",
+            reviews_count=number,
+        )
+        tombstone = json.dumps({"id": product, "version": version, "deleted": True})
+        self.messages.append(factories.message(tombstone if deleted else body))
+
+    @precondition(lambda self: self.messages and len(self.processes) < MAX_PROCESSES)
+    @rule(first=numbers, second=numbers)
+    def deliver(self, first: int, second: int) -> None:
+        """One message or two, whether or not they were delivered before."""
+        count = len(self.messages)
+        self.begin(Delivery(tuple({first % count, second % count})))
+
+    @precondition(lambda self: len(self.processes) < MAX_PROCESSES)
+    @rule()
+    def sweep(self) -> None:
+        self.begin(Sweep(self.world.clock.sweeping_at))
+
+    @precondition(lambda self: self.processes)
+    @rule(pick=numbers)
+    def step(self, pick: int) -> None:
+        self.advance(self.processes[pick % len(self.processes)])
+
+    @precondition(lambda self: self.processes)
+    @rule(pick=numbers, count=st.integers(2, 6))
+    def several_steps(self, pick: int, count: int) -> None:
+        process = self.processes[pick % len(self.processes)]
+        for _ in range(count):
+            if process in self.processes:
+                self.advance(process)
+
+    @precondition(lambda self: self.has_faults and self.processes)
+    @rule(pick=numbers, is_under_way=st.booleans())
+    def crash(self, pick: int, is_under_way: bool) -> None:
+        process = self.processes.pop(pick % len(self.processes))
+        if is_under_way and process.next is not None and process.next.is_write:
+            self.late.append(process.next)
+
+    @precondition(lambda self: self.has_faults and self.writing())
+    @rule(pick=numbers, is_under_way=st.booleans())
+    def time_out(self, pick: int, is_under_way: bool) -> None:
+        process = self.writing()[pick % len(self.writing())]
+        if process.next is not None and is_under_way:
+            self.late.append(process.next)
+        self.answer(process, Answer(StoreUnavailable("store", "timed out")))
+
+    @precondition(lambda self: self.late)
+    @rule(pick=numbers)
+    def land(self, pick: int) -> None:
+        self.world.perform(self.late.pop(pick % len(self.late)))
+
+    @precondition(lambda self: self.has_faults)
+    @rule(store=st.sampled_from(STORES))
+    def go_down_or_come_back(self, store: str) -> None:
+        self.down ^= {store}
+
+    @precondition(lambda self: not self.processes and not self.late)
+    @rule()
+    def pass_the_horizon(self) -> None:
+        self.world.clock.advance_beyond_the_horizon()
+
+    @precondition(lambda self: not self.has_faults and not self.processes)
+    @invariant()
+    def nothing_needs_a_repair(self) -> None:
+        rows = self.world.ledger.rows(PRODUCTS)
+        current = {key: row.revision for key, row in rows.items() if not row.deleted}
+        for store in self.world.stores.values():
+            assert store.read_revisions(PRODUCTS) == current
+
+    def writing(self) -> list[Process]:
+        return [process for process in self.processes if process.next and process.next.is_write]
+
+    def begin(self, errand: Errand) -> None:
+        process = Process(self.runner, errand)
+        if process.next is not None:
+            self.processes.append(process)
+
+    def advance(self, process: Process) -> None:
+        step = process.next
+        if step is None:
+            return
+        if step.part == "queue":
+            self.acknowledged.update(step.arguments[0])
+            self.answer(process, Answer(None))
+        elif step.part in self.down:
+            self.answer(process, Answer(StoreUnavailable(step.part, "is down")))
+        else:
+            self.answer(process, self.world.perform(step))
+
+    def answer(self, process: Process, answer: Answer) -> None:
+        process.take(answer)
+        if process.next is None:
+            self.processes.remove(process)
+
+    def teardown(self) -> None:
+        self.drain()
+        self.check_marks_are_cleared()
+        self.check_everything_shows_the_newest_messages()
+        self.check_history_is_complete()
+
+    def drain(self) -> None:
+        """Everything that was begun, is under way or is not acknowledged comes to its end."""
+        self.down.clear()
+        self.finish()
+        if not self.has_faults:
+            self.nothing_needs_a_repair()
+        while self.late:
+            self.land(0)
+        for position in range(len(self.messages)):
+            if position not in self.acknowledged:
+                self.begin(Delivery((position,)))
+                self.finish()
+        for _ in range(MAX_SWEEPS_TO_REPAIR):
+            self.pass_the_horizon()
+            self.sweep()
+            self.finish()
+
+    def finish(self) -> None:
+        while self.processes:
+            self.advance(self.processes[0])
+
+    def check_marks_are_cleared(self) -> None:
+        assert self.world.marks.count() == 0
+        assert self.acknowledged == set(range(len(self.messages)))
+
+    def check_everything_shows_the_newest_messages(self) -> None:
+        newest: dict[str, Product] = {}
+        for product in self.parsed():
+            held = newest.get(product.id)
+            newest[product.id] = product if held is None else max(held, product, key=_version)
+        rows = self.world.ledger.rows(newest)
+        assert {key: row.deleted for key, row in rows.items()} == {
+            key: product.deleted for key, product in newest.items()
+        }
+        shown = {key: product.name for key, product in newest.items() if not product.deleted}
+        assert {key: row.name for key, row in rows.items() if not row.deleted} == shown
+        for store in self.world.stores.values():
+            found = {key: row for key, row in store.contents.items() if not row.deleted}
+            assert {key: row.name for key, row in found.items()} == shown
+            assert {key: row.revision for key, row in found.items()} == {
+                key: rows[key].revision for key in shown
+            }
+
+    def check_history_is_complete(self) -> None:
+        living = [product for product in self.parsed() if not product.deleted]
+        for key in PRODUCTS:
+            prices = [seen.price_minor for seen in self.world.ledger.price_history(key)]
+            reviews = [seen.reviews_count for seen in self.world.ledger.review_history(key)]
+            of_this = [product for product in living if product.id == key]
+            assert sorted(prices) == sorted(product.price_minor or 0 for product in of_this)
+            assert sorted(reviews) == sorted(product.reviews_count or 0 for product in of_this)
+
+    def parsed(self) -> list[Product]:
+        parser = ProductParser(default_currency="VND", source_timezone="UTC")
+        return [parser.parse(message) for message in self.messages]
+
+
+def _version(product: Product) -> Version:
+    return product.version
+
+
+class PlantedLives(Lives):
+    pipeline = planting.ChecksThenWrites
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    memory = Path("/dev/shm")
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
+        opened = World(Path(directory), monkeypatch)
+        yield opened
+        opened.close()
+    logging.disable(logging.NOTSET)
+
+
+ANY_TIME = settings(deadline=None, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.timeout(300)
+def test_whatever_happens_ledger_and_stores_end_with_the_newest_messages(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lives, "world", world, raising=False)
+
+    run_state_machine_as_test(Lives, settings=settings(ANY_TIME, max_examples=300))
+
+
+def test_checking_first_and_writing_later_is_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lives, "world", world, raising=False)
+    once = settings(
+        ANY_TIME, max_examples=300, derandomize=True, database=None, phases=[Phase.generate]
+    )
+
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(PlantedLives, settings=once)

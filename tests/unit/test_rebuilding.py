@@ -1,0 +1,250 @@
+"""Filling a store from the ledger: all of it, beside workers, and on after a stop."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from product_consumer.console import app
+from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
+from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger_database import Database
+from product_consumer.ledger_marks import LedgerMarks
+from product_consumer.ledger_pages import LedgerPages
+from product_consumer.models import Product, ProductRow, StoreIdentity
+from product_consumer.rebuilding import Rebuild, RebuildResult
+from product_consumer.showing import call_once
+from product_consumer.stores.memory import InMemoryStore
+from product_consumer.stores.sqlite_search import SqliteSearchStore
+from tests import factories
+
+
+class Store(InMemoryStore):
+    """Shows what was written last; ``before_write`` acts in between, ``refused`` are not taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[str]] = []
+        self.refused: set[str] = set()
+        self.before_write: Callable[[], object] = lambda: None
+
+    def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
+        self.batches.append([row.id for row in rows])
+        act, self.before_write = self.before_write, lambda: None
+        act()
+        self._rows |= {row.id: row for row in rows if row.id not in self.refused}
+        return {row.id: RejectMessage("no") for row in rows if row.id in self.refused}
+
+    @property
+    def shown(self) -> dict[str, int]:
+        return {key: row.revision for key, row in self._rows.items() if not row.deleted}
+
+    def forget_everything(self) -> None:
+        self._rows.clear()
+        self.batches.clear()
+
+
+class Bench:
+    def __init__(self, directory: Path) -> None:
+        self.url = f"sqlite:///{directory / 'products.db'}"
+        self.database = Database(self.url, timeout_seconds=5, connections=4)
+        self.ledger = Ledger(self.database, repair_horizon_seconds=300)
+        self.ledger.setup()
+        self.ledger.claim_model("stand-in", 768)
+        self.marks = LedgerMarks(self.database, repair_horizon_seconds=300)
+        self.pages = LedgerPages(self.database)
+        self.store = Store()
+
+    def record(self, *products: Product) -> None:
+        self.ledger.record(
+            [
+                Change(product, None if product.deleted else factories.embeddings())
+                for product in products
+            ]
+        )
+
+    def rebuild(
+        self,
+        on_progress: Callable[[RebuildResult], Any] = lambda _result: None,
+        *,
+        stopping: threading.Event | None = None,
+        from_start: bool = False,
+    ) -> RebuildResult:
+        parts = (self.ledger, self.marks, self.pages, self.store, call_once)
+        rebuild = Rebuild(*parts, page_size=2)
+        return rebuild.run(stopping or threading.Event(), on_progress, from_start=from_start)
+
+    def stop_after(self, pages: int) -> None:
+        """A rebuild that is stopped when so many pages are done."""
+        stopping, done = threading.Event(), []
+
+        def count(_result: RebuildResult) -> None:
+            done.append(1)
+            if len(done) == pages:
+                stopping.set()
+
+        assert not self.rebuild(count, stopping=stopping).is_complete
+        self.store.batches.clear()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.database.close()
+
+
+def numbered(name: str, version: int = 1) -> Product:
+    return factories.product(id=name, version=factories.version(version))
+
+
+def test_an_empty_store_gets_every_product_with_its_vectors(bench: Bench) -> None:
+    bench.record(*(numbered(name) for name in "abcde"))
+    result = bench.rebuild()
+
+    assert bench.store.shown == dict.fromkeys("abcde", 1)
+    assert all(row.embeddings is not None for row in bench.store._rows.values())
+    assert (result.total, result.checked, result.written) == (5, 5, 5)
+    assert result.is_complete
+
+
+def test_progress_is_reported_after_every_page(bench: Bench) -> None:
+    bench.record(*(numbered(name) for name in "abcde"))
+    seen: list[int] = []
+    bench.rebuild(lambda result: seen.append(result.checked))
+
+    assert seen == [2, 4, 5]
+
+
+def test_a_doubtful_store_gets_what_it_lacks_and_loses_what_is_deleted(bench: Bench) -> None:
+    bench.record(numbered("a"), numbered("b"), numbered("c"))
+    bench.rebuild()
+    bench.record(numbered("a", 2), factories.tombstone("b"))
+    del bench.store._rows["c"]
+    bench.rebuild()
+
+    assert bench.store.shown == {"a": 2, "c": 1}
+
+
+def test_a_product_that_changes_while_it_is_written_is_written_again(bench: Bench) -> None:
+    bench.record(numbered("a"))
+    bench.store.before_write = lambda: bench.record(numbered("a", 2))
+    bench.rebuild()
+
+    assert bench.store.shown == {"a": 2}
+
+
+def test_what_a_rebuild_writes_is_due_for_the_sweeper(bench: Bench) -> None:
+    bench.record(numbered("a"))
+    bench.marks.clear(bench.marks.claim(datetime.now(UTC) + timedelta(minutes=6), 10))
+    assert bench.marks.count() == 0
+    marked: list[int] = []
+    bench.store.before_write = lambda: marked.append(bench.marks.count())
+    bench.rebuild()
+
+    assert marked == [1]
+
+
+def test_a_stopped_rebuild_goes_on_where_it_was(bench: Bench) -> None:
+    bench.record(*(numbered(name) for name in "abcde"))
+    bench.stop_after(pages=1)
+    result = bench.rebuild()
+
+    assert bench.store.batches == [["c", "d"], ["e"]]
+    assert (result.checked, result.written, result.is_complete) == (5, 3, True)
+
+
+def test_a_store_that_was_emptied_after_a_stop_is_filled_from_the_beginning(bench: Bench) -> None:
+    bench.record(*(numbered(name) for name in "abcde"))
+    bench.stop_after(pages=2)
+    bench.store.forget_everything()
+    bench.rebuild()
+
+    assert bench.store.shown == dict.fromkeys("abcde", 1)
+
+
+def test_from_start_writes_everything_again(bench: Bench) -> None:
+    bench.record(*(numbered(name) for name in "abcde"))
+    bench.stop_after(pages=2)
+    bench.rebuild(from_start=True)
+
+    assert bench.store.batches == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_a_finished_rebuild_leaves_no_position(bench: Bench) -> None:
+    bench.record(numbered("a"))
+    bench.rebuild()
+    bench.store.batches.clear()
+    bench.rebuild()
+
+    assert bench.store.batches == [["a"]]
+
+
+def test_a_refused_product_is_reported_and_the_others_are_written(bench: Bench) -> None:
+    bench.record(numbered("a"), numbered("b"))
+    bench.store.refused = {"a"}
+    result = bench.rebuild()
+
+    assert bench.store.shown == {"b": 1}
+    assert result.failures == {"a": "no"}
+    assert (result.written, result.failed) == (1, 1)
+
+
+def test_a_store_that_keeps_a_later_revision_is_reported(bench: Bench) -> None:
+    """It was filled from a ledger that has been put back to an earlier state since."""
+
+    class Stubborn(Store):
+        def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
+            return {}
+
+        def read_revisions(self, product_ids: Sequence[str]) -> dict[str, int]:
+            return dict.fromkeys(product_ids, 7)
+
+    bench.store = Stubborn()
+    bench.record(numbered("a"))
+    result = bench.rebuild()
+
+    assert result.failures == {"a": "the ledger has revision 1, the store shows 7"}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The settings' place of the ledger of ``bench``, which is in ``tmp_path`` too."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["elasticsearch", "keywords"])
+def test_the_command_fills_the_keyword_store_that_is_configured(
+    bench: Bench, data_dir: Path, name: str
+) -> None:
+    bench.record(numbered("a"), numbered("b"))
+    result = CliRunner().invoke(app, ["rebuild", name])
+
+    assert result.exit_code == 0, result.output
+    assert "sqlite_search: 2 products written, 0 were right already, 0 failed" in result.output
+    store = SqliteSearchStore(data_dir / "search.db", timeout_seconds=5)
+    assert store.read_revisions(["a", "b"]) == {"a": 1, "b": 1}
+    store.close()
+
+
+def test_the_command_refuses_a_ledger_that_no_worker_has_used(data_dir: Path) -> None:
+    result = CliRunner().invoke(app, ["rebuild", "keywords"])
+
+    assert isinstance(result.exception, ConfigurationError)
+    assert "no worker has used it yet" in str(result.exception)
+
+
+def test_the_command_refuses_another_ledgers_store(bench: Bench, data_dir: Path) -> None:
+    store = SqliteSearchStore(data_dir / "search.db", timeout_seconds=5)
+    store.setup(StoreIdentity("another", "stand-in", 768))
+    store.close()
+    result = CliRunner().invoke(app, ["rebuild", "keywords"])
+
+    assert isinstance(result.exception, ConfigurationError)
+    assert "belongs to ledger another" in str(result.exception)
