@@ -67,14 +67,8 @@ class ProductParser:
     _zone: ZoneInfo = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.default_currency and self.default_currency not in EXPONENTS:
-            problem = f"{self.default_currency!r} is not a currency of ISO 4217, such as VND or USD"
-            raise ConfigurationError("DEFAULT_CURRENCY", problem)
-        try:
-            object.__setattr__(self, "_zone", ZoneInfo(self.source_timezone))
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            problem = f"{self.source_timezone!r} is not an IANA time zone"
-            raise ConfigurationError("SOURCE_TIMEZONE", problem) from error
+        check_currency(self.default_currency)
+        object.__setattr__(self, "_zone", check_zone(self.source_timezone))
 
     def parse(self, message: Message, now: datetime | None = None) -> Product:
         """Return the product of a message; ``now`` (aware) is the time to measure the future from.
@@ -84,7 +78,7 @@ class ProductParser:
         """
         fields = open_body(message.body)
         _check_kind(fields)
-        _check_schema_version(fields.get("schema_version"))
+        check_schema_version(fields.get("schema_version"))
         clock = now or datetime.now(UTC)
         if fields.get("deleted") is True:
             return self._tombstone(fields, message, clock)
@@ -116,7 +110,7 @@ class ProductParser:
         flags: list[str] = []
         valid = _validate(TombstoneMessage, fields, flags)
         order = self._order(valid, message, now, flags)
-        if order.rank == RANK_SENT_TIME and _original_sent_at(message, now) is None:
+        if order.rank == RANK_SENT_TIME and original_sent_at(message, now) is None:
             # The time of sending says when someone spoke, not when the product was gone: a delayed
             # tombstone would remove a product that has come back since.
             problem = "a tombstone needs version, updated_at or timestamp"
@@ -134,7 +128,7 @@ class ProductParser:
         event_time = self._event_time(valid, now)
         if event_time is not None and event_time.timezone_assumed:
             flags.append("timezone_assumed")
-        sent_at = _original_sent_at(message, now) or message.sent_at.astimezone(UTC)
+        sent_at = original_sent_at(message, now) or message.sent_at.astimezone(UTC)
         observed_at = event_time.at if event_time else sent_at
         if number is not None:
             return _Order(RANK_VERSION, number, observed_at)
@@ -165,7 +159,24 @@ def _check_kind(fields: Mapping[str, Any]) -> None:
         raise InvalidMessage("wrong_kind", "an order on the queue of products")
 
 
-def _check_schema_version(raw: object) -> None:
+def check_currency(code: str) -> None:
+    """Raise ``ConfigurationError`` for what is neither empty nor a currency of ISO 4217."""
+    if code and code not in EXPONENTS:
+        problem = f"{code!r} is not a currency of ISO 4217, such as VND or USD"
+        raise ConfigurationError("DEFAULT_CURRENCY", problem)
+
+
+def check_zone(name: str) -> ZoneInfo:
+    """Return the zone of times without one; raises ``ConfigurationError`` for an unknown name."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        problem = f"{name!r} is not an IANA time zone"
+        raise ConfigurationError("SOURCE_TIMEZONE", problem) from error
+
+
+def check_schema_version(raw: object) -> None:
+    """Raise ``InvalidMessage("unsupported_schema")`` for a message from the future."""
     if raw is None:
         return
     text = str(raw).strip() if isinstance(raw, int | Decimal | str) else ""
@@ -187,7 +198,7 @@ def _version_number(raw: object) -> int | None:
     return int(text)
 
 
-def _original_sent_at(message: Message, now: datetime) -> datetime | None:
+def original_sent_at(message: Message, now: datetime) -> datetime | None:
     """Return when the first copy of a redriven message was sent; None when it was not redriven.
 
     What cannot be such a time is ignored: the attribute is not part of the producer's message.

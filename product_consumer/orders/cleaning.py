@@ -1,0 +1,254 @@
+"""The values of an order as producers write them -> as they are counted; what was changed is noted.
+
+Every function takes the raw JSON value, appends a flag for each change it made, and raises
+``InvalidMessage`` for what cannot be mended without guessing.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+from product_consumer.currencies import currency_exponent
+from product_consumer.errors import InvalidMessage
+from product_consumer.orders.models import OrderItem
+from product_consumer.prices import Price, parse_price
+from product_consumer.texts import check_text, cut_to_bytes, excerpt
+
+MAX_ID_BYTES = 512
+MAX_MINOR = 2**53
+"""Of an order's value: readers that hold it in a double still hold it exactly."""
+MAX_QUANTITY = 1_000_000
+MAX_ITEMS = 1000
+MAX_PAYMENT_METHOD_BYTES = 100
+
+# The form of ids that is the same in either case: U5678, ORD1234, P001. Others (UUIDs, base64) may
+# tell capital letters from small ones and stay as they are.
+_NUMBERED_ID = re.compile(r"[A-Za-z]{1,3}[0-9]+")
+# A colon would make another key of user:<id>; the rest are patterns of Redis's KEYS and SCAN.
+_NOT_IN_USER_ID = re.compile(r"[:*?\[\]]")
+_UNPRINTABLE = {"Cc", "Zl", "Zp"}
+_INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")
+_NEGATIVE_TEXT = re.compile(r"^[-\N{MINUS SIGN}]\s*[$€£¥₫]?\s*[0-9]|^\([^)]*[0-9][^)]*\)$")
+# A sum of doubles is off by a few units in the 16th digit: 3 * 19.99 is 59.97 or
+# 59.96999999999999. What is off by more was meant.
+_DOUBLE_NOISE = Decimal("1e-14")
+
+_PAYMENT_METHODS = {
+    "".join(character for character in name.casefold() if character.isalnum()): name
+    for name in (
+        *("CreditCard", "DebitCard", "PayPal", "BankTransfer", "Cash", "CashOnDelivery"),
+        *("ApplePay", "GooglePay", "GiftCard", "MoMo", "ZaloPay", "VNPay"),
+    )
+} | {"cod": "CashOnDelivery"}
+
+
+def clean_id(raw: object, field: str, flags: list[str]) -> str:
+    """Return an id in NFC, without outer spaces; the numbered form without inner spaces and in
+    capitals.
+
+    Raises ``InvalidMessage``: ``missing:<field>``, ``id_type``, ``id_invalid``, ``id_too_long``,
+    ``text_invalid``.
+    """
+    if raw is None:
+        raise _missing(field)
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        flags.append("id_from_number")
+        return str(raw)
+    if not isinstance(raw, str):
+        raise InvalidMessage("id_type", f"{field} is {excerpt(raw)}; text or an integer is needed")
+    text = check_text(raw, field).strip()
+    # Before NFC, whose time grows with the square of a long run of combining characters.
+    if len(text.encode()) > 4 * MAX_ID_BYTES:
+        raise _id_too_long(field, text)
+    cleaned = unicodedata.normalize("NFC", text)
+    if not cleaned:
+        raise InvalidMessage("id_invalid", f"{field} is blank")
+    if any(unicodedata.category(character) in _UNPRINTABLE for character in cleaned):
+        raise InvalidMessage("id_invalid", f"{field} {excerpt(text)} contains a control character")
+    if len(cleaned.encode()) > MAX_ID_BYTES:
+        raise _id_too_long(field, cleaned)
+    return _canonical(cleaned, raw, flags)
+
+
+def clean_user_id(raw: object, flags: list[str]) -> str:
+    """The same for a user id, which also names a key: ``:``, ``*``, ``?`` and brackets are
+    ``id_invalid``.
+    """
+    user_id = clean_id(raw, "user_id", flags)
+    if _NOT_IN_USER_ID.search(user_id):
+        raise InvalidMessage("id_invalid", f"user_id {excerpt(user_id)} contains one of : * ? [ ]")
+    return user_id
+
+
+def clean_payment_method(raw: object, flags: list[str]) -> str | None:
+    """Return a known method in its usual spelling, any other with single spaces; None when it is
+    absent or not text.
+    """
+    if raw is None:
+        return None
+    if not isinstance(raw, str):
+        flags.append("payment_method_ignored")
+        return None
+    plain = cut_to_bytes(
+        " ".join(check_text(raw, "payment_method").split()), MAX_PAYMENT_METHOD_BYTES
+    )
+    key = "".join(character for character in plain.casefold() if character.isalnum())
+    method = _PAYMENT_METHODS.get(key, plain)
+    if method != raw:
+        flags.append("payment_method_cleaned")
+    return method or None
+
+
+def parse_amount(
+    raw: object, field: str, currency_field: object, default_currency: str, flags: list[str]
+) -> Price:
+    """Return an amount in minor units with its currency, from a number or text.
+
+    Raises ``InvalidMessage``: ``missing:<field>``, ``unsupported`` (negative), ``amount_range``
+    (above 2^53 minor units), ``price_type``, ``price_invalid``, ``price_ambiguous``,
+    ``price_precision``, ``currency_unknown``, ``currency_mismatch``, ``text_invalid``.
+    """
+    if raw is None or (isinstance(raw, str) and not raw.strip()):
+        raise _missing(field)
+    if _is_negative(raw):
+        raise InvalidMessage("unsupported", f"{field} is {excerpt(raw)}; refunds are not counted")
+    try:
+        price = _read_amount(raw, currency_field, default_currency, flags)
+    except InvalidMessage as error:
+        reason = "amount_range" if error.reason == "price_range" else error.reason
+        detail = f"{field}: {error.detail}"
+        if reason == "price_precision" and currency_field is None:
+            detail += f" (the order names no currency and DEFAULT_CURRENCY is {default_currency})"
+        raise InvalidMessage(reason, detail) from error
+    if price is None:
+        raise InvalidMessage("price_invalid", f"{field} is {excerpt(raw)}")
+    if price.minor > MAX_MINOR:
+        raise InvalidMessage("amount_range", f"{field} is {excerpt(raw)}: above 2^53 minor units")
+    return price
+
+
+def clean_items(
+    raw: object, currency: str, default_currency: str, flags: list[str]
+) -> tuple[OrderItem, ...]:
+    """Return the lines of an order: nulls and zero quantities dropped, equal lines merged.
+
+    Two lines are equal when product and unit price are; the same product at two prices is two
+    lines. Raises ``InvalidMessage``: ``missing:items`` (also when nothing is left),
+    ``items_type``, ``items_range``, and the reasons of each field.
+    """
+    if raw is None:
+        raise _missing("items")
+    if not isinstance(raw, list):
+        raise InvalidMessage("items_type", f"items is {excerpt(raw)}; a list is needed")
+    if len(raw) > MAX_ITEMS:
+        raise InvalidMessage("items_range", f"{len(raw)} items; at most {MAX_ITEMS}")
+    quantities: dict[tuple[str, int], int] = {}
+    for line in _lines(raw, flags):
+        quantity = _quantity(line.get("quantity"), flags)
+        if quantity == 0:
+            flags.append("item_zero_quantity")
+            continue
+        product_id = clean_id(line.get("product_id"), "product_id", flags)
+        price = parse_amount(
+            line.get("price_per_unit"), "price_per_unit", currency, default_currency, flags
+        )
+        key = (product_id, price.minor)
+        if key in quantities:
+            flags.append("items_merged")
+        quantities[key] = quantities.get(key, 0) + quantity
+    if not quantities:
+        raise _missing("items")
+    return tuple(OrderItem(key[0], count, key[1]) for key, count in quantities.items())
+
+
+def total_minor(items: Sequence[OrderItem]) -> int:
+    """Return the sum of the lines; raises ``InvalidMessage("amount_range")`` above 2^53."""
+    total = sum(item.quantity * item.unit_minor for item in items)
+    if total > MAX_MINOR:
+        raise InvalidMessage("amount_range", f"the items are worth {total}: above 2^53 minor units")
+    return total
+
+
+def _canonical(cleaned: str, raw: str, flags: list[str]) -> str:
+    if cleaned != raw:
+        flags.append("id_spaces" if cleaned == raw.strip() else "id_normalised")
+    without_spaces = "".join(cleaned.split())
+    if not _NUMBERED_ID.fullmatch(without_spaces):
+        return cleaned
+    if without_spaces != cleaned:
+        flags.append("id_spaces")
+    if without_spaces != without_spaces.upper():
+        flags.append("id_case")
+    return without_spaces.upper()
+
+
+def _lines(raw: list[Any], flags: list[str]) -> list[dict[str, Any]]:
+    lines = []
+    for item in raw:
+        if item is None:
+            flags.append("item_null")
+        elif isinstance(item, dict):
+            lines.append(item)
+        else:
+            raise InvalidMessage("items_type", f"an item is {excerpt(item)}; an object is needed")
+    return lines
+
+
+def _quantity(raw: object, flags: list[str]) -> int:
+    if raw is None or (isinstance(raw, str) and not raw.strip()):
+        raise _missing("quantity")
+    value: object = raw
+    if isinstance(raw, str):
+        text = unicodedata.normalize("NFKC", check_text(raw, "quantity")).strip()
+        if _INTEGER_TEXT.fullmatch(text):
+            value = Decimal(text)
+            flags.append("number_as_text")
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise InvalidMessage("quantity_type", f"quantity is {excerpt(raw)}; an integer is needed")
+    if value < 0:
+        raise InvalidMessage("unsupported", f"quantity is {excerpt(raw)}; refunds are not counted")
+    if value > MAX_QUANTITY:
+        raise InvalidMessage("quantity_range", f"quantity {excerpt(raw)}; at most {MAX_QUANTITY}")
+    if value != int(value):
+        raise InvalidMessage("quantity_type", f"quantity is {excerpt(raw)}; an integer is needed")
+    return int(value)
+
+
+def _is_negative(raw: object) -> bool:
+    if isinstance(raw, str):
+        text = unicodedata.normalize("NFKC", raw[:200]).strip()
+        return _NEGATIVE_TEXT.search(text) is not None
+    return isinstance(raw, int | Decimal) and not isinstance(raw, bool) and raw < 0
+
+
+def _read_amount(
+    raw: object, currency_field: object, default_currency: str, flags: list[str]
+) -> Price | None:
+    if isinstance(raw, str):
+        flags.append("number_as_text")
+    if not isinstance(raw, Decimal):
+        return parse_price(raw, currency_field, default_currency)
+    # The currency alone: zero is an amount in every one.
+    nothing = parse_price(0, currency_field, default_currency)
+    currency = nothing.currency if nothing else ""
+    rounded = _without_noise(raw, currency_exponent(currency))
+    if rounded != raw:
+        flags.append("amount_float_noise")
+    return parse_price(rounded, currency, default_currency)
+
+
+def _without_noise(amount: Decimal, exponent: int) -> Decimal:
+    if not amount or not -20 < amount.adjusted() < 20:
+        return amount
+    rounded = amount.quantize(Decimal(1).scaleb(-exponent), rounding=ROUND_HALF_EVEN)
+    return rounded if abs(rounded - amount) <= abs(amount) * _DOUBLE_NOISE else amount
+
+
+def _missing(field: str) -> InvalidMessage:
+    return InvalidMessage(f"missing:{field}", f"{field} is required and must not be empty")
+
+
+def _id_too_long(field: str, text: str) -> InvalidMessage:
+    return InvalidMessage("id_too_long", f"{field} {excerpt(text)}: more than {MAX_ID_BYTES} bytes")

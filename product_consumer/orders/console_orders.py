@@ -1,0 +1,169 @@
+"""Commands of the order stream: publish orders, rebuild and verify what Redis shows."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from product_consumer.errors import ConfigurationError
+from product_consumer.logs import configure_logging, printable
+from product_consumer.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    # Loaded by the command that needs them: the console's other commands start without.
+    from product_consumer.orders.ledger import OrderLedger
+    from product_consumer.orders.maintenance import Progress
+    from product_consumer.orders.redis_stats import RedisStats
+
+EXIT_DIFFERENT = 1
+_FALLBACK_CURRENCY = "USD"
+
+
+def publish_orders(
+    count: Annotated[int, typer.Option(min=1, help="How many orders.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same orders.")] = 1,
+    users: Annotated[int, typer.Option(min=1, help="How many different customers.")] = 500,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Over how many past days.")] = 30,
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day (default: today).")
+    ] = None,
+    bad_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share that must be rejected.")
+    ] = 0.02,
+) -> None:
+    """Send realistic orders to ORDERS_QUEUE_URL, a share of them bad or untidy on purpose."""
+    settings = _settings()
+    if settings.orders_queue_url is None:
+        raise ConfigurationError("ORDERS_QUEUE_URL", "not set: needs the URL of the order queue")
+    sent = _publish(settings, settings.orders_queue_url, count, seed, users, days, until, bad_share)
+    print(f"Published {sent} orders")
+
+
+def populate(
+    count: Annotated[int, typer.Option(min=1, help="How many orders.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same orders.")] = 1,
+) -> None:
+    """Send realistic orders to ORDERS_QUEUE_URL; a local server (AWS_ENDPOINT_URL) gets the queue
+    made first where none is named.
+    """
+    from product_consumer.queues.sqs import sqs_client
+    from product_consumer.queues.sqs_admin import set_up_queues
+
+    settings = _settings()
+    queue_url = settings.orders_queue_url
+    if queue_url is None:
+        if settings.aws_endpoint_url is None:
+            raise ConfigurationError("ORDERS_QUEUE_URL", "not set: needs the order queue's URL")
+        timeout_seconds = settings.sqs_visibility_timeout_seconds
+        client = sqs_client(settings)
+        queue_url = set_up_queues(
+            client, "orders", visibility_timeout_seconds=timeout_seconds
+        ).queue_url
+        print(f"ORDERS_QUEUE_URL={queue_url}")
+    print(f"Published {_publish(settings, queue_url, count, seed)} orders")
+
+
+def rebuild(
+    force: Annotated[
+        bool,
+        typer.Option(
+            help="Overwrite newer numbers and remove unknown users, as after restoring the "
+            "ledger from a backup. Stop every worker first."
+        ),
+    ] = False,
+) -> None:
+    """Write all order statistics from the ledger to Redis; a running worker may go on."""
+    from product_consumer.orders.maintenance import rebuild_stats
+
+    with _opened() as (ledger, stats), _progress("Rebuilding") as progress:
+        written = rebuild_stats(ledger, stats, progress, force=force)
+    print(f"Wrote {written} keys")
+
+
+def verify() -> None:
+    """Compare the order statistics in Redis with the ledger; exit 1 when they differ."""
+    from product_consumer.orders.maintenance import verify_stats
+
+    with _opened() as (ledger, stats), _progress("Verifying") as progress:
+        found = verify_stats(ledger, stats, progress)
+    print(f"Compared {found.compared} keys: {found.differing} differ, {found.unknown} unknown")
+    for key in found.examples:
+        print(f"  {printable(key)}")
+    if not found.is_right:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the console."""
+    app.command("publish-orders")(publish_orders)
+    app.command("rebuild-stats")(rebuild)
+    app.command("verify-stats")(verify)
+
+
+def _publish(
+    settings: Settings,
+    queue_url: str,
+    count: int,
+    seed: int,
+    users: int = 500,
+    days: int = 30,
+    until: datetime | None = None,
+    bad_share: float = 0.02,
+) -> int:
+    from tqdm import tqdm
+
+    from product_consumer.orders.producing import Producer
+    from product_consumer.queues.sqs import sqs_client
+    from product_consumer.queues.sqs_admin import publish
+
+    producer = Producer(
+        seed=seed,
+        users=users,
+        days=days,
+        last_day=(until or datetime.now(UTC)).date(),
+        currency=settings.default_currency or _FALLBACK_CURRENCY,
+        bad_share=bad_share,
+    )
+    bodies = tqdm(producer.messages(count), total=count, unit="order", disable=None)
+    return publish(sqs_client(settings), queue_url, bodies)
+
+
+@contextmanager
+def _opened() -> Iterator[tuple["OrderLedger", "RedisStats"]]:
+    from product_consumer.orders.ledger import open_order_ledger
+    from product_consumer.orders.redis_stats import open_redis_stats
+
+    settings = _settings()
+    stats = open_redis_stats(settings)
+    if stats is None:
+        raise ConfigurationError("REDIS_URL", "not set: needs the Redis that shows the statistics")
+    ledger = open_order_ledger(settings)
+    try:
+        ledger.setup()
+        stats.check()
+        yield ledger, stats
+    finally:
+        ledger.close()
+        stats.close()
+
+
+@contextmanager
+def _progress(title: str) -> Iterator["Progress"]:
+    from tqdm import tqdm
+
+    with tqdm(desc=title, unit="key", file=sys.stderr, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _settings() -> Settings:
+    settings = read_settings()
+    configure_logging(settings.log_format, "WARNING")
+    return settings

@@ -1,0 +1,209 @@
+"""The order ledger: SQL tables that count every order once, whatever the queue delivers.
+
+One transaction per batch (``record``): orders are inserted unless their id is known, and only the
+rows that were really inserted are added to the totals, as integers. A second delivery therefore
+adds nothing, and neither does a crash: the order and its effect on every total are committed
+together or not at all.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+
+from product_consumer.errors import ProductConsumerError, RejectMessage
+from product_consumer.ledger_database import Database, open_database
+from product_consumer.orders.models import Order, RejectedOrder
+from product_consumer.orders.statistics import OrderStatistics
+from product_consumer.orders.tables import (
+    daily_totals,
+    metadata,
+    order_totals,
+    orders,
+    rejected_orders,
+    user_daily_totals,
+    user_totals,
+)
+from product_consumer.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MAX_TOTAL_MINOR = 2**62
+"""Totals stay below: SQLite turns a sum beyond 2^63 into a float without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a batch left behind. ``failures``: the orders refused on their own, by position."""
+
+    inserted: frozenset[str]
+    """Ids of the orders that this batch counted; the others were known before."""
+    failures: Mapping[int, ProductConsumerError] = field(default_factory=dict)
+
+
+def open_order_ledger(settings: Settings) -> "OrderLedger":
+    """Return the order ledger that the settings name; connects to nothing yet."""
+    return OrderLedger(open_database(settings))
+
+
+class OrderLedger(OrderStatistics):
+    """Thread-safe. Every method but ``close`` may raise ``LedgerUnavailable`` or
+    ``ConfigurationError``; what can be asked of it is in ``OrderStatistics``.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def setup(self) -> None:
+        """Create the tables that are missing; safe when several processes start together."""
+        with self.database.setting_up() as connection:
+            metadata.create_all(connection)
+
+    def record(self, batch: Sequence[Order]) -> Recorded:
+        """Count the orders that are new, in one transaction.
+
+        An order whose id is known with other content fails with ``order_conflict``; the first that
+        was recorded stays. An order that the database refuses for its own data fails alone.
+        """
+        if not batch:
+            return Recorded(frozenset())
+        try:
+            return self._record_together(batch)
+        except RejectMessage as error:
+            if len(batch) == 1:
+                return Recorded(frozenset(), {0: error})
+        inserted: frozenset[str] = frozenset()
+        failures: dict[int, ProductConsumerError] = {}
+        for position, order in enumerate(batch):
+            alone = self.record([order])
+            inserted |= alone.inserted
+            if alone.failures:
+                failures[position] = alone.failures[0]
+        return Recorded(inserted, failures)
+
+    def note_rejected(self, rejections: Iterable[RejectedOrder]) -> None:
+        """Keep what was rejected, for ``rejected()``; a message that is known changes nothing."""
+        rows = [
+            {
+                "message_id": each.message_id,
+                "order_id": each.order_id,
+                "reason": each.reason,
+                "detail": each.detail,
+                "at": each.at,
+            }
+            for each in sorted(rejections, key=lambda each: each.message_id)
+        ]
+        if not rows:
+            return
+        with self.database.writing() as connection:
+            connection.execute(self.database.insert(rejected_orders).on_conflict_do_nothing(), rows)
+
+    def check(self) -> str:
+        """Return one line on what was reached."""
+        known = sum(each.total_orders for each in self.global_stats())
+        return f"{self.database.address}, {known} orders"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    def _record_together(self, batch: Sequence[Order]) -> Recorded:
+        first: dict[str, Order] = {}
+        for order in batch:
+            first.setdefault(order.order_id, order)
+        # Every table in one order and its rows sorted by key: two processes with overlapping
+        # batches wait for each other, never in a circle.
+        candidates = [first[order_id] for order_id in sorted(first)]
+        with self.database.writing() as connection:
+            inserted = self._insert_new(connection, candidates)
+            self._add_to_totals(connection, [one for one in candidates if one.order_id in inserted])
+            stored = _stored_hashes(connection, first.keys() - inserted)
+        stored |= {order_id: first[order_id].payload_hash for order_id in inserted}
+        return Recorded(
+            inserted,
+            {
+                position: _conflict(order)
+                for position, order in enumerate(batch)
+                if stored[order.order_id] != order.payload_hash
+            },
+        )
+
+    def _insert_new(self, connection: Connection, candidates: Sequence[Order]) -> frozenset[str]:
+        now = datetime.now(UTC)
+        statement = self.database.insert(orders).on_conflict_do_nothing()
+        statement = statement.returning(orders.c.order_id)
+        found = connection.execute(statement, [_values(order, now) for order in candidates])
+        return frozenset(found.scalars())
+
+    def _add_to_totals(self, connection: Connection, counted: Sequence[Order]) -> None:
+        for table, keys in (
+            (user_totals, ("user_id", "currency")),
+            (daily_totals, ("day", "currency")),
+            (user_daily_totals, ("user_id", "day", "currency")),
+            # Last, since every batch of every process waits for these rows.
+            (order_totals, ("currency",)),
+        ):
+            sums: dict[tuple[Any, ...], tuple[int, int]] = {}
+            for order in counted:
+                key = tuple(getattr(order, name) for name in keys)
+                count, spend = sums.get(key, (0, 0))
+                sums[key] = (count + 1, spend + order.value_minor)
+            if sums:
+                self._add(connection, table, keys, sums)
+
+    def _add(
+        self,
+        connection: Connection,
+        table: Table,
+        keys: Sequence[str],
+        sums: Mapping[tuple[Any, ...], tuple[int, int]],
+    ) -> None:
+        has_revision = "revision" in table.c
+        rows = [
+            dict(zip(keys, key, strict=True))
+            | {"order_count": sums[key][0], "spend_minor": sums[key][1]}
+            | ({"revision": 1} if has_revision else {})
+            for key in sorted(sums)
+        ]
+        statement = self.database.insert(table)
+        added = ("order_count", "spend_minor", *(("revision",) if has_revision else ()))
+        statement = statement.on_conflict_do_update(
+            index_elements=[table.c[name] for name in keys],
+            set_={name: table.c[name] + statement.excluded[name] for name in added},
+        ).returning(table.c.spend_minor)
+        totals = connection.execute(statement, rows).scalars()
+        if any(total > MAX_TOTAL_MINOR for total in totals):
+            raise RejectMessage("amount_range", f"a total would exceed {MAX_TOTAL_MINOR}")
+
+
+def _stored_hashes(connection: Connection, order_ids: Iterable[str]) -> dict[str, str]:
+    wanted = set(order_ids)
+    if not wanted:
+        return {}
+    columns = (orders.c.order_id, orders.c.payload_hash)
+    found = connection.execute(select(*columns).where(orders.c.order_id.in_(wanted)))
+    return {row.order_id: row.payload_hash for row in found}
+
+
+def _values(order: Order, now: datetime) -> dict[str, Any]:
+    items = [[item.product_id, item.quantity, item.unit_minor] for item in order.items]
+    return {
+        "order_id": order.order_id,
+        "payload_hash": order.payload_hash,
+        "user_id": order.user_id,
+        "ordered_at": order.ordered_at,
+        "value_minor": order.value_minor,
+        "currency": order.currency,
+        "payment_method": order.payment_method,
+        "items": json.dumps(items, ensure_ascii=False),
+        "recorded_at": now,
+    }
+
+
+def _conflict(order: Order) -> RejectMessage:
+    problem = "this order id was counted before, with other content"
+    return RejectMessage("order_conflict", problem)

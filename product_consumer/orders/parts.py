@@ -1,0 +1,90 @@
+"""The parts of the order stream, built from settings and closed in reverse order."""
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from product_consumer.in_flight import InFlightTracker
+from product_consumer.ledger_database import Database, open_database
+from product_consumer.metrics import Metrics
+from product_consumer.orders.ledger import OrderLedger
+from product_consumer.orders.models import Order
+from product_consumer.orders.pipeline import OrderPipeline
+from product_consumer.orders.redis_stats import RedisStats, open_redis_stats
+from product_consumer.orders.validation import OrderParser
+from product_consumer.queues import open_queue
+from product_consumer.queues.base import MessageQueue
+from product_consumer.settings import Settings
+
+
+class OrderParts:
+    """Call the ``open_`` methods in the order they stand here; each may raise ``Unavailable`` and
+    be called again.
+
+    An attribute exists from the call that opens it on.
+    """
+
+    queue: MessageQueue
+    in_flight: InFlightTracker
+    ledger: OrderLedger
+    stats: RedisStats | None
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._closing = ExitStack()
+        self.metrics = metrics
+        self.parser = OrderParser(
+            default_currency=settings.default_currency, source_timezone=settings.source_timezone
+        )
+
+    def open_queue(self) -> None:
+        """Connect to the order queue and check that it may be read."""
+        queue = open_queue(self._settings, "ORDERS")
+        queue.label = "SQS (orders)"
+        self.queue = queue
+        self._closing.callback(queue.close)
+        self.in_flight = InFlightTracker(queue, self._settings.sqs_visibility_timeout_seconds)
+
+    def open_ledger(self, database: Database | None = None) -> None:
+        """Create or check the tables. ``database``: one that others opened and will close."""
+        ledger = OrderLedger(database or open_database(self._settings))
+        try:
+            ledger.setup()
+        except BaseException:
+            if database is None:
+                ledger.close()
+            raise
+        self.ledger = ledger
+        if database is None:
+            self._closing.callback(ledger.close)
+
+    def open_stats(self) -> None:
+        """Connect to Redis, where one is configured."""
+        stats = open_redis_stats(self._settings)
+        if stats is not None:
+            try:
+                stats.check()
+            except BaseException:
+                stats.close()
+                raise
+            self._closing.callback(stats.close)
+        self.stats = stats
+
+    def pipeline(
+        self, stopping: threading.Event, on_counted: Callable[[Order], None] | None = None
+    ) -> OrderPipeline:
+        """The work for order messages, once everything is open."""
+        return OrderPipeline(
+            self.parser,
+            self.ledger,
+            self.stats,
+            self.in_flight,
+            self.metrics,
+            stopping,
+            max_attempts=self._settings.max_attempts,
+            on_counted=on_counted,
+        )
+
+    def close(self) -> None:
+        """Close whatever was opened, last opened first."""
+        self._closing.close()

@@ -1,0 +1,165 @@
+"""Message body -> Order, or the named reason why it can never be one.
+
+Problems are looked for in one order, so that equal bodies get equal reasons: the JSON and its
+envelopes, the kind of message, required fields that are missing, the ids, the currency and the
+value, the items, their sum, and last the time.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from product_consumer.envelopes import open_body
+from product_consumer.errors import InvalidMessage
+from product_consumer.models import Message
+from product_consumer.orders.cleaning import (
+    clean_id,
+    clean_items,
+    clean_payment_method,
+    clean_user_id,
+    parse_amount,
+    total_minor,
+)
+from product_consumer.orders.models import Order, OrderItem, money_text
+from product_consumer.times import parse_event_time
+from product_consumer.validation import (
+    check_currency,
+    check_schema_version,
+    check_zone,
+    original_sent_at,
+)
+
+_REQUIRED = ("order_id", "user_id", "items", "order_value")
+_KNOWN = {
+    *_REQUIRED,
+    *("order_timestamp", "currency", "payment_method", "shipping_address", "schema_version"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderParser:
+    """Turns messages into orders.
+
+    ``default_currency``: ISO 4217 code for orders that name none; empty rejects them.
+    ``source_timezone``: IANA name of the zone of times without one.
+    Raises ``ConfigurationError`` when either does not exist. Safe to share between threads.
+    """
+
+    default_currency: str
+    source_timezone: str
+    _zone: ZoneInfo = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_currency(self.default_currency)
+        object.__setattr__(self, "_zone", check_zone(self.source_timezone))
+
+    def parse(self, message: Message, now: datetime | None = None) -> Order:
+        """Return the order of a message; ``now`` (aware) is the time to measure the future from.
+
+        Raises ``InvalidMessage`` with a reason that no retry can change, and ``IgnoreMessage`` for
+        a message that is known to carry nothing. Nothing else, whatever the body is.
+        """
+        fields = open_body(message.body)
+        _check_kind(fields)
+        check_schema_version(fields.get("schema_version"))
+        _check_required(fields)
+        flags = ["unknown_fields"] if fields.keys() - _KNOWN else []
+        order_id = clean_id(fields["order_id"], "order_id", flags)
+        user_id = clean_user_id(fields["user_id"], flags)
+        currency = _or_none(fields.get("currency"))
+        value = parse_amount(
+            fields["order_value"], "order_value", currency, self.default_currency, flags
+        )
+        items = clean_items(fields["items"], value.currency, self.default_currency, flags)
+        _check_total(value.minor, value.currency, items)
+        payment_method = clean_payment_method(fields.get("payment_method"), flags)
+        if not _plain(fields.get("shipping_address")):
+            flags.append("address_missing")
+        stated_at = self._stated_at(fields.get("order_timestamp"), now or datetime.now(UTC), flags)
+        said = {
+            "order_id": order_id,
+            "user_id": user_id,
+            "ordered_at": stated_at.isoformat() if stated_at else None,
+            "value_minor": value.minor,
+            "currency": value.currency,
+            "items": sorted((item.product_id, item.unit_minor, item.quantity) for item in items),
+            "payment_method": payment_method,
+            "shipping_address": _plain(fields.get("shipping_address")),
+        }
+        return Order(
+            order_id=order_id,
+            user_id=user_id,
+            ordered_at=stated_at or _sent_at(message, now or datetime.now(UTC)),
+            value_minor=value.minor,
+            currency=value.currency,
+            items=items,
+            payload_hash=_payload_hash(said),
+            payment_method=payment_method,
+            flags=tuple(flags),
+        )
+
+    def _stated_at(self, raw: object, now: datetime, flags: list[str]) -> datetime | None:
+        event_time = parse_event_time(raw, self._zone, now)
+        if event_time is None:
+            flags.append("time_from_queue")
+            return None
+        if event_time.timezone_assumed:
+            flags.append("timezone_assumed")
+        return event_time.at
+
+
+def readable_order_id(message: Message) -> str | None:
+    """Return the order id of a message that may be rejected, as far as it can be read."""
+    try:
+        return clean_id(open_body(message.body).get("order_id"), "order_id", [])
+    except Exception:
+        # Whatever is wrong with it was already said by the parser.
+        return None
+
+
+def _check_kind(fields: Mapping[str, Any]) -> None:
+    if "id" in fields and "order_id" not in fields and "items" not in fields:
+        raise InvalidMessage("wrong_kind", "a product on the queue of orders")
+
+
+def _check_required(fields: Mapping[str, Any]) -> None:
+    for name in _REQUIRED:
+        value = fields.get(name)
+        if value is None or value == [] or (isinstance(value, str) and not value.strip()):
+            is_blank_id = name.endswith("_id") and value is not None
+            reason = "id_invalid" if is_blank_id else f"missing:{name}"
+            raise InvalidMessage(reason, f"{name} is required and must not be empty")
+
+
+def _check_total(value_minor: int, currency: str, items: tuple[OrderItem, ...]) -> None:
+    total = total_minor(items)
+    if total != value_minor:
+        stated, summed = money_text(value_minor, currency), money_text(total, currency)
+        raise InvalidMessage(
+            "order_total", f"order_value is {stated} {currency}, the items are worth {summed}"
+        )
+
+
+def _or_none(currency: object) -> object:
+    return None if isinstance(currency, str) and not currency.strip() else currency
+
+
+def _sent_at(message: Message, now: datetime) -> datetime:
+    return original_sent_at(message, now) or message.sent_at.astimezone(UTC)
+
+
+def _plain(address: object) -> object:
+    """An address only tells copies of an order from other content; it is kept nowhere."""
+    if isinstance(address, str):
+        return " ".join(address.split()) or None
+    return address
+
+
+def _payload_hash(said: Mapping[str, Any]) -> str:
+    """Absent fields are left out: a field added later must not change the hash of other orders."""
+    stated = {name: value for name, value in said.items() if value is not None}
+    return hashlib.sha256(json.dumps(stated, sort_keys=True, default=str).encode()).hexdigest()

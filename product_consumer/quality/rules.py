@@ -1,0 +1,194 @@
+"""What is odd about an order or a product: rules, and its own history. Pure functions.
+
+A reason never quotes the message: it names positions, amounts and counts only, so that no text of a
+sender reaches a reader through a flag.
+
+Orders: ``total_mismatch``, ``total_zero``, ``value_outlier``, ``price_outlier``,
+``quantity_outlier``, ``duplicate_cart``, ``address_missing``. Products: ``price_jump``,
+``price_zero``, ``currency_changed``, ``category_missing``, ``reviews_dropped``. Both:
+``time_future``, ``time_ancient``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import median
+
+from product_consumer.models import PriceObservation, Product, QualityFlag
+from product_consumer.orders.models import Order, OrderItem, StoredOrder, money_text
+
+MIN_HISTORY = 5
+"""Observations below which nothing counts as usual."""
+ORDER_FACTOR = 10
+"""An order worth more than this many times the median of its user's recent orders is odd."""
+PRICE_FACTOR = 5
+"""A price this many times above or below the usual one is odd."""
+QUANTITY_FACTOR, MIN_ODD_QUANTITY = 10, 10
+DUPLICATE_WINDOW = timedelta(minutes=10)
+"""The same cart of the same user within this time is likely one order sent under two ids."""
+FUTURE_TOLERANCE = timedelta(minutes=10)
+MAX_AGE = timedelta(days=5 * 365)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductUse:
+    """How a product was ordered so far, in one currency."""
+
+    observations: int
+    mean_unit_minor: float
+    mean_quantity: float
+
+
+Finding = tuple[str, str]
+"""Code and reason."""
+
+
+def check_order(
+    order: Order,
+    recent: Sequence[StoredOrder],
+    uses: Mapping[tuple[str, str], ProductUse],
+    now: datetime,
+) -> list[QualityFlag]:
+    """Return an order's flags.
+
+    ``recent``: its user's latest orders, itself perhaps among them; ``uses``: its products'
+    histories without it, by (product id, currency); ``now``: aware.
+    """
+    others = [each for each in recent if each.order_id != order.order_id]
+    findings = [
+        *_total(order),
+        *_value_outlier(order, others),
+        *_duplicate(order, others),
+        *_line_outliers(order, uses),
+        *_times(order.ordered_at, now),
+    ]
+    if "address_missing" in order.flags:
+        findings.append(("address_missing", "no shipping address"))
+    return [
+        QualityFlag("order", order.order_id, code, reason, "rule", now)
+        for code, reason in dict(findings).items()
+    ]
+
+
+def check_product(
+    product: Product,
+    prices: Sequence[PriceObservation],
+    reviews_counts: Sequence[int],
+    now: datetime,
+) -> list[QualityFlag]:
+    """Return a product's flags; a tombstone has none.
+
+    ``prices`` and ``reviews_counts``: its histories, newest first, the message's own observation
+    perhaps among them.
+    """
+    if product.deleted:
+        return []
+    findings = [
+        *_price(product, prices),
+        *_reviews(product, reviews_counts),
+        *_times(product.observed_at, now),
+    ]
+    if not (product.category or "").strip():
+        findings.append(("category_missing", "no category"))
+    return [
+        QualityFlag("product", product.id, code, reason, "rule", now)
+        for code, reason in dict(findings).items()
+    ]
+
+
+def _total(order: Order) -> list[Finding]:
+    total = sum(item.quantity * item.unit_minor for item in order.items)
+    if total != order.value_minor:
+        stated, summed = (money_text(each, order.currency) for each in (order.value_minor, total))
+        return [("total_mismatch", f"value {stated}, items {summed} {order.currency}")]
+    if total == 0:
+        return [("total_zero", "everything is free")]
+    return []
+
+
+def _value_outlier(order: Order, others: Sequence[StoredOrder]) -> list[Finding]:
+    values = [each.value_minor for each in others if each.currency == order.currency]
+    if len(values) < MIN_HISTORY:
+        return []
+    usual = median(values)
+    if order.value_minor <= ORDER_FACTOR * max(usual, 1):
+        return []
+    value, normal = (money_text(int(each), order.currency) for each in (order.value_minor, usual))
+    return [("value_outlier", f"{value} {order.currency}; the user's last {len(values)}: {normal}")]
+
+
+def _duplicate(order: Order, others: Sequence[StoredOrder]) -> list[Finding]:
+    cart = _cart(order.items)
+    for each in others:
+        is_near = abs(each.ordered_at - order.ordered_at) <= DUPLICATE_WINDOW
+        if is_near and each.currency == order.currency and _cart(each.items) == cart:
+            minutes = DUPLICATE_WINDOW.seconds // 60
+            return [("duplicate_cart", f"the same cart within {minutes} minutes, under another id")]
+    return []
+
+
+def _cart(items: Sequence[OrderItem]) -> list[tuple[str, int, int]]:
+    return sorted((item.product_id, item.quantity, item.unit_minor) for item in items)
+
+
+def _line_outliers(order: Order, uses: Mapping[tuple[str, str], ProductUse]) -> list[Finding]:
+    findings: list[Finding] = []
+    for position, item in enumerate(order.items, 1):
+        use = uses.get((item.product_id, order.currency))
+        if use is None or use.observations < MIN_HISTORY:
+            continue
+        if _is_far(item.unit_minor, use.mean_unit_minor):
+            price, usual = (
+                money_text(round(each), order.currency)
+                for each in (item.unit_minor, use.mean_unit_minor)
+            )
+            findings.append(
+                ("price_outlier", f"item {position}: {price} {order.currency}, usually {usual}")
+            )
+        limit = max(MIN_ODD_QUANTITY, QUANTITY_FACTOR * use.mean_quantity)
+        if item.quantity > limit:
+            usual = f"{use.mean_quantity:.1f}"
+            findings.append(
+                ("quantity_outlier", f"item {position}: {item.quantity}, usually {usual}")
+            )
+    return findings
+
+
+def _price(product: Product, prices: Sequence[PriceObservation]) -> list[Finding]:
+    if product.price_minor is None or product.currency is None:
+        return []
+    if product.price_minor == 0:
+        return [("price_zero", "the price is zero")]
+    earlier = [each for each in prices if each.observed_at < product.observed_at]
+    if earlier and earlier[0].currency != product.currency:
+        return [("currency_changed", f"{earlier[0].currency} before, {product.currency} now")]
+    values = [each.price_minor for each in earlier if each.currency == product.currency]
+    if not values or not _is_far(product.price_minor, median(values)):
+        return []
+    price, usual = (
+        money_text(int(each), product.currency) for each in (product.price_minor, median(values))
+    )
+    return [("price_jump", f"{price} {product.currency}, usually {usual}")]
+
+
+def _reviews(product: Product, counts: Sequence[int]) -> list[Finding]:
+    if product.reviews_count is None or len(counts) == 0:
+        return []
+    most = max(counts)
+    if most >= MIN_ODD_QUANTITY and product.reviews_count < most / 2:
+        return [("reviews_dropped", f"{product.reviews_count} reviews, there were {most}")]
+    return []
+
+
+def _is_far(value: float, usual: float) -> bool:
+    # A tenth of a minor unit keeps a usual price of zero from making every price infinite times it.
+    ratio = max(value, 0.1) / max(usual, 0.1)
+    return ratio > PRICE_FACTOR or ratio < 1 / PRICE_FACTOR
+
+
+def _times(at: datetime, now: datetime) -> list[Finding]:
+    if at > now + FUTURE_TOLERANCE:
+        return [("time_future", f"dated {at:%Y-%m-%d}, seen {now:%Y-%m-%d}")]
+    if at < now - MAX_AGE:
+        return [("time_ancient", f"dated {at:%Y-%m-%d}, seen {now:%Y-%m-%d}")]
+    return []

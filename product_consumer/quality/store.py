@@ -1,0 +1,124 @@
+"""Keeps flags, and what products usually cost, in the ledger's database."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from product_consumer.ledger_database import Database
+from product_consumer.models import QualityFlag
+from product_consumer.orders.models import Order
+from product_consumer.quality.rules import ProductUse
+from product_consumer.quality.tables import metadata, product_order_history, quality_flags
+
+MAX_FLAGS = 1000
+"""Most flags of one answer."""
+_KEY = ("subject", "subject_id", "code", "source")
+
+
+class QualityStore:
+    """Thread-safe. Every method may raise ``LedgerUnavailable`` or ``ConfigurationError``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def setup(self) -> None:
+        """Create the tables that are missing; safe when several processes start together."""
+        with self._database.setting_up() as connection:
+            metadata.create_all(connection)
+
+    def add(self, flags: Sequence[QualityFlag]) -> None:
+        """Keep flags; the same flag again replaces its reason and time."""
+        rows = {tuple(getattr(flag, name) for name in _KEY): _flag_row(flag) for flag in flags}
+        if not rows:
+            return
+        statement = self._database.insert(quality_flags)
+        statement = statement.on_conflict_do_update(
+            index_elements=[quality_flags.c[name] for name in _KEY],
+            set_={name: statement.excluded[name] for name in ("reason", "at")},
+        )
+        with self._database.writing() as connection:
+            connection.execute(statement, [rows[key] for key in sorted(rows)])
+
+    def flags(
+        self,
+        *,
+        subject: str | None = None,
+        subject_id: str | None = None,
+        code: str | None = None,
+        limit: int = 100,
+    ) -> list[QualityFlag]:
+        """Return flags, the latest first; None matches all."""
+        columns = quality_flags.c
+        query = (
+            select(columns.subject, columns.subject_id, columns.code, columns.reason)
+            .add_columns(columns.source, columns.at)
+            .order_by(columns.at.desc(), columns.subject_id, columns.code)
+            .limit(max(0, min(limit, MAX_FLAGS)))
+        )
+        wanted = {"subject": subject, "subject_id": subject_id, "code": code}
+        for name, value in wanted.items():
+            if value is not None:
+                query = query.where(columns[name] == value)
+        with self._database.reading() as connection:
+            return [QualityFlag(*row) for row in connection.execute(query)]
+
+    def product_uses(self, product_ids: Iterable[str]) -> dict[tuple[str, str], ProductUse]:
+        """Return how products were ordered so far, by (product id, currency)."""
+        columns = product_order_history.c
+        query = select(product_order_history).where(columns.product_id.in_(set(product_ids)))
+        with self._database.reading() as connection:
+            return {
+                (row.product_id, row.currency): ProductUse(
+                    row.observations, row.mean_unit_minor, row.mean_quantity
+                )
+                for row in connection.execute(query)
+            }
+
+    def observe(self, orders: Sequence[Order]) -> None:
+        """Add the lines of orders to the histories of their products."""
+        lines: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for order in orders:
+            for item in order.items:
+                key = (item.product_id, order.currency)
+                lines.setdefault(key, []).append((item.unit_minor, item.quantity))
+        if not lines:
+            return
+        table = product_order_history
+        statement = self._database.insert(table)
+        new = statement.excluded
+        together = table.c.observations + new.observations
+        means = {
+            name: (table.c[name] * table.c.observations + new[name] * new.observations) / together
+            for name in ("mean_unit_minor", "mean_quantity")
+        }
+        statement = statement.on_conflict_do_update(
+            index_elements=[table.c.product_id, table.c.currency],
+            set_={"observations": together, **means},
+        )
+        # Sorted, so that two processes lock the rows in the same order.
+        rows = [_use_row(key, lines[key]) for key in sorted(lines)]
+        with self._database.writing() as connection:
+            connection.execute(statement, rows)
+
+
+def _flag_row(flag: QualityFlag) -> dict[str, Any]:
+    return {
+        "subject": flag.subject,
+        "subject_id": flag.subject_id,
+        "code": flag.code,
+        "source": flag.source,
+        "reason": flag.reason,
+        "at": flag.at,
+    }
+
+
+def _use_row(key: tuple[str, str], lines: Sequence[tuple[int, int]]) -> Mapping[str, Any]:
+    count = len(lines)
+    return {
+        "product_id": key[0],
+        "currency": key[1],
+        "observations": count,
+        "mean_unit_minor": sum(unit for unit, _ in lines) / count,
+        "mean_quantity": sum(quantity for _, quantity in lines) / count,
+    }

@@ -1,0 +1,33 @@
+"""Tables of the quality checks, in the ledger's database, for SQLite and PostgreSQL."""
+
+from sqlalchemy import BigInteger, Column, Double, Index, MetaData, Table, Text
+
+from product_consumer.ledger_schema import UtcTimestamp
+
+# Ids are compared byte by byte on both databases.
+_Bytewise = Text().with_variant(Text(collation="C"), "postgresql")
+
+metadata = MetaData()
+
+quality_flags = Table(
+    "quality_flags",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("subject_id", _Bytewise, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTimestamp, nullable=False),
+    Index("quality_flags_at", "at"),
+)
+
+# Means are doubles: they only tell what is usual, and no amount is ever derived from them.
+product_order_history = Table(
+    "product_order_history",
+    metadata,
+    Column("product_id", _Bytewise, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("observations", BigInteger, nullable=False),
+    Column("mean_unit_minor", Double, nullable=False),
+    Column("mean_quantity", Double, nullable=False),
+)

@@ -1,0 +1,226 @@
+"""The story of an order message: counted once, shown, and never lost or rejected for an outage."""
+
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from product_consumer.errors import (
+    ConfigurationError,
+    LedgerUnavailable,
+    ProductConsumerError,
+    StoreUnavailable,
+)
+from product_consumer.in_flight import InFlightTracker
+from product_consumer.ledger_database import Database
+from product_consumer.metrics import Metrics
+from product_consumer.models import Outcome, Rejected, Released, Stored
+from product_consumer.orders.ledger import OrderLedger
+from product_consumer.orders.pipeline import OrderPipeline
+from product_consumer.orders.redis_stats import RedisStats
+from product_consumer.orders.validation import OrderParser
+from product_consumer.queues.memory import InMemoryQueue
+from tests import factories
+from tests.order_factories import order_text
+
+
+class FailingStats(RedisStats):
+    """A Redis that is not there; remembers what it was asked to show."""
+
+    def __init__(self, error: ProductConsumerError) -> None:
+        super().__init__("redis://127.0.0.1:1", main_currency="USD", timeout_seconds=1)
+        self.error: ProductConsumerError | None = error
+        self.shown: list[str] = []
+
+    def check(self) -> str:
+        if self.error is not None:
+            raise self.error
+        return "there"
+
+    def show(self, hashes: Any, *, force: bool = False) -> int:
+        self.check()
+        self.shown += [one.key for one in hashes]
+        return len(hashes)
+
+
+class Bench:
+    """A pipeline over a real ledger and an in-memory queue."""
+
+    def __init__(self, directory: Path, stats: RedisStats | None = None) -> None:
+        self.path = directory / "products.db"
+        self.queue = InMemoryQueue()
+        self.ledger = OrderLedger(
+            Database(f"sqlite:///{self.path}", timeout_seconds=10, connections=12)
+        )
+        self.ledger.setup()
+        self.metrics = Metrics()
+        self.stopping = threading.Event()
+        self.in_flight = InFlightTracker(self.queue, 30)
+        self.pipeline = OrderPipeline(
+            OrderParser(default_currency="USD", source_timezone="UTC"),
+            self.ledger,
+            stats,
+            self.in_flight,
+            self.metrics,
+            self.stopping,
+            max_attempts=3,
+        )
+
+    def process(self, *bodies: str, **message: Any) -> list[Outcome]:
+        messages = [factories.message(body, **message) for body in bodies]
+        with self.in_flight.track(messages):
+            return self.pipeline.process(messages)
+
+    def stats_of(self, user_id: str) -> tuple[int, str]:
+        [stats] = self.ledger.user_stats(user_id)
+        return stats.order_count, stats.total_spend
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_an_order_is_counted_and_stored(bench: Bench) -> None:
+    assert bench.process(order_text()) == [Stored("ORD1234")]
+    assert bench.stats_of("U5678") == (1, "99.99")
+
+
+def test_a_second_delivery_is_stored_too_and_changes_nothing(bench: Bench) -> None:
+    for _ in range(2):
+        assert bench.process(order_text(), order_text()) == [Stored("ORD1234")] * 2
+
+    assert bench.stats_of("U5678") == (1, "99.99")
+
+
+def test_one_bad_order_never_harms_its_batch(bench: Bench) -> None:
+    good = [order_text(order_id=f"ORD{number}") for number in range(3)]
+    outcomes = bench.process(good[0], "{", good[1], order_text(order_value=1), good[2])
+
+    assert [type(one) for one in outcomes] == [Stored, Rejected, Stored, Rejected, Stored]
+    assert bench.stats_of("U5678") == (3, "299.97")
+
+
+def test_other_content_under_a_known_id_is_a_conflict(bench: Bench) -> None:
+    bench.process(order_text())
+    [outcome] = bench.process(order_text(shipping_address="elsewhere"))
+
+    assert isinstance(outcome, Rejected)
+    assert (outcome.stage, outcome.reason) == ("ledger", "order_conflict")
+    assert bench.stats_of("U5678") == (1, "99.99")
+
+
+def test_what_is_rejected_is_listed_with_its_order_id_where_it_has_one(bench: Bench) -> None:
+    bench.process("{", order_text(order_value=1))
+
+    assert {(one.reason, one.order_id) for one in bench.ledger.rejected()} == {
+        ("json_invalid", None),
+        ("order_total", "ORD1234"),
+    }
+
+
+def test_what_is_cleaned_is_counted_in_the_metrics(bench: Bench) -> None:
+    bench.process(order_text(user_id=" u5678"))
+
+    text = bench.metrics.registry.get_sample_value
+    assert text("product_message_flags_total", {"flag": "id_case"}) == 1
+
+
+def test_a_message_that_was_delivered_again_is_not_worked_on(bench: Bench) -> None:
+    [outcome] = bench.pipeline.process([factories.message(order_text())])
+
+    assert isinstance(outcome, Released)
+    assert bench.ledger.user_stats("U5678") == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StoreUnavailable("redis", "gone"), ConfigurationError("REDIS_URL", "wrong type")],
+)
+def test_a_redis_outage_gives_messages_back_and_rejects_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ProductConsumerError
+) -> None:
+    monkeypatch.setattr("product_consumer.breaker.HOLD_SECONDS", 0.1)
+    stats = FailingStats(error)
+    bench = Bench(tmp_path, stats)
+    outcomes = [bench.process(order_text(), receive_count=count)[0] for count in (1, 50)]
+
+    assert [type(one) for one in outcomes] == [Released, Released]
+    assert bench.ledger.rejected() == []
+    assert bench.pipeline.breakers.open_parts() == ["redis"]
+    stats.error = None
+    assert bench.process(order_text()) == [Stored("ORD1234")]
+    assert bench.stats_of("U5678") == (1, "99.99")
+    assert "user:U5678" in stats.shown
+    bench.ledger.close()
+
+
+def test_a_short_redis_outage_costs_no_message_a_delivery(tmp_path: Path) -> None:
+    stats = FailingStats(StoreUnavailable("redis", "gone"))
+    bench = Bench(tmp_path, stats)
+    back = threading.Timer(0.3, lambda: setattr(stats, "error", None))
+    back.start()
+
+    assert bench.process(order_text()) == [Stored("ORD1234")]
+    back.join()
+    bench.ledger.close()
+
+
+def test_a_ledger_outage_gives_messages_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("product_consumer.breaker.HOLD_SECONDS", 0.1)
+
+    def fail(*_: object) -> None:
+        raise LedgerUnavailable("ledger", "gone")
+
+    for name in ("record", "note_rejected", "check"):
+        monkeypatch.setattr(bench.ledger, name, fail)
+    outcomes = bench.process(order_text(), "{")
+
+    assert [type(one) for one in outcomes] == [Released, Released]
+
+
+def test_an_order_recorded_before_a_crash_is_shown_by_its_next_delivery(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with_redis = closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=2))
+    with with_redis as stats, redis.Redis.from_url(redis_url, decode_responses=True) as reader:
+        bench = Bench(tmp_path, stats)
+        [order] = [bench.pipeline._parser.parse(factories.message(order_text()))]
+        bench.ledger.record([order])
+        assert not reader.exists("user:U5678")
+
+        assert bench.process(order_text()) == [Stored("ORD1234")]
+        assert reader.hget("user:U5678", "total_spend") == "99.99"
+        assert reader.hget("global:stats", "total_orders") == "1"
+        bench.ledger.close()
+
+
+def test_two_workers_with_duplicates_end_with_the_same_numbers_everywhere(
+    tmp_path: Path, redis_url: str
+) -> None:
+    bodies = [
+        order_text(order_id=f"ORD{number}", user_id=f"U{number % 5}") for number in range(60)
+    ] * 2
+    random.Random(4).shuffle(bodies)
+    with closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=5)) as stats:
+        benches = [Bench(tmp_path, stats), Bench(tmp_path, stats)]
+        with ThreadPoolExecutor(8) as pool:
+            batches = [bodies[start : start + 6] for start in range(0, len(bodies), 6)]
+            numbered = enumerate(batches)
+            done = list(pool.map(lambda each: benches[each[0] % 2].process(*each[1]), numbered))
+    for bench in benches:
+        bench.ledger.close()
+
+    assert {type(one) for outcomes in done for one in outcomes} == {Stored}
+    with redis.Redis.from_url(redis_url, decode_responses=True) as reader:
+        shown = [reader.hmget(f"user:U{n}", "order_count", "total_spend") for n in range(5)]
+        assert shown == [["12", "1199.88"]] * 5
+        assert reader.hget("global:stats", "total_revenue") == "5999.40"
