@@ -1,5 +1,5 @@
-"""Run the worker: ``python thread_runner.py [--threads N] [--until-empty] [--demo [--catalog
-DIR]]``.
+"""Run the worker: ``python thread_runner.py [--stream products|orders]... [--threads N]
+[--until-empty] [--serve] [--demo [--catalog DIR]]``.
 
 Settings become parts, parts become N consumer threads; a signal drains them.
 
@@ -12,28 +12,54 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from product_consumer.backoff import Backoff
+from product_consumer.beats import stage_limits
 from product_consumer.errors import ConfigurationError, FatalError, Unavailable
 from product_consumer.logs import configure_logging
-from product_consumer.settings import Settings, read_settings
+from product_consumer.settings import Settings, read_settings, read_systemd_environment
+from product_consumer.stopping import Stop
 from product_consumer.supervision import (
     EXIT_CONFIGURATION,
     EXIT_FATAL,
     EXIT_OK,
     EXIT_USAGE,
-    Stop,
+    Source,
     Supervisor,
+    dump_stacks_on_request,
 )
+from product_consumer.systemd import Notifier
 
 if TYPE_CHECKING:
+    from data_management import Pipeline
+    from product_consumer.embedding import Embedder
+    from product_consumer.ledger_database import Database
+    from product_consumer.metrics import Metrics
+    from product_consumer.models import Product
+    from product_consumer.orders.models import Order
+    from product_consumer.orders.parts import OrderParts
     from product_consumer.parts import Parts
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+PRODUCTS, ORDERS = "products", "orders"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One kind of message: where it comes from and what is done with it."""
+
+    source: Source
+    pipeline: "Pipeline"
+    metrics: "Metrics"
+    alongside: AbstractContextManager[object] | None = None
+    """What runs beside the consumers."""
+    embedder: "Embedder | None" = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,9 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = _settings(options)
         if options.demo:
             return _run_demo(settings, options.catalog)
-        if settings.sqs_queue_url is None:
-            return _nothing_configured()
-        return _run_worker(settings, until_empty=options.until_empty)
+        names = options.stream or [PRODUCTS]
+        missing = _first_without_queue(settings, names)
+        if missing is not None:
+            return _nothing_configured(missing)
+        return _run_worker(settings, names, until_empty=options.until_empty, serve=options.serve)
     except ConfigurationError as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
@@ -57,13 +85,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="thread_runner.py",
-        description="Consume product messages from SQS and make each product searchable.",
+        description="Consume product messages (make each product searchable) and orders from SQS.",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="consumer threads (default 10)")
+    parser.add_argument(
+        "--stream",
+        action="append",
+        choices=(PRODUCTS, ORDERS),
+        help="what to consume; may be given twice (default products)",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="consumer threads per stream (default 10)"
+    )
     parser.add_argument(
         "--until-empty",
         action="store_true",
         help="end when the queue has twice in a row reported no message, waiting or in flight",
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="also answer questions about orders over HTTP"
     )
     parser.add_argument(
         "--demo",
@@ -74,6 +113,8 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--catalog", type=Path, metavar="DIR", help="with --demo: products.json and images/ to use"
     )
     options = parser.parse_args(arguments)
+    if options.demo and (options.stream or options.serve):
+        parser.error("--demo shows both streams; it takes no --stream and no --serve")
     if options.catalog is not None and not options.demo:
         parser.error("--catalog goes with --demo")
     if options.threads is not None and not 1 <= options.threads <= 256:
@@ -88,56 +129,166 @@ def _settings(options: argparse.Namespace) -> Settings:
     return settings
 
 
-def _nothing_configured() -> int:
+def _first_without_queue(settings: Settings, names: Sequence[str]) -> str | None:
+    """Return the setting that a chosen stream needs and that is not set."""
+    urls = {
+        PRODUCTS: ("SQS_QUEUE_URL", settings.sqs_queue_url),
+        ORDERS: ("ORDERS_QUEUE_URL", settings.orders_queue_url),
+    }
+    return next((setting for setting, url in map(urls.__getitem__, names) if url is None), None)
+
+
+def _nothing_configured(setting: str) -> int:
     print(
-        "Nothing to consume: set SQS_QUEUE_URL (see .env.example), "
+        f"Nothing to consume: set {setting} (see .env.example), "
         "or run `python thread_runner.py --demo` to see the worker at work.",
         file=sys.stderr,
     )
     return EXIT_USAGE
 
 
-def _run_worker(settings: Settings, *, until_empty: bool) -> int:
-    with Stop() as stop:
-        parts = _open_parts(settings, stop)
-        if parts is None:
-            return EXIT_OK
-        try:
-            return _consume(settings, parts, stop, until_empty=until_empty)
-        finally:
-            parts.close()
+def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, serve: bool) -> int:
+    from product_consumer.console_serve import order_service
+    from product_consumer.health import serving
+    from product_consumer.metrics import Metrics
+    from product_consumer.quality.opening import open_quality_checker
+
+    metrics, database = Metrics(), None
+    with _stop(settings) as stop, serving(settings, metrics, stop), ExitStack() as opened:
+        streams: list[Stream] = []
+        if PRODUCTS in names:
+            parts = _open_parts(settings, stop, metrics=metrics)
+            if parts is None:
+                return EXIT_OK
+            opened.callback(parts.close)
+            database = parts.ledger.database
+            quality = open_quality_checker(
+                settings, database, products=parts.ledger, count=metrics.count_quality
+            )
+            opened.callback(quality.stop)
+            streams.append(_product_stream(settings, parts, stop, quality.check_product))
+        if ORDERS in names:
+            order_parts = _open_order_parts(settings, stop, metrics, database)
+            if order_parts is None:
+                return EXIT_OK
+            opened.callback(order_parts.close)
+            database = order_parts.ledger.database
+            quality = open_quality_checker(
+                settings, database, orders=order_parts.ledger, count=metrics.count_quality
+            )
+            opened.callback(quality.stop)
+            streams.append(_order_stream(order_parts, stop, quality.submit))
+        if serve and database is not None:
+            opened.enter_context(order_service(settings, database, stop.requested))
+        return _consume(settings, streams, stop, until_empty=until_empty)
 
 
 def _run_demo(settings: Settings, catalogue: Path | None) -> int:
-    # The demo needs moto, a development dependency, so nothing else imports it.
-    from product_consumer.demo.show import Demo
+    try:
+        from product_consumer.demo.show import Demo
+    except ModuleNotFoundError as error:
+        # moto and the like are development dependencies; `make demo` installs them.
+        raise ConfigurationError(
+            "--demo", f"needs {error.name}: pip install -r requirements-dev.txt"
+        ) from error
 
-    with Stop() as stop, Demo(settings, catalogue) as demo:
+    with _stop(settings) as stop, Demo(settings, catalogue) as demo, ExitStack() as opened:
         parts = _open_parts(demo.settings, stop, created_by="demo")
         if parts is None:
             return EXIT_OK
-        try:
-            demo.start(parts.metrics, stop.requested)
-            code = _consume(demo.settings, parts, stop, until_empty=True, wait_for=demo.published)
-            if code == EXIT_OK:
-                demo.summarise(parts)
-            return code
-        finally:
-            parts.close()
+        opened.callback(parts.close)
+        database = parts.ledger.database
+        orders = _open_order_parts(demo.settings, stop, demo.order_metrics, database)
+        if orders is None:
+            return EXIT_OK
+        opened.callback(orders.close)
+        streams = [_product_stream(demo.settings, parts, stop), _order_stream(orders, stop)]
+        demo.start(parts.metrics, stop.requested)
+        code = _consume(demo.settings, streams, stop, until_empty=True, wait_for=demo.published)
+        if code == EXIT_OK:
+            demo.summarise(parts, orders.ledger)
+        return code
 
 
-def _open_parts(settings: Settings, stop: Stop, created_by: str = "worker") -> "Parts | None":
+def _stop(settings: Settings) -> Stop:
+    dump_stacks_on_request()
+    return Stop(settings.drain_seconds, Notifier(read_systemd_environment()))
+
+
+def _open_parts(
+    settings: Settings,
+    stop: Stop,
+    *,
+    created_by: str = "worker",
+    metrics: "Metrics | None" = None,
+) -> "Parts | None":
     """Open queue, ledger, model and stores, waiting for what is down; None when stopped."""
     # Imported here: torch takes seconds, and a wrong setting must be reported before that.
     from product_consumer.parts import Parts
 
-    parts = Parts(settings)
+    parts = Parts(settings, metrics)
     steps = (
         parts.open_queue,
         lambda: parts.open_ledger(created_by),
         parts.load_model,
         parts.open_stores,
     )
+    for step in steps:
+        if not _retry_until_available(step, stop.requested):
+            parts.close()
+            return None
+    return parts
+
+
+def _product_stream(
+    settings: Settings,
+    parts: "Parts",
+    stop: Stop,
+    on_stored: "Callable[[Product], None] | None" = None,
+) -> Stream:
+    from data_management import ProductPipeline
+    from product_consumer.ledger_marks import LedgerMarks
+    from product_consumer.sweeper import Sweeper
+
+    embedder = parts.load_model()
+    embedder.on_pass = parts.metrics.observe_forward_pass
+    pipeline = ProductPipeline(
+        parts.parser,
+        parts.fetcher,
+        parts.decoder,
+        embedder,
+        parts.ledger,
+        parts.stores.all,
+        parts.in_flight,
+        parts.metrics,
+        stop.requested,
+        max_attempts=settings.max_attempts,
+        on_stored=on_stored,
+    )
+    horizon_seconds = settings.repair_horizon_seconds
+    marks = LedgerMarks(parts.ledger.database, repair_horizon_seconds=horizon_seconds)
+    sweeper = Sweeper(parts.ledger, marks, parts.stores.all, repair_horizon_seconds=horizon_seconds)
+    parts.metrics.watch_marks(marks.count)
+    source = Source(parts.queue, parts.in_flight)
+    return Stream(source, pipeline, parts.metrics, sweeper.running(stop.requested), embedder)
+
+
+def _order_stream(
+    parts: "OrderParts", stop: Stop, on_counted: "Callable[[Order], None] | None" = None
+) -> Stream:
+    pipeline = parts.pipeline(stop.requested, on_counted)
+    return Stream(Source(parts.queue, parts.in_flight), pipeline, parts.metrics)
+
+
+def _open_order_parts(
+    settings: Settings, stop: Stop, metrics: "Metrics", database: "Database | None"
+) -> "OrderParts | None":
+    """Open queue, ledger and Redis, waiting for what is down; None when stopped."""
+    # Nothing of this loads torch, Milvus or Elasticsearch: orders alone start at once.
+    from product_consumer.orders.parts import OrderParts
+
+    parts = OrderParts(settings, metrics)
+    steps = (parts.open_queue, lambda: parts.open_ledger(database), parts.open_stats)
     for step in steps:
         if not _retry_until_available(step, stop.requested):
             parts.close()
@@ -160,49 +311,66 @@ def _retry_until_available(step: Callable[[], object], stopping: threading.Event
 
 def _consume(
     settings: Settings,
-    parts: "Parts",
+    streams: Sequence[Stream],
     stop: Stop,
     *,
     until_empty: bool,
     wait_for: threading.Event | None = None,
 ) -> int:
-    from data_management import Consumer, ProductPipeline
+    """Run every stream's consumers under one supervisor; return the exit code."""
+    from data_management import Consumer
 
     # A short poll ends soon after the queue ran empty.
     wait_seconds = min(settings.sqs_wait_seconds, 2) if until_empty else settings.sqs_wait_seconds
-    pipeline = ProductPipeline(
-        parts.parser,
-        parts.fetcher,
-        parts.decoder,
-        parts.load_model(),
-        parts.ledger,
-        parts.stores.all,
-        parts.in_flight,
-        parts.metrics,
-        stop.requested,
-        max_attempts=settings.max_attempts,
-    )
     consumers = [
         Consumer(
-            number,
-            parts.queue,
-            pipeline,
-            parts.in_flight,
-            parts.metrics,
+            first + number,
+            stream.source.queue,
+            stream.pipeline,
+            stream.source.in_flight,
+            stream.metrics,
             batch_size=settings.batch_size,
             wait_seconds=wait_seconds,
         )
-        for number in range(1, settings.threads + 1)
+        for first, stream in zip(count(1, settings.threads), streams, strict=False)
+        for number in range(settings.threads)
     ]
-    supervisor = Supervisor(
-        stop, parts.queue, parts.in_flight, drain_seconds=settings.drain_seconds
-    )
+    supervisor = _supervisor(settings, streams, stop)
     look_seconds = None
     if until_empty:
         # AWS's own counts lag by up to a minute; servers that speak its API count exactly.
         look_seconds = 1.0 if settings.aws_endpoint_url else 30.0
-    return supervisor.run(
-        [consumer.consume for consumer in consumers], look_seconds=look_seconds, wait_for=wait_for
+    with ExitStack() as running:
+        for stream in streams:
+            if stream.alongside is not None:
+                running.enter_context(stream.alongside)
+        return supervisor.run(
+            [consumer.consume for consumer in consumers],
+            look_seconds=look_seconds,
+            wait_for=wait_for,
+        )
+
+
+def _supervisor(settings: Settings, streams: Sequence[Stream], stop: Stop) -> Supervisor:
+    """A supervisor that knows how long each stage may take with these settings."""
+    metrics = streams[0].metrics
+    embedder = next((each.embedder for each in streams if each.embedder is not None), None)
+    metrics.beats.limits = stage_limits(
+        wait_seconds=settings.sqs_wait_seconds,
+        store_timeout_seconds=settings.store_timeout_seconds,
+        image_timeout_seconds=settings.image_timeout_seconds,
+        answer_seconds=0.0 if embedder is None else embedder.answer_seconds,
+    )
+
+    def broken() -> str | None:
+        return "the model thread died" if embedder is not None and embedder.failed else None
+
+    return Supervisor(
+        stop,
+        [stream.source for stream in streams],
+        metrics,
+        drain_seconds=settings.drain_seconds,
+        broken=broken,
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from product_consumer.errors import ProductConsumerError
+from product_consumer.metrics import Metrics
+from product_consumer.orders.parts import OrderParts
 from product_consumer.parts import Parts
 from product_consumer.settings import Settings
 
@@ -14,8 +16,16 @@ def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
     """Yield one finding per part, later parts even where earlier ones fail.
 
     Like a start, it creates tables, collection and index where they are missing, except that stores
-    are left alone as long as no model is known to build them for.
+    are left alone as long as no model is known to build them for. The parts of a stream whose queue
+    is not set are left out, but not those of both.
     """
+    if settings.sqs_queue_url is not None or settings.orders_queue_url is None:
+        yield from _check_products(settings, skip_model=skip_model)
+    if settings.orders_queue_url is not None:
+        yield from _check_orders(settings)
+
+
+def _check_products(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
     parts = Parts(settings)
     try:
         yield _try("queue", lambda: _queue(parts))
@@ -30,6 +40,17 @@ def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
         parts.close()
 
 
+def _check_orders(settings: Settings) -> Iterator[Finding]:
+    parts = OrderParts(settings, Metrics())
+    try:
+        yield _try("order queue", lambda: _queue(parts))
+        yield _try("order ledger", lambda: _ledger(parts))
+        if settings.redis_url is not None:
+            yield _try("redis", lambda: _redis(parts))
+    finally:
+        parts.close()
+
+
 def _try(name: str, look: Callable[[], str]) -> Finding:
     try:
         return name, True, look()
@@ -37,15 +58,20 @@ def _try(name: str, look: Callable[[], str]) -> Finding:
         return name, False, str(error)
 
 
-def _queue(parts: Parts) -> str:
+def _queue(parts: Parts | OrderParts) -> str:
     parts.open_queue()
     backlog = parts.queue.backlog()
     return f"{parts.queue.label}: {backlog.visible} waiting, {backlog.in_flight} in flight"
 
 
-def _ledger(parts: Parts) -> str:
+def _ledger(parts: Parts | OrderParts) -> str:
     parts.open_ledger()
     return parts.ledger.check()
+
+
+def _redis(parts: OrderParts) -> str:
+    parts.open_stats()
+    return parts.stats.check() if parts.stats else "not set"
 
 
 def _model(parts: Parts) -> str:

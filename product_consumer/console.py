@@ -7,13 +7,16 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from product_consumer import console_dlq, console_serve
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.logs import configure_logging, printable
+from product_consumer.orders import console_orders
 from product_consumer.settings import Settings, read_settings
 from product_consumer.supervision import EXIT_CONFIGURATION, EXIT_USAGE
 
@@ -26,8 +29,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Console of the realtime product data consumer.",
 )
+app.add_typer(console_dlq.app, name="dlq")
+console_orders.register(app)
+console_serve.register(app)
 
 EXIT_UNAVAILABLE = 1
+
+
+class StreamName(StrEnum):
+    """What the worker consumes."""
+
+    PRODUCTS = "products"
+    ORDERS = "orders"
+
+
+class StoreName(StrEnum):
+    """What ``rebuild`` can be told to fill."""
+
+    MILVUS = "milvus"
+    ELASTICSEARCH = "elasticsearch"
+    KEYWORDS = "keywords"
 
 
 def main() -> None:
@@ -46,24 +67,33 @@ def main() -> None:
 
 @app.command("setup-queues")
 def setup_queues(
-    name: Annotated[str, typer.Option(help="Name of the queue.")] = "products",
+    name: Annotated[str, typer.Option(help="Name of the product queue.")] = "products",
+    orders_name: Annotated[str, typer.Option(help="Name of the order queue.")] = "orders",
+    stream: Annotated[
+        list[StreamName] | None, typer.Option(help="Only these; may be given twice.")
+    ] = None,
     max_receive_count: Annotated[
         int, typer.Option(min=1, max=1000, help="Receives before SQS moves a message by itself.")
     ] = 12,
 ) -> None:
-    """Create the queue, its dead-letter queue and the redrive policy between them."""
+    """Create the queues for products and orders, each with its dead-letter queue and the redrive
+    policy between them.
+    """
     from product_consumer.queues.sqs import sqs_client
     from product_consumer.queues.sqs_admin import set_up_queues
 
     settings = _settings()
-    urls = set_up_queues(
-        sqs_client(settings),
-        name,
-        visibility_timeout_seconds=settings.sqs_visibility_timeout_seconds,
-        max_receive_count=max_receive_count,
-    )
-    print(f"SQS_QUEUE_URL={urls.queue_url}")
-    print(f"SQS_DEAD_LETTER_QUEUE_URL={urls.dead_letter_queue_url}")
+    names = {StreamName.PRODUCTS: ("SQS", name), StreamName.ORDERS: ("ORDERS", orders_name)}
+    for each in stream or names:
+        prefix, queue_name = names[each]
+        urls = set_up_queues(
+            sqs_client(settings),
+            queue_name,
+            visibility_timeout_seconds=settings.sqs_visibility_timeout_seconds,
+            max_receive_count=max_receive_count,
+        )
+        print(f"{prefix}_QUEUE_URL={urls.queue_url}")
+        print(f"{prefix}_DEAD_LETTER_QUEUE_URL={urls.dead_letter_queue_url}")
 
 
 @app.command()
@@ -137,6 +167,21 @@ def history(
         print(json.dumps(history_as_json(row, prices, reviews), ensure_ascii=False))
     else:
         print("\n".join(history_lines(row, prices, reviews)))
+
+
+@app.command()
+def rebuild(
+    store: Annotated[StoreName, typer.Argument(help="keywords: whichever keyword store is used.")],
+    from_start: Annotated[
+        bool, typer.Option(help="Write everything, also what a stopped rebuild has written.")
+    ] = False,
+) -> None:
+    """Fill a store from the ledger, beside running workers; run again after a stop, it goes on."""
+    from product_consumer.console_rebuild import rebuild_store
+
+    is_milvus = store is StoreName.MILVUS
+    if not rebuild_store(_settings(), keywords=not is_milvus, from_start=from_start):
+        raise typer.Exit(1)
 
 
 @app.command()

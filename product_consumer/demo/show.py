@@ -21,10 +21,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from product_consumer.demo import tiny_model
 from product_consumer.demo.catalogue import draw_catalogue
+from product_consumer.demo.orders import order_bodies, order_summary
 from product_consumer.demo.servers import ImageServer, SqsServer
 from product_consumer.errors import ConfigurationError
 from product_consumer.logs import printable
 from product_consumer.metrics import Metrics
+from product_consumer.orders.ledger import OrderLedger
 from product_consumer.parts import Parts
 from product_consumer.queues.sqs import sqs_client
 from product_consumer.queues.sqs_admin import publish, set_up_queues
@@ -60,8 +62,11 @@ class Demo:
         self._catalogue = catalogue
         self.settings = settings
         self.published = threading.Event()
+        self.order_metrics = Metrics()
+        """Counts of the order stream, apart from those of the products."""
         self._products: list[dict[str, Any]] = []
         self._bodies: list[str] = []
+        self._order_bodies = order_bodies()
         self._started_at = perf_counter()
 
     def __enter__(self) -> "Demo":
@@ -84,7 +89,7 @@ class Demo:
             thread.start()
             self._closing.callback(thread.join, 5.0)
 
-    def summarise(self, parts: Parts) -> None:
+    def summarise(self, parts: Parts, orders: OrderLedger) -> None:
         """Print what happened to the messages, where the time went, and three example searches."""
         self._closing.close()
         metrics, searcher = parts.metrics, Searcher(parts.ledger, parts.stores, parts.embedder)
@@ -96,8 +101,9 @@ class Demo:
             for result in results:
                 row = result.row
                 print(f"  {result.score:.3f}  {printable(row.id)}  {printable(row.name)}")
+        print("\n".join(order_summary(self.order_metrics, orders)))
         print(f"\n{self._notice()}")
-        command = 'python -m product_consumer search --text "blue shoe"'
+        command = f'{_python()} -m product_consumer search --text "blue shoe"'
         print(f"Search on: DATA_DIR={self.settings.data_dir} {command}")
 
     def _notice(self) -> str:
@@ -132,6 +138,8 @@ class Demo:
             "sqs_access_key": "demo",
             "sqs_secret_key": "demo",
             "sqs_dead_letter_queue_url": None,
+            "orders_dead_letter_queue_url": None,
+            "redis_url": None,
             "database_url": None,
             "milvus_uri": None,
             "milvus_token": None,
@@ -150,11 +158,13 @@ class Demo:
             changes |= tiny_model.settings(data_dir / "model")
         local = self._changed(changes)
         client = sqs_client(local)
-        queues = set_up_queues(
-            client, "products", visibility_timeout_seconds=local.sqs_visibility_timeout_seconds
+        hidden_seconds = local.sqs_visibility_timeout_seconds
+        products, orders = (
+            set_up_queues(client, name, visibility_timeout_seconds=hidden_seconds).queue_url
+            for name in ("products", "orders")
         )
         client.close()
-        return self._changed(changes | {"sqs_queue_url": queues.queue_url})
+        return self._changed(changes | {"sqs_queue_url": products, "orders_queue_url": orders})
 
     def _changed(self, changes: dict[str, Any]) -> Settings:
         kept = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
@@ -195,24 +205,26 @@ class Demo:
 
     def _publish(self, metrics: Metrics, stopping: threading.Event) -> None:
         client = sqs_client(self.settings)
-        url = str(self.settings.sqs_queue_url)
-        sent = 0
-        for start in range(0, len(self._bodies), 10):
-            while sent - metrics.received() > _MAX_WAITING and not stopping.wait(0.05):
-                continue
-            if stopping.is_set():
-                break
-            sent += publish(client, url, self._bodies[start : start + 10])
+        streams = (
+            (self.settings.sqs_queue_url, self._bodies, metrics),
+            (self.settings.orders_queue_url, self._order_bodies, self.order_metrics),
+        )
+        for url, bodies, received in streams:
+            for start in range(0, len(bodies), 10):
+                while start - received.received() > _MAX_WAITING and not stopping.wait(0.05):
+                    continue
+                if not stopping.is_set():
+                    publish(client, str(url), bodies[start : start + 10])
         client.close()
         self.published.set()
 
     def _show_progress(self, metrics: Metrics, stopping: threading.Event) -> None:
-        total = len(self._bodies)
+        total = len(self._bodies) + len(self._order_bodies)
         bar = tqdm(total=total, unit="msg", desc="Consuming", file=sys.stderr)
         with logging_redirect_tqdm(), bar:
             while bar.n < total:
                 stopped = stopping.wait(0.2)
-                bar.update(metrics.finished() - bar.n)
+                bar.update(metrics.finished() + self.order_metrics.finished() - bar.n)
                 if stopped:
                     break
 
@@ -236,6 +248,13 @@ class Demo:
         return None
 
 
+def _python() -> str:
+    """The interpreter as the reader can type it: it is often one of an environment of its own."""
+    executable = Path(sys.executable)
+    inside = executable.is_relative_to(Path.cwd())
+    return str(executable.relative_to(Path.cwd()) if inside else executable)
+
+
 def _summary_lines(metrics: Metrics, seconds: float) -> Iterator[str]:
     outcomes = metrics.outcomes()
     stored = sum(count for (outcome, _), count in outcomes.items() if outcome == "stored")
@@ -249,4 +268,5 @@ def _summary_lines(metrics: Metrics, seconds: float) -> Iterator[str]:
     yield f"{rate:.1f} messages/s over {seconds:.1f} s, the local queue server included"
     yield "Time per stage, added up over all threads:"
     for stage, spent in metrics.stage_seconds().items():
-        yield f"  {stage:<12} {spent:7.2f} s"
+        if stage != "receive":  # mostly waiting for the next message
+            yield f"  {stage:<12} {spent:7.2f} s"

@@ -38,6 +38,8 @@ def test_the_demo_shows_the_whole_job(tmp_path: Path) -> None:
     for reason in ("json_invalid", "missing:price", "image_url_blocked_address"):
         assert f"rejected 1: {reason}" in shown.stdout
     assert "messages/s" in shown.stdout
+    assert "Orders: received 40, accepted" in shown.stdout
+    assert "USD in all" in shown.stdout
     first_hit = lines[lines.index('By words: "red mug"') + 1]
     assert "red" in first_hit.lower()
     assert "mug" in first_hit.lower()

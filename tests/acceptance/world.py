@@ -31,12 +31,16 @@ class Worker:
     """One ``thread_runner.py`` process; its log is in a file."""
 
     def __init__(
-        self, environment: Mapping[str, str], directory: Path, arguments: list[str]
+        self,
+        environment: Mapping[str, str],
+        directory: Path,
+        arguments: list[str],
+        program: Path = REPOSITORY / "thread_runner.py",
     ) -> None:
         self.log_path = directory / f"worker-{uuid.uuid4().hex[:8]}.log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(REPOSITORY / "thread_runner.py"), *arguments],
+                [sys.executable, str(program), *arguments],
                 env=dict(environment),
                 cwd=directory,
                 stdout=log,
@@ -66,6 +70,8 @@ class Worker:
 
 class World:
     """Queues of its own on a shared server, an image host, and the settings of a worker."""
+
+    program = REPOSITORY / "thread_runner.py"
 
     def __init__(self, directory: Path, sqs_url: str, model: Mapping[str, str]) -> None:
         self.directory = directory
@@ -113,7 +119,8 @@ class World:
         self.sqs.close()
 
     def start_worker(self, *arguments: str, **settings: str) -> Worker:
-        worker = Worker(self.environment | settings, self.directory, list(arguments))
+        environment = self.environment | settings
+        worker = Worker(environment, self.directory, list(arguments), self.program)
         self._workers.append(worker)
         return worker
 

@@ -1,0 +1,88 @@
+"""``rebuild`` on real servers: a dropped collection and a dropped index come back."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from elasticsearch import Elasticsearch
+from pymilvus import MilvusClient
+from typer.testing import CliRunner
+
+from product_consumer.console import app
+from product_consumer.ledger import Change, Ledger, open_ledger
+from product_consumer.settings import read_settings
+from product_consumer.stores import open_stores
+from product_consumer.stores.base import ProductStore
+from tests import factories
+
+COUNT = 250
+DELETED = "p7"
+OLDER = {f"p{number}": 1 for number in range(COUNT)}
+SHOWN = {key: 1 for key in OLDER if key != DELETED}
+
+
+@pytest.fixture
+def alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name of its own on shared servers; the ledger is in ``tmp_path``."""
+    name = f"rebuild_{uuid.uuid4().hex[:12]}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MILVUS_COLLECTION", name)
+    monkeypatch.setenv("ELASTICSEARCH_INDEX", name)
+    return name
+
+
+@pytest.fixture
+def ledger(alias: str) -> Iterator[Ledger]:
+    opened = open_ledger(read_settings(None))
+    opened.setup()
+    opened.claim_model("tiny/test", 16)
+    vectors = factories.embeddings(dimension=16)
+    opened.record([Change(factories.product(id=key), vectors) for key in OLDER])
+    opened.record([Change(factories.tombstone(DELETED), None)])
+    yield opened
+    opened.close()
+
+
+def rebuild(name: str) -> str:
+    result = CliRunner().invoke(app, ["rebuild", name])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def shown(choose: Callable[..., ProductStore]) -> dict[str, int]:
+    stores = open_stores(read_settings(None))
+    try:
+        return choose(stores).read_revisions(list(OLDER))
+    finally:
+        stores.close()
+
+
+def test_milvus_comes_back_after_its_collection_was_dropped(
+    ledger: Ledger, alias: str, milvus_server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILVUS_URI", milvus_server_url)
+    rebuild("milvus")
+    client = MilvusClient(milvus_server_url)
+    client.drop_alias(alias)
+    client.drop_collection(f"{alias}_v1")
+
+    assert "milvus: 250 products written" in rebuild("milvus")
+    assert shown(lambda stores: stores.vectors) == SHOWN
+    client.drop_alias(alias)
+    client.drop_collection(f"{alias}_v1")
+    client.close()
+
+
+def test_elasticsearch_comes_back_after_its_index_was_dropped(
+    ledger: Ledger, alias: str, elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
+    rebuild("elasticsearch")
+    with Elasticsearch(elasticsearch_url) as client:
+        client.indices.delete(index=f"{alias}_v1")
+
+        assert "elasticsearch: 250 products written" in rebuild("elasticsearch")
+        assert shown(lambda stores: stores.keywords) == SHOWN
+        client.indices.delete(index=f"{alias}_v1")

@@ -1,0 +1,312 @@
+"""Decides from a history and from what the stores hold in the end whether the promises were kept.
+
+I1  no message is lost: each was acknowledged or dead-lettered, and what was acknowledged counts
+I2  ledger, Milvus and search hold what the sequential model says, in one revision
+I3  the revisions in ledger and search never decrease
+I5  one history row per distinct event
+I6  the dead-letter queue holds exactly the poison, with the right reasons
+I7  the queue is empty; every product is marked for another check until that was made, and not
+    longer
+I8  no message was deleted before its last store had confirmed
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from product_consumer.models import Embedding
+from tests.faults.harness.final_state import FinalState, StoredRow
+from tests.faults.harness.recording import Event
+from tests.faults.harness.stand_in import text_vector
+from tests.faults.harness.workload import Sent, newest
+
+_SHOWN = 5
+
+Row = TypeVar("Row", bound=tuple[object, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    invariant: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything a verdict rests on. ``sent``: what the producer sent, by message id."""
+
+    events: Sequence[Event]
+    sent: Mapping[str, Sent]
+    final: FinalState
+    stores: tuple[str, ...] = ("milvus", "elasticsearch")
+    picture_vectors: Mapping[int, Embedding] | None = None
+    may_repeat_dead_letters: bool = False
+    """A worker that is killed after it sent a copy sends it again."""
+    marks_are_due: bool = False
+    marks_are_fresh: bool = False
+    """No repair horizon has passed since the first write, so every product is still marked."""
+
+
+def violations(case: Case) -> list[Violation]:
+    """Return what was broken, a few examples per invariant; empty when every promise was kept."""
+    checks: tuple[tuple[str, Callable[[Case], Iterator[str]]], ...] = (
+        ("I1", _lost),
+        ("I2", _different),
+        ("I3", _backwards),
+        ("I5", _history),
+        ("I6", _dead_letters),
+        ("I7", _left_over),
+        ("I8", _deleted_too_early),
+    )
+    found: list[Violation] = []
+    for invariant, check in checks:
+        details = list(check(case))
+        found += [Violation(invariant, detail) for detail in details[:_SHOWN]]
+        if len(details) > _SHOWN:
+            found.append(Violation(invariant, f"... and {len(details) - _SHOWN} more"))
+    return found
+
+
+def broken(found: Iterable[Violation]) -> set[str]:
+    return {violation.invariant for violation in found}
+
+
+def lost_leases(events: Iterable[Event]) -> list[str]:
+    """Messages delivered again while the process that had them was alive and had not let go."""
+    holders: dict[str, int] = {}
+    gone: set[int] = set()
+    lost: list[str] = []
+    for event in events:
+        if event.kind in ("killed", "crash", "exit"):
+            gone.add(event.process)
+        elif event.kind in ("acknowledge", "release", "retry", "reject"):
+            for message_id in event["messages"]:
+                if holders.get(message_id) == event.process:
+                    del holders[message_id]
+        elif event.kind == "receive":
+            for message_id, count in event["messages"].items():
+                holder = holders.get(message_id)
+                if holder is not None and holder not in gone:
+                    lost.append(f"{message_id} was delivered again ({count}) while held")
+                holders[message_id] = event.process
+    return lost
+
+
+def failures_of(events: Iterable[Event], part: str, since: float) -> list[Event]:
+    """Calls that failed because a part, a store or ``ledger``, was down."""
+    return [
+        event
+        for event in events
+        if event.at >= since
+        and (
+            (event.kind == "write_failed" and event["store"] == part)
+            or (event.kind in ("record_failed", "look_up_failed") and part == "ledger")
+        )
+    ]
+
+
+def polls_while_down(
+    events: Sequence[Event], part: str, since: float, until: float, grace_seconds: float
+) -> list[Event]:
+    """Receives begun by a process later than ``grace_seconds`` after it saw the part fail."""
+    noticed: dict[int, float] = {}
+    for event in failures_of(events, part, since):
+        noticed.setdefault(event.process, event.at)
+    return [
+        event
+        for event in events
+        if event.kind == "poll"
+        and noticed.get(event.process, until) + grace_seconds < event.at < until
+    ]
+
+
+def _lost(case: Case) -> Iterator[str]:
+    settled = {message_id for message_id, _ in case.final.dead_letters}
+    for event in case.events:
+        if event.kind == "acknowledge":
+            settled.update(each for each in event["messages"] if not _is_poison(case, each))
+    for message_id, message in case.sent.items():
+        if message_id not in settled:
+            if case.final.waiting == 0:
+                yield f"{message_id} ({message.body[:60]}) is gone"
+        elif not message.poison and not _counts(case, message):
+            yield f"{message_id} ({message.body[:60]}) was settled and left nothing"
+
+
+def _is_poison(case: Case, message_id: str) -> bool:
+    return message_id in case.sent and bool(case.sent[message_id].poison)
+
+
+def _counts(case: Case, message: Sent) -> bool:
+    row = case.final.ledger.get(message.product_id)
+    if row is None:
+        return False
+    return (row.version, row.payload_hash) >= (message.version, message.payload_hash)
+
+
+def _different(case: Case) -> Iterator[str]:
+    model = newest(list(case.sent.values()))
+    for product_id in sorted(model.keys() | case.final.ledger.keys()):
+        if product_id not in model:
+            yield f"ledger: {product_id} was never sent"
+        elif product_id not in case.final.ledger:
+            yield f"ledger: {product_id} is missing"
+        else:
+            yield from _ledger_row(case, model[product_id])
+    shown = {key: message for key, message in model.items() if not message.deleted}
+    for name, rows in (("vectors", case.final.vectors), ("keywords", case.final.keywords)):
+        for product_id in sorted(shown.keys() | rows.keys()):
+            if product_id not in shown:
+                yield f"{name}: {product_id} should not be there"
+            elif product_id not in rows:
+                yield f"{name}: {product_id} is missing"
+            else:
+                problem = _stored_row(case, shown[product_id], rows[product_id])
+                if problem:
+                    yield f"{name}: {product_id}: {problem}"
+
+
+def _ledger_row(case: Case, message: Sent) -> Iterator[str]:
+    row = case.final.ledger[message.product_id]
+    got = (row.version, row.payload_hash, row.deleted)
+    if got != (message.version, message.payload_hash, message.deleted):
+        yield f"ledger: {message.product_id} has {got}, the newest is version {message.version}"
+    elif not message.deleted and (row.name, row.price) != (message.name, message.price):
+        yield f"ledger: {message.product_id} has {row.name!r} at {row.price}"
+
+
+def _stored_row(case: Case, message: Sent, row: StoredRow) -> str:
+    expected = case.final.ledger.get(message.product_id)
+    if expected is not None and row.revision != expected.revision:
+        return f"revision {row.revision}, the ledger has {expected.revision}"
+    if (row.name, row.price) != (message.name, float(message.price)):
+        return f"{row.name!r} at {row.price}, sent {message.name!r} at {message.price}"
+    if row.text is not None and not _close(row.text, text_vector(message.name)):
+        return "the text embedding is another name's"
+    pictures = case.picture_vectors or {}
+    picture = pictures.get(message.picture)
+    if row.image is not None and picture is not None and not _close(row.image, picture):
+        return "the image embedding is another picture's"
+    return ""
+
+
+def _close(one: Embedding, other: Embedding) -> bool:
+    # The ledger keeps float16.
+    return bool(np.allclose(one, other, atol=2e-3))
+
+
+def _backwards(case: Case) -> Iterator[str]:
+    """A call that began after another had shown revision n must not show less than n."""
+    known: dict[tuple[str, str], int] = defaultdict(int)
+    floors: dict[tuple[int, int], dict[tuple[str, str], int]] = {}
+    for event in case.events:
+        if event.kind in ("record", "observe"):
+            floors[event.process, event["call"]] = dict(known)
+        elif event.kind in ("record_done", "observed"):
+            source = event.fields.get("source", "ledger")
+            floor = floors.pop((event.process, event["call"]), {})
+            for product_id, revision in event["revisions"].items():
+                if revision < floor.get((source, product_id), 0):
+                    before = floor[source, product_id]
+                    yield f"{source}: {product_id} went from revision {before} to {revision}"
+                known[source, product_id] = max(known[source, product_id], revision)
+
+
+def _history(case: Case) -> Iterator[str]:
+    valid = [
+        message for message in case.sent.values() if not message.poison and not message.deleted
+    ]
+    prices = {(each.product_id, each.observed_at, each.price) for each in valid}
+    reviews = {
+        (each.product_id, each.observed_at, each.rating, each.reviews_count) for each in valid
+    }
+    yield from _as_set("price_history", case.final.prices, prices)
+    yield from _as_set("review_history", case.final.reviews, reviews)
+
+
+def _as_set(table: str, found: Sequence[Row], expected: set[Row]) -> Iterator[str]:
+    counts = Counter(found)
+    for row in expected - counts.keys():
+        yield f"{table}: {row} is missing"
+    for row, count in counts.items():
+        if row not in expected or count > 1:
+            yield f"{table}: {row} is there {count} times, sent {int(row in expected)} times"
+
+
+def _dead_letters(case: Case) -> Iterator[str]:
+    expected = {key: message.poison for key, message in case.sent.items() if message.poison}
+    copies = Counter(message_id for message_id, _ in case.final.dead_letters)
+    for message_id, reason in set(case.final.dead_letters):
+        if expected.get(message_id) != reason:
+            yield f"{message_id} was rejected: {reason}, expected {expected.get(message_id)}"
+    for message_id, reason in expected.items():
+        if message_id not in copies and case.final.waiting == 0:
+            yield f"{message_id} is not there, expected {reason}"
+    if not case.may_repeat_dead_letters:
+        for message_id, count in copies.items():
+            if count > 1:
+                yield f"{message_id} is there {count} times"
+
+
+def _left_over(case: Case) -> Iterator[str]:
+    if case.final.waiting:
+        yield f"{case.final.waiting} messages are still in the queue"
+    for product_id, row in case.final.ledger.items():
+        if case.marks_are_due and row.is_marked:
+            yield f"{product_id} is still marked for another check"
+        if case.marks_are_fresh and not row.is_marked:
+            yield f"{product_id} was written without a mark"
+
+
+def _deleted_too_early(case: Case) -> Iterator[str]:
+    processes: dict[int, list[Event]] = defaultdict(list)
+    for event in case.events:
+        processes[event.process].append(event)
+        if event.kind != "acknowledge":
+            continue
+        for message_id in event["messages"]:
+            message = case.sent.get(message_id)
+            if message is not None and not message.poison:
+                missing = _unconfirmed(case, message_id, message, processes[event.process])
+                if missing:
+                    yield f"{message_id} ({message.product_id} {message.version}): {missing}"
+
+
+def _unconfirmed(case: Case, message_id: str, message: Sent, events: Sequence[Event]) -> str:
+    """What was not confirmed to this process since it last received the message."""
+    since: list[Event] = []
+    for event in reversed(events):
+        since.append(event)
+        if event.kind == "receive" and message_id in event["messages"]:
+            break
+    else:
+        return "deleted by a process that never received it"
+    since.reverse()
+    needed: int | None = None
+    begun: dict[int, Event] = {}
+    confirmed: set[str] = set()
+    for event in since:
+        if event.kind == "record_done" and _records(event, message):
+            # The first one decides: what it read back, or newer, must reach the stores.
+            needed = event["revisions"][message.product_id] if needed is None else needed
+        elif event.kind == "write" and needed is not None:
+            begun[event["call"]] = event
+        elif event.kind == "write_done" and event["call"] in begun and needed is not None:
+            is_shown = event["revisions"].get(message.product_id, 0) >= needed
+            if is_shown and message.product_id not in event["refused"]:
+                confirmed.add(event["store"])
+    if needed is None:
+        return "deleted before the ledger recorded it"
+    missing = sorted(set(case.stores) - confirmed)
+    return f"deleted before {', '.join(missing)} confirmed" if missing else ""
+
+
+def _records(event: Event, message: Sent) -> bool:
+    wanted = [message.product_id, message.version]
+    products = event["products"]
+    return wanted in [
+        product for position, product in enumerate(products) if position not in event["refused"]
+    ]

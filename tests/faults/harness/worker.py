@@ -1,0 +1,83 @@
+"""The worker under test: ``thread_runner.py`` with a stand-in for the model, and everything written
+down.
+
+Queue, ledger, stores, fetcher, decoder, threads and signals are the real ones. Reads
+``HARNESS_HISTORY`` (a file), ``HARNESS_BUG`` and ``HARNESS_FAULT`` (see ``planting.py``).
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.faults.harness import stand_in
+
+# Before anything imports it: the real one loads torch.
+sys.modules["product_consumer.embedding"] = stand_in
+
+import data_management  # noqa: E402
+import thread_runner  # noqa: E402
+from product_consumer import in_flight, parts, supervision  # noqa: E402
+from product_consumer.settings import Settings  # noqa: E402
+from product_consumer.stores import Stores  # noqa: E402
+from tests.faults.harness import planting  # noqa: E402
+from tests.faults.harness.recording import (  # noqa: E402
+    History,
+    RecordedLedger,
+    RecordedQueue,
+    RecordedStore,
+)
+
+
+def main() -> int:
+    history = History(Path(os.environ["HARNESS_HISTORY"]))
+    bug = os.environ.get("HARNESS_BUG", "")
+    fault = planting.Fault(os.environ.get("HARNESS_FAULT", ""), history)
+    _wrap_parts(history, fault, bug)
+    if bug == "swallow_unknown":
+        data_management.decide = planting.swallowing(data_management.decide)  # type: ignore[attr-defined]
+    if bug == "heartbeat_off_on_drain":
+        _stop_heartbeats_on_drain()
+    history.note("start", bug=bug)
+    code = thread_runner.main()
+    history.note("exit", code=code)
+    return code
+
+
+def _wrap_parts(history: History, fault: planting.Fault, bug: str) -> None:
+    open_queue, open_ledger, open_stores = parts.open_queue, parts.open_ledger, parts.open_stores  # type: ignore[attr-defined]
+
+    def queue(*settings: Any) -> Any:
+        history.note("opening")
+        return planting.FaultyQueue(RecordedQueue(open_queue(*settings), history), fault, bug)
+
+    def ledger(settings: Settings) -> Any:
+        recorded = RecordedLedger(open_ledger(settings), history)
+        return planting.FaultyLedger(recorded, fault, bug, settings.ledger_url)
+
+    def stores(settings: Settings) -> Any:
+        opened = open_stores(settings)
+        vectors, keywords = (
+            planting.FaultyStore(RecordedStore(store, history), fault) for store in opened.all
+        )
+        return Stores(vectors=vectors, keywords=keywords)
+
+    vars(parts).update(open_queue=queue, open_ledger=ledger, open_stores=stores)
+
+
+def _stop_heartbeats_on_drain() -> None:
+    run = supervision.Supervisor._drain
+
+    def drain(self: Any, threads: Any) -> None:
+        in_flight.InFlightTracker.extend_due = _do_nothing  # type: ignore[assignment, method-assign]
+        run(self, threads)
+
+    supervision.Supervisor._drain = drain  # type: ignore[method-assign]
+
+
+def _do_nothing(_tracker: in_flight.InFlightTracker) -> None:
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Each bug that the harness can plant into a worker is found, by the promise that it breaks.
+
+With an empty bug the same scenario must break nothing: a checker that always complains proves
+nothing either. Those controls run with the soak.
+"""
+
+import signal
+import time
+
+import pytest
+
+from tests.faults.harness.arena import VISIBILITY_SECONDS, Arena
+from tests.faults.harness.checker import broken, lost_leases
+from tests.faults.harness.workload import poison, product
+
+pytestmark = pytest.mark.timeout(90, func_only=True)
+
+LONG_HORIZON = {"REPAIR_HORIZON_SECONDS": "300"}
+CONTROL = pytest.param("", set(), marks=pytest.mark.soak, id="control")
+
+
+def bug(name: str, *invariants: str) -> pytest.MarkDecorator:
+    values = [pytest.param(name, set(invariants), id=name), CONTROL]
+    return pytest.mark.parametrize(("bug", "expected"), values)
+
+
+@bug("ack_before_write", "I8")
+def test_deleting_before_the_stores_confirmed(arena: Arena, bug: str, expected: set[str]) -> None:
+    arena.send_all([product(f"p{number}", 1, arena.images_url) for number in range(10)])
+    worker = arena.start(bug)
+    arena.wait_until_drained()
+    # Deleted is not stored: what was deleted before its work has to be waited for.
+    arena.stop(worker)
+
+    assert broken(arena.verdict()) == expected
+
+
+@bug("stale_ack", "I2", "I8")
+def test_deleting_a_second_delivery_unseen(arena: Arena, bug: str, expected: set[str]) -> None:
+    dying = arena.start(fault="crash:after_record", settings=LONG_HORIZON)
+    arena.send_all([product("p", 1, arena.images_url)])
+    arena.wait_for_crash(dying)
+    worker = arena.start(bug, settings=LONG_HORIZON)
+    arena.wait_until_drained()
+    arena.stop(worker)
+
+    assert broken(arena.verdict()) == expected
+
+
+@bug("no_verify", "I2")
+def test_not_looking_again_after_a_write(arena: Arena, bug: str, expected: set[str]) -> None:
+    slow = arena.start(bug, fault="hold:milvus", threads=1, settings=LONG_HORIZON)
+    arena.send_all([product("p", 1, arena.images_url)])
+    arena.wait_for_event("record_done")
+    quick = arena.start(bug, threads=1, settings=LONG_HORIZON)
+    arena.send_all([product("p", 2, arena.images_url)])
+    arena.wait_for_event("acknowledge_done")
+    arena.history.release()
+    arena.wait_until_drained()
+    arena.stop(slow, quick)
+
+    assert broken(arena.verdict()) == expected
+
+
+@bug("no_mark", "I7")
+def test_writing_without_a_mark(arena: Arena, bug: str, expected: set[str]) -> None:
+    arena.send_all([product("p", 1, arena.images_url)])
+    worker = arena.start(bug, settings=LONG_HORIZON)
+    arena.wait_until_drained()
+    arena.stop(worker)
+
+    assert broken(arena.verdict(marks_are_fresh=True)) == expected
+
+
+@bug("no_dedup", "I5")
+def test_history_by_delivery_instead_of_event(arena: Arena, bug: str, expected: set[str]) -> None:
+    arena.send_all([product("p", 1, arena.images_url)] * 3)
+    worker = arena.start(bug)
+    arena.wait_until_drained()
+    arena.stop(worker)
+
+    assert broken(arena.verdict()) == expected
+
+
+@bug("reject_before_copy", "I1", "I6")
+def test_deleting_poison_before_its_copy(arena: Arena, bug: str, expected: set[str]) -> None:
+    arena.send_all([poison("price_invalid", arena.images_url)])
+    where = "amid_reject" if bug else "before_reject"
+    dying = arena.start(bug, fault=f"crash:{where}")
+    arena.wait_for_crash(dying)
+    worker = arena.start(bug)
+    arena.wait_until_drained()
+    arena.stop(worker)
+
+    assert broken(arena.verdict()) == expected
+
+
+@bug("heartbeat_off_on_drain", "leases")
+def test_no_heartbeat_while_draining(arena: Arena, bug: str, expected: set[str]) -> None:
+    draining = arena.start(bug, fault="hold:milvus", threads=1)
+    arena.send_all([product("p", 1, arena.images_url)])
+    arena.wait_for_event("record_done")
+    draining.send_signal(signal.SIGTERM)
+    other = arena.start()
+    arena.wait_until_polling(other)
+    time.sleep(VISIBILITY_SECONDS + 1)
+    arena.history.release()
+    arena.wait_for_exit(draining)
+    arena.wait_until_drained()
+    arena.stop(other)
+
+    assert bool(lost_leases(arena.events())) == bool(expected)
+    assert arena.verdict() == []
+
+
+@bug("swallow_unknown", "I2", "I8")
+def test_taking_a_bug_for_success(arena: Arena, bug: str, expected: set[str]) -> None:
+    arena.send_all([product("p", 1, arena.images_url)])
+    worker = arena.start(bug, fault="raise:milvus" if bug else "", settings=LONG_HORIZON)
+    arena.wait_until_drained()
+    arena.stop(worker)
+
+    assert broken(arena.verdict()) == expected
