@@ -7,9 +7,16 @@ Exit codes: 0 done or drained, 1 second signal, 2 wrong usage or nothing configu
 (start me again), 78 configuration that cannot work (do not start me again).
 """
 
+import signal
+import sys
+
+if __name__ == "__main__":
+    # Before anything slow: a stop while the interpreter still loads modules is a clean one too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+
 import argparse
 import logging
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
