@@ -317,11 +317,15 @@ def _listen(database: Any) -> tuple[Any, int]:
     one_writer = threading.Lock()
     for name in _WRITES:
         setattr(servicer, name, _locked(one_writer, getattr(servicer, name)))
-    limits = [
-        (f"grpc.max_{direction}_message_length", _MAX_MESSAGE_BYTES)
-        for direction in ("receive", "send")
+    options = [
+        ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+        # pymilvus pings an idle connection every 10 s; by default a server allows one in 5 minutes
+        # and hangs up ("too_many_pings").
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
     ]
-    server = grpc.server(ThreadPoolExecutor(max_workers=16), options=limits)
+    server = grpc.server(ThreadPoolExecutor(max_workers=16), options=options)
     milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -64,7 +64,7 @@ def test_milvus_comes_back_after_its_collection_was_dropped(
 ) -> None:
     monkeypatch.setenv("MILVUS_URI", milvus_server_url)
     rebuild("milvus")
-    client = MilvusClient(milvus_server_url)
+    client = MilvusClient(milvus_server_url, dedicated=True)
     client.drop_alias(alias)
     client.drop_collection(f"{alias}_v1")
 

@@ -50,7 +50,7 @@ def ledger_rows(world: World, query: str) -> list[Any]:
 
 
 def milvus_rows(uri: str, alias: str = "products") -> dict[str, dict[str, Any]]:
-    client = MilvusClient(uri)
+    client = MilvusClient(uri, dedicated=True)
     try:
         client.load_collection(alias)
         found = client.query(alias, filter="revision >= 0", output_fields=["*"], limit=1000)
