@@ -1,8 +1,6 @@
 # Needs git, make and Python 3.11 or later; everything else goes into .venv.
 PYTHON ?= python3
 ARGS ?=
-# Test processes side by side; each starts servers of its own, and much of a test is waiting.
-WORKERS ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -20,7 +18,7 @@ demo: $(INSTALLED)  ## Run the whole job on drawn products: make demo ARGS="--ca
 	$(BIN)/python thread_runner.py --demo $(ARGS)
 
 test: lint imports types  ## All checks and all tests: what CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
 	$(BIN)/python -m pytest tests/faults --soak -m soak $(ARGS)

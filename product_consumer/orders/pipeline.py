@@ -19,6 +19,7 @@ from product_consumer.in_flight import InFlightTracker
 from product_consumer.metrics import Metrics
 from product_consumer.models import Message, Outcome, Rejected, Released, Stored
 from product_consumer.orders.ledger import OrderLedger
+from product_consumer.orders.maintenance import rebuild_stats
 from product_consumer.orders.models import Order, RejectedOrder
 from product_consumer.orders.redis_stats import RedisStats, ShownHash
 from product_consumer.orders.validation import OrderParser, readable_order_id
@@ -59,6 +60,7 @@ class OrderPipeline:
         self._metrics = metrics
         self._max_attempts = max_attempts
         self._on_counted = on_counted
+        self._filling = threading.Lock()
         probes = {"ledger": ledger.check} | ({"redis": stats.check} if stats else {})
         self.breakers = Breakers(probes, stopping, metrics)
 
@@ -76,8 +78,17 @@ class OrderPipeline:
         return [work.outcome or Released("left unfinished") for work in batch]
 
     def wait_until_ready(self) -> bool:
-        """Block while the ledger or Redis is down; False when asked to stop."""
-        return self.breakers.wait_until_closed()
+        """Block while the ledger or Redis is down, and fill a Redis that came back empty; False
+        when asked to stop.
+        """
+        while self.breakers.wait_until_closed():
+            try:
+                self._keep_filled()
+            except (Unavailable, ConfigurationError) as error:
+                log.warning("Redis could not be filled, trying again: %s", error)
+            else:
+                return True
+        return False
 
     def validate(self, batch: Sequence[OrderWork]) -> list[OrderWork]:
         """Turn bodies into orders."""
@@ -119,6 +130,23 @@ class OrderPipeline:
             # Of copies in one batch the first was counted.
             for order in {order.order_id: order for order in reversed(counted)}.values():
                 self._on_counted(order)
+
+    def _keep_filled(self) -> None:
+        """Show everything once more when Redis has lost it: a batch shows only its own users."""
+        stats = self._stats
+        if stats is None or self.breakers.call("redis", stats.is_filled):
+            return
+        with self._filling:
+            if self.breakers.call("redis", stats.is_filled):
+                return
+            log.info("Redis is empty: filling it from the ledger")
+            written = self.breakers.call("redis", lambda: self._fill(stats))
+            log.info("Redis is filled: %d totals written", written)
+
+    def _fill(self, stats: RedisStats) -> int:
+        written = rebuild_stats(self._ledger, stats, lambda _done, _total: None)
+        stats.mark_filled()
+        return written
 
     def _show_totals(self, stats: RedisStats, users: set[str]) -> None:
         written = self._current(stats, users)

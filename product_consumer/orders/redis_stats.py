@@ -42,6 +42,8 @@ T = TypeVar("T")
 GLOBAL_KEY = "global:stats"
 USER_PREFIX = "user:"
 REVISION = "revision"
+FILLED_KEY = "order-stats:filled"
+"""There as long as Redis holds all that was shown: a Redis that lost its data lost it too."""
 
 _KEYS_PER_CALL = 200
 # The type is looked at before anything is written: a script that fails half-way is not undone.
@@ -126,6 +128,18 @@ class RedisStats:
                     raise _mistyped(key, found)
                 self._mistyped.discard(key)
         return "Redis Cluster" if self._is_cluster else "Redis"
+
+    def is_filled(self) -> bool:
+        """False for a Redis that is new, or that came back without its data."""
+        client = self._connected()
+        with _translated_errors():
+            return bool(client.exists(FILLED_KEY))
+
+    def mark_filled(self) -> None:
+        """Note that every total of the ledger has been shown."""
+        client = self._connected()
+        with _translated_errors():
+            client.set(FILLED_KEY, "1")
 
     def show(self, hashes: Sequence[ShownHash], *, force: bool = False) -> int:
         """Write what is not older than what is there; return how many hashes were written.

@@ -203,6 +203,24 @@ def test_an_order_recorded_before_a_crash_is_shown_by_its_next_delivery(
         bench.ledger.close()
 
 
+def test_a_redis_that_lost_everything_is_filled_before_more_is_received(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with_redis = closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=2))
+    with with_redis as stats, redis.Redis.from_url(redis_url, decode_responses=True) as reader:
+        bench = Bench(tmp_path, stats)
+        assert bench.pipeline.wait_until_ready()
+        bench.process(order_text(order_id="ORD1", user_id="U1"))
+        reader.flushdb()
+        bench.process(order_text(order_id="ORD2", user_id="U2"))
+        assert not reader.exists("user:U1")
+
+        assert bench.pipeline.wait_until_ready()
+        assert reader.hget("user:U1", "total_spend") == "99.99"
+        assert reader.hget("global:stats", "total_orders") == "2"
+        bench.ledger.close()
+
+
 def test_two_workers_with_duplicates_end_with_the_same_numbers_everywhere(
     tmp_path: Path, redis_url: str
 ) -> None:
