@@ -212,9 +212,17 @@ class Arena(World):
         return int(reply["Attributes"][name])
 
     def verdict(
-        self, *, marks_are_due: bool = False, marks_are_fresh: bool = False
+        self,
+        *,
+        marks_are_due: bool = False,
+        marks_are_fresh: bool = False,
+        answers_were_lost: bool = False,
     ) -> list[Violation]:
-        """Read every store with independent clients and judge the whole history."""
+        """Read every store with independent clients and judge the whole history.
+
+        ``answers_were_lost``: the queue may have taken a rejected message's copy without the worker
+        knowing, which then sends another: copies may repeat, as after a kill.
+        """
         state = self._read(self.database_url)
         state.keywords = read_elasticsearch(self.search_client, self.name)
         case = Case(
@@ -222,7 +230,7 @@ class Arena(World):
             self.sent,
             state,
             picture_vectors=self.picture_vectors,
-            may_repeat_dead_letters=self.was_killed,
+            may_repeat_dead_letters=self.was_killed or answers_were_lost,
             marks_are_due=marks_are_due,
             marks_are_fresh=marks_are_fresh,
         )
