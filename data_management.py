@@ -49,7 +49,8 @@ from product_consumer.validation import ProductParser
 
 if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.
-    from product_consumer.embedding import Embedder, PreparedItem
+    from product_consumer.embedding import Embedder
+    from product_consumer.preparing import PreparedItem
 
 log = logging.getLogger(__name__)
 

@@ -258,7 +258,7 @@ def _product_stream(
     from product_consumer.sweeper import Sweeper
 
     embedder = parts.load_model()
-    embedder.on_pass = parts.metrics.observe_forward_pass
+    embedder.watch_passes(parts.metrics.observe_forward_pass)
     pipeline = ProductPipeline(
         parts.parser,
         parts.fetcher,

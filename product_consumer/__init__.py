@@ -12,6 +12,7 @@ fetching.py      image URL -> bytes, within address, byte, time and redirect lim
     image_urls.py, addresses.py, http_answers.py        what may be asked, and what was answered
 images.py        bytes -> RGB picture, within pixel limits
 embedding.py     picture and name -> unit vectors
+    preparing.py  pixels and token ids, made by callers  forward.py  a batch through the model
     batching.py  one thread, one batch per pass         model_loading.py  weights, checked
 ledger.py        SQL: the newest state of every product, its revision, price and review history
     ledger_schema.py  its tables            ledger_database.py  connections and their errors

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from product_consumer import embedding, model_loading
-from product_consumer.embedding import Embedder, PreparedItem, load_embedder
+from product_consumer import embedding, model_loading, preparing
+from product_consumer.embedding import Embedder, load_embedder
 from product_consumer.errors import (
     EmbeddingRejected,
     FatalError,
@@ -27,6 +27,7 @@ from product_consumer.errors import (
 )
 from product_consumer.model_loading import LoadedModel, load_model
 from product_consumer.models import Embedding, Embeddings
+from product_consumer.preparing import PreparedItem
 from product_consumer.settings import Settings
 from tests.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
 
@@ -243,7 +244,7 @@ def test_any_text_has_tokens_between_a_start_and_an_end_mark(loaded: LoadedModel
 def test_the_tokenizer_forgets_words_before_they_fill_the_memory(
     embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding, "MAX_REMEMBERED_WORDS", 50)
+    monkeypatch.setattr(preparing, "MAX_REMEMBERED_WORDS", 50)
     for number in range(200):
         embedder.prepare(None, f"sku{chr(97 + number % 26)}{chr(97 + number // 26)}q")
     tokenizer: Any = embedder._loaded.tokenizer

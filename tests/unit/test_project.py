@@ -41,8 +41,8 @@ HOMES = {
     ),
     "urllib3": ("quality/language_model.py",),
     "uvicorn": ("orders/serving.py",),
-    "torch": ("embedding.py", "model_loading.py", "demo/"),
-    "torchvision": ("embedding.py", "model_loading.py", "demo/"),
+    "torch": ("forward.py", "model_loading.py", "preparing.py", "demo/"),
+    "torchvision": ("preparing.py", "demo/"),
     "dotenv": ("settings.py",),
 }
 

@@ -45,6 +45,9 @@ class Embedder:
     def embed_picture(self, picture: Image.Image) -> Embedding:
         return picture_vector(picture.tobytes())
 
+    def watch_passes(self, _on_pass: object) -> None:
+        return None
+
     def warm_up(self) -> float:
         return 0.0
 
