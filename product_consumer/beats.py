@@ -8,6 +8,8 @@ from time import monotonic
 BETWEEN = "between stages"
 OTHER_STAGE_SECONDS = 120.0
 """Limit of a stage that the limits do not name."""
+TURN_SECONDS = 60.0
+"""How long a call to the ledger or a store may wait to be made together with other threads'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def stage_limits(
     # Three attempts to connect (5 s) and read (the poll and 10 s), and the pauses between them.
     queue = 3 * (wait_seconds + 15.0) + 30.0
     # One action is a few calls; a breaker beats between actions, probes and its pauses of 30 s.
-    store = 3 * store_timeout_seconds + 30.0
+    store = 3 * store_timeout_seconds + 30.0 + TURN_SECONDS
     # First for room in the model's queue, then for the answer.
     embed = 2 * answer_seconds + 15.0
     return {

@@ -1,14 +1,27 @@
 """The ledger's database: connections, transactions, durability; driver errors turned into ours."""
 
+import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Engine,
+    Table,
+    TableValuedAlias,
+    Text,
+    cast,
+    create_engine,
+    event,
+    func,
+    make_url,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
@@ -59,6 +72,12 @@ class Database:
     def insert(self, table: Table) -> Any:
         """An ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
         return (sqlite if self.is_sqlite else postgresql).insert(table)
+
+    def each(self, values: Iterable[str]) -> TableValuedAlias:
+        """A table of these texts, in its column ``value``, whatever their number."""
+        if self.is_sqlite:
+            return func.json_each(json.dumps(list(values))).table_valued("value")
+        return func.unnest(cast(list(values), ARRAY(Text))).table_valued("value").render_derived()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

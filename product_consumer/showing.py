@@ -4,19 +4,33 @@ The one way in which workers, the sweeper and a rebuild write to a store. Whoeve
 the products in the ledger before, so that a write which is cut off, or lands late, is noticed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
 from product_consumer.errors import ProductConsumerError, StoreUnavailable
-from product_consumer.ledger import Ledger
 from product_consumer.models import ProductRow
-from product_consumer.stores.base import ProductStore
 
 T = TypeVar("T")
 
 MAX_REWRITES = 5
 """Times a row is written again because another worker recorded a newer one meanwhile."""
+
+
+class CurrentRows(Protocol):
+    """What is needed of the ledger; see ``Ledger``."""
+
+    def revisions(self, product_ids: Iterable[str]) -> dict[str, int]: ...
+
+    def rows(self, product_ids: Collection[str]) -> dict[str, ProductRow]: ...
+
+
+class WritableStore(Protocol):
+    """What is needed of a store; see ``ProductStore``."""
+
+    name: str
+
+    def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]: ...
 
 
 class Call(Protocol):
@@ -33,7 +47,10 @@ def call_once(_part: str, action: Callable[[], T]) -> T:
 
 
 def show(
-    ledger: Ledger, stores: Sequence[ProductStore], current: Mapping[str, ProductRow], call: Call
+    ledger: CurrentRows,
+    stores: Sequence[WritableStore],
+    current: Mapping[str, ProductRow],
+    call: Call,
 ) -> dict[str, ProductConsumerError]:
     """Write current rows until they are still current afterwards; return failures by product id.
 
@@ -55,7 +72,7 @@ def show(
 
 
 def newer_rows(
-    ledger: Ledger, written: Mapping[str, ProductRow], call: Call
+    ledger: CurrentRows, written: Mapping[str, ProductRow], call: Call
 ) -> dict[str, ProductRow]:
     """Return the current rows of the products that have changed since these rows were read."""
     revisions = call("ledger", lambda: ledger.revisions(written))

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 from product_consumer.errors import ConfigurationError, RejectMessage
 from product_consumer.ledger import Change, Ledger
 from product_consumer.ledger_database import Database
-from product_consumer.models import Product
+from product_consumer.models import PictureSource, Product
 from tests import factories
 
 
@@ -314,3 +314,29 @@ def read_mark(url: str) -> Any:
         value = mark.scalar_one()
     engine.dispose()
     return value
+
+
+def test_a_picture_is_found_again_by_its_digest(ledger: Ledger) -> None:
+    digests = [f"{number:064x}" for number in range(3)]
+    for number, digest in enumerate([digests[0], digests[0], digests[1]]):
+        embeddings = factories.embeddings(int(digest, 16))
+        picture = PictureSource(digest, None, None)
+        ledger.record([Change(factories.product(id=f"p{number}"), embeddings, picture)])
+
+    found = ledger.image_embeddings(digests)
+
+    assert found.keys() == set(digests[:2])
+    for digest in digests[:2]:
+        made = factories.embeddings(int(digest, 16)).image
+        assert np.allclose(found[digest], made, atol=1e-3)
+
+
+def test_a_message_that_is_outdated_marks_its_product_again(ledger: Ledger) -> None:
+    ledger.record([change(numbered(2))])
+    with ledger.database.writing() as connection:
+        connection.execute(text("UPDATE products SET check_after = NULL"))
+
+    ledger.record([change(numbered(1))])
+
+    with ledger.database.reading() as connection:
+        assert connection.execute(text("SELECT check_after FROM products")).scalar_one() is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select
 
-from product_consumer import breaker, ledger
+from product_consumer import breaker, ledger_recording
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger import Ledger
 from product_consumer.ledger_database import Database
@@ -86,7 +86,7 @@ class World:
             def now(cls, _zone: Any = None) -> Any:
                 return clock.now
 
-        patch.setattr(ledger, "datetime", ClockedDatetime)
+        patch.setattr(ledger_recording, "datetime", ClockedDatetime)
         patch.setattr(breaker, "Backoff", _NoPause)
         database = Database(
             f"sqlite:///{directory / 'products.db'}", timeout_seconds=5, connections=2

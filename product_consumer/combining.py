@@ -1,0 +1,133 @@
+"""What several threads ask of one part at the same time is asked in one call.
+
+A transaction or a bulk request costs about the same for ten rows as for a hundred. The first
+caller starts at once, in its own thread; whoever comes while it works waits, and when it is done
+one of them asks for all that wait. There is no timer and no thread: an idle part answers a single
+caller without delay, and the busier it is the more a call carries (databases call this a group
+commit).
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from product_consumer.beats import TURN_SECONDS
+from product_consumer.errors import ConfigurationError, FatalError, Unavailable
+
+MAX_ITEMS = 200
+"""Items in one call: more would gain little and hold everyone up for longer."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Item, Result]):
+    items: Sequence[Item]
+    woken: threading.Event = field(default_factory=threading.Event)
+    results: Sequence[Result] | None = None
+    error: Exception | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        return self.results is not None or self.error is not None
+
+
+class Combiner(Generic[Item, Result]):
+    """Calls ``ask`` with the items of one or more callers, first come first served.
+
+    ``ask`` gets at least one item and returns one result per item, in order. An ``Unavailable``,
+    ``ConfigurationError`` or ``FatalError`` that it raises is everyone's; after any other exception
+    each caller's items are asked for on their own, so that it reaches the caller whose it is.
+    """
+
+    def __init__(self, part: str, ask: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
+        self._part = part
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._is_busy = False
+        self._waiting: deque[_Call[Item, Result]] = deque()
+
+    def __call__(self, items: Sequence[Item]) -> Sequence[Result]:
+        """Return one result per item, in order; raises what ``ask`` raises.
+
+        ``Unavailable`` when the turn has not come, or no answer with it, for ``TURN_SECONDS``.
+        """
+        if not items:
+            return ()
+        call: _Call[Item, Result] = _Call(items)
+        with self._lock:
+            self._waiting.append(call)
+            leads = not self._is_busy
+            self._is_busy = True
+        if not leads and not self._wait(call):
+            raise Unavailable(self._part, f"no turn for {TURN_SECONDS:g} s")
+        if not call.is_answered:
+            self._lead()
+        return self._result_of(call)
+
+    def _wait(self, call: _Call[Item, Result]) -> bool:
+        """Return True when ``call`` is answered, or its caller is to lead."""
+        if call.woken.wait(TURN_SECONDS):
+            return True
+        with self._lock:
+            if call in self._waiting and not call.woken.is_set():
+                self._waiting.remove(call)
+        return call.woken.is_set()
+
+    def _lead(self) -> None:
+        with self._lock:
+            taken = self._take()
+        try:
+            self._answer(taken)
+        finally:
+            # Even when this thread is dying: nobody may wait for it.
+            with self._lock:
+                self._is_busy = bool(self._waiting)
+                if self._waiting:
+                    self._waiting[0].woken.set()
+            for call in taken:
+                if not call.is_answered:
+                    call.error = Unavailable(self._part, "the thread that asked it died")
+                call.woken.set()
+
+    def _take(self) -> list[_Call[Item, Result]]:
+        taken = [self._waiting.popleft()]
+        count = len(taken[0].items)
+        while self._waiting and count + len(self._waiting[0].items) <= MAX_ITEMS:
+            count += len(self._waiting[0].items)
+            taken.append(self._waiting.popleft())
+        return taken
+
+    def _answer(self, taken: list[_Call[Item, Result]]) -> None:
+        try:
+            results = self._asked([item for call in taken for item in call.items])
+        except (Unavailable, ConfigurationError, FatalError) as error:
+            for call in taken:
+                call.error = error
+        except Exception as error:
+            if len(taken) == 1:
+                taken[0].error = error
+            else:
+                for call in taken:
+                    self._answer([call])
+        else:
+            start = 0
+            for call in taken:
+                call.results = results[start : start + len(call.items)]
+                start += len(call.items)
+
+    def _asked(self, items: Sequence[Item]) -> Sequence[Result]:
+        results = self._ask(items)
+        if len(results) != len(items):
+            raise RuntimeError(f"{self._part}: {len(results)} results for {len(items)} items")
+        return results
+
+    def _result_of(self, call: _Call[Item, Result]) -> Sequence[Result]:
+        if call.error is not None:
+            raise call.error
+        if call.results is None:
+            raise Unavailable(self._part, "no answer")
+        return call.results

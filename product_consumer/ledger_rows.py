@@ -1,0 +1,92 @@
+"""Rows of the ledger as values of ours, and the other way round."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from product_consumer.ledger_schema import products
+from product_consumer.models import Embedding, Embeddings, PictureSource, Product, ProductRow
+
+ROW_COLUMNS = (
+    products.c.id,
+    products.c.revision,
+    products.c.deleted,
+    products.c.name,
+    products.c.store_url,
+    products.c.price_minor,
+    products.c.currency,
+    products.c.rating,
+    products.c.reviews_count,
+    products.c.image_url,
+    products.c.last_update,
+    products.c.text_embedding,
+    products.c.image_embedding,
+)
+PICTURE_COLUMNS = (
+    products.c.id,
+    products.c.name,
+    products.c.image_url,
+    products.c.image_sha256,
+    products.c.image_etag,
+    products.c.image_last_modified,
+    products.c.text_embedding,
+    products.c.image_embedding,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One message's effect. ``embeddings`` is None for a tombstone and for a message that the
+    ledger already outdates.
+    """
+
+    product: Product
+    embeddings: Embeddings | None
+    picture: PictureSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPicture:
+    """The picture and vectors that the ledger holds for a product."""
+
+    name: str
+    image_url: str
+    source: PictureSource
+    embeddings: Embeddings
+
+
+def select_rows(connection: Connection, product_ids: set[str]) -> dict[str, ProductRow]:
+    """Return the current row of each of the products that exists."""
+    found = connection.execute(select(*ROW_COLUMNS).where(products.c.id.in_(product_ids)))
+    return {row.id: as_product_row(row) for row in found}
+
+
+def as_product_row(row: Any) -> ProductRow:
+    """Turn a row of ``ROW_COLUMNS`` into what stores are given."""
+    embeddings = None
+    if row.text_embedding is not None and row.image_embedding is not None:
+        embeddings = Embeddings(unpack(row.text_embedding), unpack(row.image_embedding))
+    plain = {name: value for name, value in row._mapping.items() if not name.endswith("_embedding")}
+    return ProductRow(**plain, embeddings=embeddings)
+
+
+def as_known_picture(row: Any) -> KnownPicture:
+    """Turn a row of ``PICTURE_COLUMNS`` into what a batch looks up."""
+    source = PictureSource(row.image_sha256, row.image_etag, row.image_last_modified)
+    embeddings = Embeddings(unpack(row.text_embedding), unpack(row.image_embedding))
+    return KnownPicture(row.name, row.image_url, source, embeddings)
+
+
+def pack(embedding: Embedding) -> bytes:
+    """Return the vector as float16: half the size, 1 - cosine under 1e-6."""
+    return embedding.astype(np.float16).tobytes()
+
+
+def unpack(packed: bytes) -> Embedding:
+    """Return the vector that ``pack`` packed, of unit length."""
+    # Rounding to float16 moved the length by up to 5e-4; readers are promised unit length.
+    vector = np.frombuffer(packed, dtype=np.float16).astype(np.float32)
+    length = float(np.linalg.norm(vector))
+    return vector / np.float32(length) if length > 0 else vector
