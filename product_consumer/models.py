@@ -88,7 +88,8 @@ class Embeddings:
 
     def by_field(self, name: str) -> Embedding:
         """``name`` is one of ``VECTOR_FIELDS``."""
-        return {"text": self.text, "image": self.image}.get(name, self.combined)
+        found: Embedding = getattr(self, name)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

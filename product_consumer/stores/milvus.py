@@ -8,7 +8,8 @@ from product_consumer.models import Embedding, Hit, ProductRow, StoreIdentity
 from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.milvus_client import CallRefused, MilvusConnection
 from product_consumer.stores.milvus_collection import CollectionSetup, alias_target
-from product_consumer.stores.milvus_rows import id_filter, to_entity, vector_field
+from product_consumer.stores.milvus_packing import RowPacker, send
+from product_consumer.stores.milvus_rows import field_names, id_filter, to_entity, vector_field
 
 _IDS_PER_CALL = 100
 
@@ -37,6 +38,7 @@ class MilvusStore:
         self._connection = MilvusConnection(address, token=token, timeout_seconds=timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._declared: set[str] = set()
+        self._packer = RowPacker({"fields": []})
 
     def setup(self, identity: StoreIdentity) -> None:
         """Make what is missing, verify it, and load the collection, which every restart unloads.
@@ -46,7 +48,9 @@ class MilvusStore:
         ``MILVUS_TOKEN`` or ``MILVUS_URI`` (an embedded database that is open elsewhere).
         """
         setup = CollectionSetup(self._connection, self._alias, self.vector_fields)
-        self._declared = setup.run(identity)
+        description = setup.run(identity)
+        self._declared = field_names(description)
+        self._packer = RowPacker(description)
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
         """Upsert the rows and remove the deleted ones.
@@ -116,7 +120,8 @@ class MilvusStore:
         )
 
     def _upsert(self, client: Any, entities: Mapping[str, Any]) -> None:
-        client.upsert(self._alias, list(entities.values()), timeout=self._timeout_seconds)
+        request = self._packer.pack(self._alias, list(entities.values()))
+        send(client, request, timeout_seconds=self._timeout_seconds)
 
     def _delete(self, client: Any, product_ids: Collection[str]) -> None:
         for wanted in map(id_filter, _chunks(list(product_ids))):

@@ -55,8 +55,8 @@ class CollectionSetup:
         self._vector_fields = vector_fields
         self._seconds = connection.timeout_seconds
 
-    def run(self, identity: StoreIdentity) -> set[str]:
-        """Set up the collection and return the fields that its schema declares.
+    def run(self, identity: StoreIdentity) -> Mapping[str, Any]:
+        """Set up the collection and return its description.
 
         Raises ``ConfigurationError`` where it belongs to another ledger, model or choice of
         vectors, and ``StoreUnavailable``.
@@ -71,7 +71,7 @@ class CollectionSetup:
                     raise StoreUnavailable("milvus", f"set-up does not end: {error}") from error
             pause.wait(_PAUSE_SECONDS)
 
-    def _prepare(self, identity: StoreIdentity) -> set[str]:
+    def _prepare(self, identity: StoreIdentity) -> Mapping[str, Any]:
         target = alias_target(self._connection, self._alias)
         if target is None:
             self._refuse_collection_of_that_name()
@@ -84,7 +84,7 @@ class CollectionSetup:
         )
         if target is None:
             self._create_alias(collection)
-        return field_names(description)
+        return description
 
     def _refuse_collection_of_that_name(self) -> None:
         exists = self._connection.call(
