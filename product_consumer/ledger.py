@@ -13,8 +13,9 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Column, Connection, Row, Table, func, select
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger_database import Database, open_database
@@ -214,27 +215,56 @@ class Ledger:
 
     def price_history(self, product_id: str, limit: int = 1000) -> list[PriceObservation]:
         """Return price observations, newest first."""
-        columns = price_history.c
-        query = (
-            select(columns.observed_at, columns.price_minor, columns.currency)
-            .where(columns.product_id == product_id)
-            .order_by(columns.observed_at.desc())
-            .limit(limit)
-        )
-        with self.database.reading() as connection:
-            return [PriceObservation(*row) for row in connection.execute(query)]
+        return self.recent_prices([product_id], limit).get(product_id, [])
 
     def review_history(self, product_id: str, limit: int = 1000) -> list[ReviewObservation]:
         """Return review observations, newest first."""
+        return self.recent_reviews([product_id], limit).get(product_id, [])
+
+    def recent_prices(
+        self, product_ids: Iterable[str], limit: int
+    ) -> dict[str, list[PriceObservation]]:
+        """Return the newest price observations of each product that has any, newest first."""
+        columns = price_history.c
+        shown = (columns.observed_at, columns.price_minor, columns.currency)
+        found: dict[str, list[PriceObservation]] = {}
+        for row in self._newest(price_history, shown, product_ids, limit):
+            found.setdefault(row.product_id, []).append(
+                PriceObservation(row.observed_at, row.price_minor, row.currency)
+            )
+        return found
+
+    def recent_reviews(
+        self, product_ids: Iterable[str], limit: int
+    ) -> dict[str, list[ReviewObservation]]:
+        """Return the newest review observations of each product that has any, newest first."""
         columns = review_history.c
+        shown = (columns.observed_at, columns.rating, columns.reviews_count)
+        found: dict[str, list[ReviewObservation]] = {}
+        for row in self._newest(review_history, shown, product_ids, limit):
+            found.setdefault(row.product_id, []).append(
+                ReviewObservation(row.observed_at, row.rating, row.reviews_count)
+            )
+        return found
+
+    def _newest(
+        self, table: Table, shown: Sequence[Column[Any]], product_ids: Iterable[str], limit: int
+    ) -> Sequence[Row[Any]]:
+        place = func.row_number().over(
+            partition_by=table.c.product_id, order_by=table.c.observed_at.desc()
+        )
+        ranked = (
+            select(table.c.product_id, *shown, place.label("place"))
+            .where(table.c.product_id.in_(set(product_ids)))
+            .subquery()
+        )
         query = (
-            select(columns.observed_at, columns.rating, columns.reviews_count)
-            .where(columns.product_id == product_id)
-            .order_by(columns.observed_at.desc())
-            .limit(limit)
+            select(ranked.c.product_id, *(ranked.c[column.name] for column in shown))
+            .where(ranked.c.place <= limit)
+            .order_by(ranked.c.product_id, ranked.c.place)
         )
         with self.database.reading() as connection:
-            return [ReviewObservation(*row) for row in connection.execute(query)]
+            return connection.execute(query).all()
 
     def check(self) -> str:
         """Return one line on what was reached."""

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+import psycopg
 from sqlalchemy import (
     ARRAY,
     Connection,
@@ -27,18 +29,22 @@ from sqlalchemy.exc import (
     ArgumentError,
     DataError,
     DBAPIError,
+    DisconnectionError,
     NoSuchModuleError,
     SQLAlchemyError,
 )
 from sqlalchemy.exc import (
     TimeoutError as PoolTimeoutError,
 )
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_IDLE_SECONDS = 5.0
+"""Firewalls and restarts cut idle connections; asking before each use costs a journey each."""
 _SETUP_LOCK_KEY = 0x70726F64  # any constant: PostgreSQL advisory locks are numbers
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 
@@ -58,6 +64,8 @@ class Database:
     def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
         """Raises ``ConfigurationError`` for a URL that is neither SQLite's nor PostgreSQL's."""
         self._engine = _open_engine(url, timeout_seconds=timeout_seconds, connections=connections)
+        # What only reads needs no transaction, which would be two more journeys to the server.
+        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # SQLite has one writer: threads queue here in turn instead of polling the file's lock.
         self._writer: AbstractContextManager[Any] = (
@@ -81,8 +89,8 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection to read with."""
-        with _translated_errors(), self._engine.connect() as connection:
+        """A connection to read with; each statement sees what is committed when it starts."""
+        with _translated_errors(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
@@ -152,12 +160,14 @@ def _open_engine(url: str, *, timeout_seconds: float, connections: int) -> Engin
             pool_size=connections,
             max_overflow=connections,
             pool_timeout=timeout_seconds,
-            pool_pre_ping=backend == "postgresql",
         )
     except (SQLAlchemyError, NoSuchModuleError, ImportError) as error:
         raise ConfigurationError("DATABASE_URL", str(error)) from error
     if backend == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _try_after_idling)
     return engine
 
 
@@ -188,6 +198,23 @@ def _refuse_lazy_commits(connection: Connection) -> None:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = monotonic()
+
+
+def _try_after_idling(
+    connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object
+) -> None:
+    """Replace a connection that was cut while it lay idle; one in use shows it by itself."""
+    if monotonic() - record.info.get("used_at", monotonic()) < _IDLE_SECONDS:
+        return
+    try:
+        connection.execute("SELECT 1")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise DisconnectionError from error
 
 
 def _make_directory(database: str | None) -> None:

@@ -1,12 +1,12 @@
 """Checks orders and products beside the stream: the rules for all, the language model for some."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from product_consumer.models import Product, QualityFlag
+from product_consumer.models import PriceObservation, Product, QualityFlag, ReviewObservation
 from product_consumer.orders.models import Order, StoredOrder
 from product_consumer.orders.statistics import OrderStatistics
 from product_consumer.quality.background import Background
@@ -118,8 +118,8 @@ class QualityChecker:
         products = [each for each in batch if isinstance(each, Product)]
         if orders:
             self._check_orders(orders)
-        for product in products:
-            self._check_product(product)
+        if products:
+            self._check_products(products)
         self._count("checked", len(batch))
 
     def _check_orders(self, orders: Sequence[Order]) -> None:
@@ -157,16 +157,22 @@ class QualityChecker:
             ]
             self._put_question("order", order.order_id, order_document(order, values, uses, found))
 
-    def _check_product(self, product: Product) -> None:
-        prices, reviews_counts = [], []
+    def _check_products(self, batch: Sequence[Product]) -> None:
+        now = datetime.now(UTC)
+        ids = {product.id for product in batch}
+        prices: Mapping[str, Sequence[PriceObservation]] = {}
+        reviews: Mapping[str, Sequence[ReviewObservation]] = {}
         if self._products is not None:
-            prices = self._products.price_history(product.id, RECENT_PRICES)
-            reviews = self._products.review_history(product.id, RECENT_PRICES)
-            reviews_counts = [each.reviews_count for each in reviews]
-        found = check_product(product, prices, reviews_counts, datetime.now(UTC))
-        self._store.add(found)
-        if not product.deleted and self._wants_model():
-            self._put_question("product", product.id, product_document(product, found))
+            prices = self._products.recent_prices(ids, RECENT_PRICES)
+            reviews = self._products.recent_reviews(ids, RECENT_PRICES)
+        flags: list[QualityFlag] = []
+        for product in batch:
+            counts = [each.reviews_count for each in reviews.get(product.id, ())]
+            found = check_product(product, prices.get(product.id, ()), counts, now)
+            flags += found
+            if not product.deleted and self._wants_model():
+                self._put_question("product", product.id, product_document(product, found))
+        self._store.add(flags)
 
     def _wants_model(self) -> bool:
         return self._model is not None and self._allowance.is_sampled()

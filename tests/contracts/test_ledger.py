@@ -340,3 +340,17 @@ def test_a_message_that_is_outdated_marks_its_product_again(ledger: Ledger) -> N
 
     with ledger.database.reading() as connection:
         assert connection.execute(text("SELECT check_after FROM products")).scalar_one() is not None
+
+
+def test_the_newest_observations_of_several_products_are_read_together(ledger: Ledger) -> None:
+    for number in range(5):
+        ledger.record([change(numbered(number, id="a")), change(numbered(10 + number, id="b"))])
+
+    prices = ledger.recent_prices(["a", "b", "stranger"], 2)
+    reviews = ledger.recent_reviews(["a", "b", "stranger"], 2)
+
+    shown = {key: [each.price_minor for each in found] for key, found in prices.items()}
+    assert shown == {"a": [1004, 1003], "b": [1014, 1013]}
+    assert {key: len(found) for key, found in reviews.items()} == {"a": 2, "b": 2}
+    assert prices["a"] == ledger.price_history("a", 2)
+    assert reviews["b"] == ledger.review_history("b", 2)
