@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from product_consumer.backoff import Backoff
 from product_consumer.breaker import Breakers
+from product_consumer.combined_stores import CombinedLedger, CombinedStore
 from product_consumer.deciding import decide
 from product_consumer.errors import (
     FatalError,
@@ -212,13 +213,13 @@ class ProductPipeline:
         self._fetcher = fetcher
         self._decoder = decoder
         self._embedder = embedder
-        self._ledger = ledger
-        self._stores = stores
+        self._suspects = Suspects(ledger.database)
+        self._ledger = CombinedLedger(ledger, self._suspects)
+        self._stores = [CombinedStore(store) for store in stores]
         self._in_flight = in_flight
         self._metrics = metrics
         self._max_attempts = max_attempts
         self._on_stored = on_stored
-        self._suspects = Suspects(ledger.database)
         self._one_suspect = threading.Lock()
         probes = {"ledger": ledger.check} | {store.name: store.check for store in stores}
         self.breakers = Breakers(probes, stopping, metrics)
@@ -320,7 +321,8 @@ class ProductPipeline:
         with self._metrics.stage("prepare"):
             for work in fetched:
                 with self._settling(work, "prepare"):
-                    picture = self._decoder.decode(work.image)
+                    shrunk_to = self._embedder.shorter_side_pixels
+                    picture = self._decoder.decode(work.image, shrunk_to)
                     work.prepared = self._embedder.prepare(picture, _product(work).name)
                     work.image = b""
         return _unsettled(fetched)
@@ -374,7 +376,7 @@ class ProductPipeline:
 
     def _note(self, fetched: list[Work]) -> dict[str, Suspect]:
         ids = [work.message.message_id for work in fetched]
-        return self.breakers.call("ledger", lambda: self._suspects.note(ids))
+        return self.breakers.call("ledger", lambda: self._ledger.note(ids))
 
     @contextmanager
     def _forgetting(self, works: list[Work]) -> Iterator[None]:
@@ -390,7 +392,7 @@ class ProductPipeline:
 
     def _forget(self, works: list[Work]) -> None:
         ids = [work.message.message_id for work in works]
-        self.breakers.call("ledger", lambda: self._suspects.forget(ids))
+        self.breakers.call("ledger", lambda: self._ledger.forget(ids))
 
     def _embed_alone(self, work: Work, suspect: Suspect) -> list[Work]:
         # One suspect at a time in the whole process, or one would die for another.

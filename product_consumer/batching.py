@@ -5,6 +5,9 @@ so batches grow with load by themselves: an idle device starts on a single item 
 one finds many waiting. A timer would only add its own delay to every item whenever there are
 fewer callers than a full batch needs: in a simulation of 10 callers handing over 10 items each,
 20 ms of waiting cost a quarter of the throughput, and no length of timer gained any.
+
+A device that works by itself can be kept two batches deep: the next batch is handed to it while
+it still runs the last, so that it never waits for Python between the two.
 """
 
 import logging
@@ -13,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from product_consumer.errors import FatalError, Unavailable
 
@@ -21,6 +24,9 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Results: TypeAlias = Sequence[Result | Exception]
+Wait: TypeAlias = Callable[[], Results[Result]]
+"""Waits for a batch that the device has begun, and returns its results."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +34,13 @@ class _Entry(Generic[Item, Result]):
     item: Item
     alone: bool = False
     future: "Future[Result]" = field(default_factory=Future)
+
+
+@dataclass(slots=True, eq=False)
+class _Begun(Generic[Item, Result]):
+    entries: list[_Entry[Item, Result]]
+    outcome: Results[Result] | Wait[Result] | None
+    """None: it failed, and can be halved."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -38,13 +51,16 @@ class Batcher(Generic[Item, Result]):
     the batch is halved until a poisonous item fails alone. When it raises ``FatalError``, or the
     thread dies, everything that waits and everything handed over later fails with ``FatalError``.
 
+    ``run_batch`` may begin the batch only and return a function, which waits for the results and
+    may raise in its place. At most one more batch is begun before it is called, in the same thread.
+
     ``max_waiting``: callers are held back while this many items wait; one caller's items enter
     together, so the queue may exceed it by the rest of one hand-over.
     """
 
     def __init__(
         self,
-        run_batch: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+        run_batch: Callable[[Sequence[Item]], Results[Result] | Wait[Result]],
         *,
         name: str,
         max_batch: int,
@@ -75,7 +91,7 @@ class Batcher(Generic[Item, Result]):
     ) -> "list[Future[Result]]":
         """Hand over items, in order, and return a future for each; waits for room in the queue.
 
-        With ``alone`` each of them is a batch of its own.
+        With ``alone`` each of them is a batch of its own, and none is begun beside it.
         Raises ``FatalError`` when the batcher is broken, ``Unavailable`` when it is closed or had
         no room for ``timeout_seconds``; nothing is handed over then.
         """
@@ -116,23 +132,44 @@ class Batcher(Generic[Item, Result]):
 
     def _run(self) -> None:
         try:
-            while batch := self._take():
-                self._finish(batch)
+            self._run_until_closed()
         except BaseException as error:
             # Whatever ended this thread, no caller may be left waiting for it.
             log.critical("The %s thread ended: %s: %s", self._name, type(error).__name__, error)
             self._break(error)
 
-    def _take(self) -> list[_Entry[Item, Result]]:
-        """Wait for work; an empty list means closed and nothing left to do."""
+    def _run_until_closed(self) -> None:
+        ahead: _Begun[Item, Result] | None = None
+        while True:
+            entries = self._take(ahead)
+            if ahead is None and not entries:
+                return
+            begun = self._begin(entries) if entries else None
+            if ahead is not None:
+                self._finish(ahead)
+            if begun is not None and not callable(begun.outcome):
+                self._finish(begun)
+                begun = None
+            ahead = begun
+
+    def _take(self, ahead: _Begun[Item, Result] | None) -> list[_Entry[Item, Result]]:
+        """Wait for work, unless a batch is ahead whose results wait to be fetched; an empty list
+        means that there is nothing to begin now, and without one ahead, that all is done."""
         while True:
             with self._lock:
-                self._work.wait_for(lambda: self._waiting or self._closed)
+                if ahead is None:
+                    self._work.wait_for(lambda: self._waiting or self._closed)
+                elif not self._may_begin_beside(ahead):
+                    return []
                 taken = self._take_together()
-                self._running = [e for e in taken if e.future.set_running_or_notify_cancel()]
+                entries = [e for e in taken if e.future.set_running_or_notify_cancel()]
+                self._running = [*(ahead.entries if ahead else ()), *entries]
                 self._room.notify_all()
-                if self._running or not taken:
-                    return self._running
+                if entries or not taken:
+                    return entries
+
+    def _may_begin_beside(self, ahead: _Begun[Item, Result]) -> bool:
+        return bool(self._waiting) and not (ahead.entries[0].alone or self._waiting[0].alone)
 
     def _take_together(self) -> list[_Entry[Item, Result]]:
         taken: list[_Entry[Item, Result]] = []
@@ -142,29 +179,39 @@ class Batcher(Generic[Item, Result]):
             taken.append(self._waiting.popleft())
         return taken
 
-    def _finish(self, entries: list[_Entry[Item, Result]]) -> None:
-        results = self._attempt(entries)
-        if results is None:
-            middle = len(entries) // 2
-            self._finish(entries[:middle])
-            self._finish(entries[middle:])
-            return
-        for entry, result in zip(entries, results, strict=True):
-            if isinstance(result, Exception):
-                entry.future.set_exception(result)
-            else:
-                entry.future.set_result(result)
+    def _begin(self, entries: list[_Entry[Item, Result]]) -> _Begun[Item, Result]:
+        items = [entry.item for entry in entries]
+        return _Begun(entries, self._attempt(entries, lambda: self._run_batch(items)))
 
-    def _attempt(self, entries: list[_Entry[Item, Result]]) -> Sequence[Result | Exception] | None:
-        """Return the results, or None when the batch failed and can be halved.
+    def _finish(self, begun: _Begun[Item, Result]) -> None:
+        entries, outcome = begun.entries, begun.outcome
+        # What the device still holds of a failed batch must be free before its halves run.
+        begun.outcome = None
+        if callable(outcome):
+            outcome = self._attempt(entries, outcome)
+        if outcome is None:
+            middle = len(entries) // 2
+            self._finish(self._begin(entries[:middle]))
+            self._finish(self._begin(entries[middle:]))
+        elif callable(outcome):
+            raise TypeError("waiting for a batch gave another function instead of results")
+        else:
+            _deliver(entries, outcome)
+
+    def _attempt(
+        self,
+        entries: list[_Entry[Item, Result]],
+        attempt: Callable[[], Results[Result] | Wait[Result]],
+    ) -> Results[Result] | Wait[Result] | None:
+        """Return what ``attempt`` does, or None when the batch failed and can be halved.
 
         The exception is dropped before the halves run: its traceback would keep the failed pass's
         memory alive.
         """
         try:
-            results = self._run_batch([entry.item for entry in entries])
-            if len(results) != len(entries):
-                raise RuntimeError(f"{len(results)} results for {len(entries)} items")
+            outcome = attempt()
+            if not callable(outcome) and len(outcome) != len(entries):
+                raise RuntimeError(f"{len(outcome)} results for {len(entries)} items")
         except FatalError:
             raise
         except Exception as error:
@@ -173,7 +220,7 @@ class Batcher(Generic[Item, Result]):
             kind = type(error).__name__
             log.warning("A batch of %d failed, halving it: %s: %s", len(entries), kind, error)
             return None
-        return results
+        return outcome
 
     def _break(self, error: BaseException) -> None:
         failure = error if isinstance(error, FatalError) else None
@@ -187,6 +234,15 @@ class Batcher(Generic[Item, Result]):
             self._room.notify_all()
         for entry in lost:
             _fail(entry, _copy(failure))
+
+
+def _deliver(entries: list[_Entry[Item, Result]], results: Results[Result]) -> None:
+    # Last first: a caller waits for its first item, so it wakes up once, not once per item.
+    for entry, result in zip(reversed(entries), reversed(results), strict=True):
+        if isinstance(result, Exception):
+            entry.future.set_exception(result)
+        else:
+            entry.future.set_result(result)
 
 
 def _fail(entry: "_Entry[Item, Result]", error: Exception) -> None:

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
 from product_consumer.batching import Batcher
 from product_consumer.errors import (
@@ -53,8 +54,8 @@ class Embedder:
         self.device = str(loaded.device)
         self._loaded = loaded
         self._preparer = Preparer(loaded)
-        self._runner = ModelRunner(loaded)
         self._max_batch = min(max_batch, MAX_CPU_BATCH) if self.device == "cpu" else max_batch
+        self._runner = ModelRunner(loaded, self._max_batch)
         self._answer_seconds = ANSWER_SECONDS[loaded.device.type]
         self._batcher: Batcher[PreparedItem, Vectors] = Batcher(
             self._runner.run_batch,
@@ -63,7 +64,7 @@ class Embedder:
             max_waiting=WAITING_BATCHES * self._max_batch,
         )
 
-    def prepare(self, picture: Image.Image | None, text: str | None) -> PreparedItem:
+    def prepare(self, picture: NDArray[np.uint8] | None, text: str | None) -> PreparedItem:
         """See ``Preparer.prepare``."""
         return self._preparer.prepare(picture, text)
 
@@ -89,7 +90,7 @@ class Embedder:
         vectors = self._ask_one(self.prepare(None, text))
         return _present(vectors.text)
 
-    def embed_picture(self, picture: Image.Image) -> Embedding:
+    def embed_picture(self, picture: NDArray[np.uint8]) -> Embedding:
         """Return the vector of a picture; raises what ``embed`` returns or raises."""
         vectors = self._ask_one(self.prepare(picture, None))
         return _present(vectors.image)
@@ -97,15 +98,22 @@ class Embedder:
     def warm_up(self) -> float:
         """Run one item, and on an accelerator a full batch too; return the seconds it took.
 
-        Kernels are chosen and memory is set aside now instead of under the first messages. Raises
+        Kernels are chosen and memory is set aside now instead of under the first messages, and on
+        CUDA graphs of the usual batch sizes are captured. Raises
         ``FatalError`` when the model cannot run at all.
         """
         started = time.monotonic()
-        item = self.prepare(Image.new("RGB", (64, 64)), "warm up")
+        self._runner.capture_before_next_batch()
+        item = self.prepare(np.zeros((64, 64, 3), dtype=np.uint8), "warm up")
         for count in (1,) if self.device == "cpu" else (1, self._max_batch):
             for answer in self.embed([item] * count):
                 self._check_warm(answer)
         return time.monotonic() - started
+
+    @property
+    def shorter_side_pixels(self) -> int | None:
+        """See ``Preparer.shorter_side_pixels``."""
+        return self._preparer.shorter_side_pixels
 
     @property
     def model_lock(self) -> threading.Lock:

@@ -1,26 +1,27 @@
-"""One batch through the model: pixels and token ids to unit vectors, device errors told apart.
-
-Mean and deviation are applied on the device: a picture travels there as one byte per value instead
-of four.
-"""
+"""One batch through the model: pixels and token ids to unit vectors, device errors told apart."""
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from product_consumer.cuda_passes import CudaPasses, Rows
 from product_consumer.errors import EmbeddingRejected, FatalError, RetryMessage
 from product_consumer.model_loading import LoadedModel
 from product_consumer.models import Embedding
 from product_consumer.preparing import PreparedItem
+from product_consumer.towers import Towers
 
 log = logging.getLogger(__name__)
 
 DEVICE_ERRORS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "HIP error")
+
+Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,24 +37,44 @@ class Vectors:
         return all(bool(np.isfinite(side).all()) for side in present)
 
 
+Outcomes = list[Vectors | Exception]
+
+
 class ModelRunner:
     """Runs batches under one lock; ``run_batch`` is what the ``Batcher`` calls in its thread."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, max_batch: int) -> None:
         self.device = str(loaded.device)
         self.model_lock = threading.Lock()
-        """Held during forward passes, by whoever runs the model."""
-        self._loaded = loaded
-        self._mean = _channels(loaded.preprocess.mean, loaded.device)
-        self._std = _channels(loaded.preprocess.std, loaded.device)
+        """Held while the model is run, on CUDA while it is told what to run."""
         self.on_pass: Callable[[int], None] = lambda _count: None
         """Told the number of items of every forward pass, in the model thread."""
+        self._input_size = loaded.preprocess.input_size
+        self._towers = Towers(loaded)
+        self._is_cuda = loaded.device.type == "cuda"
+        self._passes: CudaPasses | _DirectPasses = (
+            CudaPasses(self._towers, loaded.device, max_batch)
+            if self._is_cuda
+            else _DirectPasses(self._towers, loaded.device)
+        )
+        self._capture_wanted = False
 
-    def run_batch(self, items: Sequence[PreparedItem]) -> list[Vectors | Exception]:
-        """Run in the model thread; ``RetryMessage`` when memory ran out, which halves the batch."""
+    def capture_before_next_batch(self) -> None:
+        """Have CUDA graphs made in the model thread, before it runs its next batch."""
+        self._capture_wanted = self._is_cuda
+
+    def run_batch(self, items: Sequence[PreparedItem]) -> Outcomes | Callable[[], Outcomes]:
+        """Run, or on CUDA begin, in the model thread; ``RetryMessage`` when memory ran out, which
+        halves the batch."""
         self.on_pass(len(items))
+        wait = self._guarded(len(items), lambda: self._begin(items))
+        if self._is_cuda:
+            return lambda: self._guarded(len(items), lambda: self._outcomes(items, wait))
+        return self._guarded(len(items), lambda: self._outcomes(items, wait))
+
+    def _guarded(self, count: int, action: Callable[[], Returned]) -> Returned:
         try:
-            return self._embed_batch(items)
+            return action()
         except MemoryError as error:
             raise FatalError("the process is out of memory") from error
         except RuntimeError as error:
@@ -62,64 +83,72 @@ class ModelRunner:
                     raise FatalError(f"{self.device} failed: {error}") from error
                 raise
         # Not within the handler: the traceback would keep the failed pass's tensors alive.
-        if self._loaded.device.type == "cuda":
+        if self._is_cuda:
             torch.cuda.empty_cache()
-        raise RetryMessage("device_out_of_memory", f"a batch of {len(items)} on {self.device}")
+        raise RetryMessage("device_out_of_memory", f"a batch of {count} on {self.device}")
 
-    def _embed_batch(self, items: Sequence[PreparedItem]) -> list[Vectors | Exception]:
+    def _begin(self, items: Sequence[PreparedItem]) -> Callable[[], tuple[Rows, Rows]]:
+        pixels = [item.pixels for item in items if item.pixels is not None]
+        tokens = [item.tokens for item in items if item.tokens is not None]
+        with self.model_lock:
+            if self._capture_wanted and isinstance(self._passes, CudaPasses):
+                self._capture_wanted = False
+                channels, height, width = self._input_size
+                self._passes.capture((height, width, channels))
+            return self._passes.queue(pixels, tokens)
+
+    def _outcomes(
+        self, items: Sequence[PreparedItem], wait: Callable[[], tuple[Rows, Rows]]
+    ) -> Outcomes:
         return [
             vectors if vectors.is_valid else self._embed_again_alone(item)
-            for item, vectors in zip(items, self._forward(items), strict=True)
+            for item, vectors in zip(items, _pair(items, *wait()), strict=True)
         ]
 
     def _embed_again_alone(self, item: PreparedItem) -> Vectors | Exception:
-        vectors = self._forward([item])[0]
+        [vectors] = _pair([item], *self._begin([item])())
         if vectors.is_valid:
             log.warning("A vector was not finite in its batch, but is when computed alone")
             return vectors
         return EmbeddingRejected("embedding_invalid", "not finite or without length, twice")
 
-    def _forward(self, items: Sequence[PreparedItem]) -> list[Vectors]:
-        pixels = [item.pixels for item in items if item.pixels is not None]
-        tokens = [item.tokens for item in items if item.tokens is not None]
-        with self.model_lock, torch.inference_mode():
-            image_rows = self._encode_images(pixels) if pixels else ()
-            text_rows = self._encode_texts(tokens) if tokens else ()
-        images, texts = iter(_normalise(image_rows)), iter(_normalise(text_rows))
-        return [
-            Vectors(
-                text=None if item.tokens is None else next(texts),
-                image=None if item.pixels is None else next(images),
-            )
-            for item in items
-        ]
 
-    def _encode_images(self, pixels: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        loaded = self._loaded
-        batch = torch.from_numpy(np.stack(pixels)).to(loaded.device)
-        # The operations and their order are those of ToTensor and Normalize, so results are equal.
-        values = batch.permute(0, 3, 1, 2).contiguous().to(torch.float32)
-        values.div_(255).sub_(self._mean).div_(self._std)
-        return _to_numpy(loaded.model.encode_image(values.to(loaded.dtype)))
+class _DirectPasses:
+    """Passes that are done when the call returns: on a CPU, or where there is no way to wait."""
 
-    def _encode_texts(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        batch = torch.from_numpy(np.stack(tokens)).to(self._loaded.device)
-        return _to_numpy(self._loaded.model.encode_text(batch))
+    def __init__(self, towers: Towers, device: torch.device) -> None:
+        self._towers = towers
+        self._device = device
+
+    def queue(
+        self, pixels: Sequence[NDArray[np.uint8]], tokens: Sequence[NDArray[np.int64]]
+    ) -> Callable[[], tuple[Rows, Rows]]:
+        images = texts = np.empty((0, 0), np.float32)
+        with torch.inference_mode():
+            if pixels:
+                batch = torch.from_numpy(np.stack(pixels)).to(self._device)
+                images = self._towers.encode_images(batch).cpu().numpy()
+            if tokens:
+                batch = torch.from_numpy(self._towers.cut(tokens)).to(self._device)
+                texts = self._towers.encode_texts(batch).cpu().numpy()
+        return lambda: (images, texts)
 
 
-def _channels(values: Sequence[float], device: torch.device) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=device).reshape(1, 3, 1, 1)
+def _pair(items: Sequence[PreparedItem], image_rows: Rows, text_rows: Rows) -> list[Vectors]:
+    images, texts = iter(_normalise(image_rows)), iter(_normalise(text_rows))
+    return [
+        Vectors(
+            text=None if item.tokens is None else next(texts),
+            image=None if item.pixels is None else next(images),
+        )
+        for item in items
+    ]
 
 
-def _to_numpy(features: torch.Tensor) -> NDArray[np.float32]:
-    rows: NDArray[np.float32] = features.float().cpu().numpy()
-    return rows
-
-
-def _normalise(rows: NDArray[np.float32] | tuple[()]) -> list[Embedding]:
+def _normalise(rows: Rows) -> list[Embedding]:
     """Divide by the length, in float64 so that no finite row overflows; a row that is not finite
     or has no length becomes NaN."""
-    wide = np.asarray(rows, dtype=np.float64)
+    wide = rows.astype(np.float64)
     if wide.size == 0:
         return []
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -1,28 +1,27 @@
 """Image bytes -> RGB picture, within pixel limits. Every byte is taken to be hostile."""
 
 import io
-import re
 import threading
 import warnings
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
+from product_consumer.jpegs import dct_factor, decode_intact_jpeg, has_too_many_scans
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 """What is decoded; anything else Pillow could read stays closed to hostile bytes."""
 MIN_SIDE_PIXELS: Final = 8
 MAX_ASPECT: Final = 20
 """Longer side over shorter side: beyond it a picture is a line, a banner or a mistake."""
-MAX_JPEG_SCANS: Final = 100
-"""Ordinary progressive files have about ten; each scan costs a pass over all pixels."""
-MAX_JPEG_MARKERS: Final = 5000
-"""Ordinary files have tens, some hundreds for colour profiles and metadata."""
 
 # A truncated file is usually a truncated transfer: one more download.
 _TRUNCATED_ATTEMPTS = 2
+# Colour and grey, eight bits each; other JPEG modes need conversions that Pillow alone knows.
+_QUICK_JPEG_MODES = ("RGB", "L")
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,11 +56,6 @@ _MAGIC = (
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
-# A marker with a length behind it: not a stuffed FF, fill, a restart or TEM.
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
-_START_OF_SCAN = 0xDA
-_END_OF_IMAGE = 0xD9
-
 # Our own limit stands in front; Pillow's would print warnings about files that it lets pass.
 Image.MAX_IMAGE_PIXELS = None
 # Hostile files make Pillow complain at length about tags and palettes; the outcome says it all.
@@ -79,11 +73,14 @@ class ImageDecoder:
         self._max_pixels = max_pixels
         self._slots = threading.BoundedSemaphore(max_concurrent)
 
-    def decode(self, data: bytes) -> Image.Image:
-        """The first frame in mode RGB, upright, transparency laid on white.
+    def decode(self, data: bytes, shorter_side_pixels: int | None = None) -> NDArray[np.uint8]:
+        """RGB, (height, width, 3): the first frame, upright, transparency laid on white.
 
         Equals plain Pillow's ``exif_transpose``, ``alpha_composite`` on white and
         ``convert("RGB")``, except that 16-bit grey is scaled to 8 bits and not clipped.
+        ``shorter_side_pixels``: what the caller will shrink the shorter side to; a large JPEG then
+        comes at half or a quarter of its size (see ``jpegs.dct_factor``). Limits are those of the
+        full size.
 
         Raises ``ImageRejected``: ``not_an_image``, ``image_format``, ``image_pixels``,
         ``image_aspect``, ``image_too_small``, ``image_corrupt``; ``ImageUnavailable``:
@@ -93,7 +90,7 @@ class ImageDecoder:
         try:
             _check_before_opening(data, name, self._max_pixels)
             with self._slots:
-                return _decode(data, name, self._max_pixels)
+                return _decode(data, name, self._max_pixels, shorter_side_pixels)
         except ProductConsumerError:
             raise
         # Pillow raises SyntaxError, struct.error, MemoryError and more on hostile files.
@@ -128,7 +125,7 @@ def _check_before_opening(data: bytes, name: str, max_pixels: int) -> None:
     if name == "WEBP":
         # Pillow allocates the whole canvas, twice, when it opens a WebP file.
         _check_size(*_webp_size(data), max_pixels)
-    if name == "JPEG" and _has_too_many_scans(data):
+    if name == "JPEG" and has_too_many_scans(data):
         raise ImageRejected("image_corrupt", "too many JPEG scans or markers")
 
 
@@ -146,20 +143,6 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
 
 
-def _has_too_many_scans(data: bytes) -> bool:
-    """A few bytes per scan make a decoder pass over all pixels once more, for hours in the end."""
-    scans, position = 0, 2
-    for _ in range(MAX_JPEG_MARKERS):
-        marker = _JPEG_MARKER.search(data, position)
-        if marker is None or marker[1][0] == _END_OF_IMAGE:
-            return False
-        scans += marker[1][0] == _START_OF_SCAN
-        if scans > MAX_JPEG_SCANS:
-            break
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
-    return True
-
-
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     size = f"{width} x {height}"
     if width * height > max_pixels:
@@ -170,21 +153,32 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise ImageRejected("image_too_small", f"{size}, at least {MIN_SIDE_PIXELS} a side")
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def _decode(
+    data: bytes, name: str, max_pixels: int, shorter_side_pixels: int | None
+) -> NDArray[np.uint8]:
     image: Image.Image = Image.open(io.BytesIO(data), formats=(name,))
     _check_size(*image.size, max_pixels)
+    if name == "JPEG" and image.mode in _QUICK_JPEG_MODES and _transposition(image) is None:
+        factor = dct_factor(image.size, shorter_side_pixels)
+        pixels = decode_intact_jpeg(data, image.size, factor)
+        if pixels is not None:
+            return pixels
     image.load()
-    return _flatten(_upright(image))
+    # A copy that may be written to: torch warns about others.
+    return np.array(_flatten(_upright(image)))
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    method = _transposition(image)
+    return image if method is None else image.transpose(method)
+
+
+def _transposition(image: Image.Image) -> Image.Transpose | None:
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-        method = _TRANSPOSITIONS.get(orientation)
+        return _TRANSPOSITIONS.get(image.getexif().get(_ORIENTATION_TAG, 1))
     # Pillow raises anything on broken tags; a picture with broken tags is still a picture.
     except Exception:
-        return image
-    return image if method is None else image.transpose(method)
+        return None
 
 
 def _flatten(image: Image.Image) -> Image.Image:

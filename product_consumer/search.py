@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from product_consumer.ledger import Ledger
 from product_consumer.models import Embedding, Hit, ProductRow
@@ -47,7 +47,7 @@ class Searcher:
         self,
         *,
         text: str | None = None,
-        picture: Image.Image | None = None,
+        picture: NDArray[np.uint8] | None = None,
         keywords: str | None = None,
         limit: int = 10,
     ) -> list[SearchResult]:
@@ -68,7 +68,7 @@ class Searcher:
         return ranked[:limit]
 
     def _by_vector(
-        self, text: str | None, picture: Image.Image | None, limit: int
+        self, text: str | None, picture: NDArray[np.uint8] | None, limit: int
     ) -> list[SearchResult]:
         if self._embedder is None:
             raise ValueError("searching by text or picture needs the model")

@@ -38,13 +38,16 @@ def make_tiny_clip(
     embed_dim: int = 768,
     suffix: str = ".safetensors",
     preprocess: Mapping[str, Any] | None = None,
+    text_changes: Mapping[str, Any] | None = None,
 ) -> TinyClip:
     """Write ``<name>.json`` and its weights (3.5 million, drawn from ``seed``) into ``directory``.
 
     ``suffix``: ``.safetensors`` or ``.pt``. With ``preprocess`` the configuration is in the form of
     a hub repository, which carries preprocessing (``mean``, ``std``, ``resize_mode`` ...) too.
+    ``text_changes``: other values of its ``text_cfg``.
     """
     config = model_config(embed_dim, quick_gelu)
+    config["text_cfg"] |= text_changes or {}
     written = {"model_cfg": config, "preprocess_cfg": dict(preprocess)} if preprocess else config
     config_path = directory / f"{name}.json"
     config_path.write_text(json.dumps(written), encoding="utf-8")

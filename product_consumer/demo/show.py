@@ -15,6 +15,8 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -239,12 +241,12 @@ class Demo:
             title = f'By both: that picture and "{printable(words)}"'
             yield title, searcher.search(text=words, picture=picture, limit=3)
 
-    def _open_picture(self, product: dict[str, Any]) -> Image.Image | None:
+    def _open_picture(self, product: dict[str, Any]) -> NDArray[np.uint8] | None:
         folder = self._catalogue or self.settings.data_dir / "catalogue"
         for path in (folder / "images" / str(product["image"]), folder / str(product["image"])):
             if path.is_file():
                 with Image.open(path) as picture:
-                    return ImageOps.exif_transpose(picture).convert("RGB")
+                    return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
         return None
 
 

@@ -13,10 +13,13 @@ from product_consumer.errors import FatalError, RetryMessage, Unavailable
 WAIT = 10.0
 
 Run = Callable[[Sequence[int]], Sequence[int | Exception]]
+Begin = Callable[[Sequence[int]], Callable[[], Sequence[int | Exception]]]
 
 
 @contextmanager
-def batcher(run: Run, max_batch: int = 8, max_waiting: int = 64) -> Iterator[Batcher[int, int]]:
+def batcher(
+    run: Run | Begin, max_batch: int = 8, max_waiting: int = 64
+) -> Iterator[Batcher[int, int]]:
     made: Batcher[int, int] = Batcher(
         run, name="model", max_batch=max_batch, max_waiting=max_waiting
     )
@@ -243,7 +246,8 @@ def test_a_cancelled_item_is_not_run() -> None:
     assert gate.batches == [[0], [2]]
 
 
-def test_64_threads_lose_duplicate_and_mix_up_nothing() -> None:
+@pytest.mark.parametrize("two_deep", [False, True])
+def test_64_threads_lose_duplicate_and_mix_up_nothing(two_deep: bool) -> None:
     seen: list[int] = []
 
     def run(items: Sequence[int]) -> list[int | Exception]:
@@ -259,8 +263,135 @@ def test_64_threads_lose_duplicate_and_mix_up_nothing() -> None:
             answers += [None if f.exception(WAIT) else f.result() for f in futures]
         return answers
 
-    with batcher(run, max_batch=16, max_waiting=32) as model, ThreadPoolExecutor(64) as pool:
+    device = Stream(run) if two_deep else run
+    with batcher(device, max_batch=16, max_waiting=32) as model, ThreadPoolExecutor(64) as pool:
         answers = [answer for part in pool.map(caller, range(64)) for answer in part]
 
     assert answers == [None if item % 97 == 0 else item * item for item in range(64 * 200)]
     assert set(seen) == set(range(64 * 200))
+
+
+class Stream:
+    """A device that works by itself: it is told what to run, and asked for the results later."""
+
+    def __init__(self, run: Run = squares) -> None:
+        self.events: list[str] = []
+        self._run = run
+
+    def __call__(self, items: Sequence[int]) -> Callable[[], Sequence[int | Exception]]:
+        batch = list(items)
+        self.events.append(f"begin {batch}")
+
+        def wait() -> Sequence[int | Exception]:
+            self.events.append(f"wait {batch}")
+            return self._run(batch)
+
+        return wait
+
+
+def start_with_a_queue(
+    model: Batcher[int, int], gate: Gate, *items: int, alone: bool = False
+) -> list["Future[int]"]:
+    """Have the device busy with item 0 while the others gather."""
+    futures = list(model.submit([0], timeout_seconds=WAIT))
+    assert gate.entered.wait(WAIT)
+    futures += model.submit(items, timeout_seconds=WAIT, alone=alone)
+    gate.opened.set()
+    return futures
+
+
+def test_the_next_batch_is_begun_before_the_results_of_the_last_are_fetched() -> None:
+    gate = Gate()
+    stream = Stream(gate)
+    with batcher(stream, max_batch=2) as model:
+        first = model.submit([0], timeout_seconds=WAIT)
+        assert gate.entered.wait(WAIT)
+        later = model.submit(range(1, 6), timeout_seconds=WAIT)
+        gate.opened.set()
+        assert results([*first, *later]) == [0, 1, 4, 9, 16, 25]
+    assert stream.events == [
+        "begin [0]",
+        "wait [0]",
+        "begin [1, 2]",
+        "begin [3, 4]",
+        "wait [1, 2]",
+        "begin [5]",
+        "wait [3, 4]",
+        "wait [5]",
+    ]
+
+
+def test_nothing_is_begun_beside_an_item_that_is_to_be_alone() -> None:
+    gate = Gate()
+    stream = Stream(gate)
+    with batcher(stream, max_batch=2) as model:
+        futures = start_with_a_queue(model, gate, 1, 2, alone=True)
+        assert results(futures) == [0, 1, 4]
+    assert stream.events == [
+        "begin [0]",
+        "wait [0]",
+        "begin [1]",
+        "wait [1]",
+        "begin [2]",
+        "wait [2]",
+    ]
+
+
+@pytest.mark.parametrize("fails_at", ["begin", "wait"])
+def test_a_batch_that_fails_is_halved_after_the_one_ahead_of_it(fails_at: str) -> None:
+    def refuse(items: Sequence[int]) -> None:
+        if len(items) > 1 and 3 in items:
+            raise ValueError("too many")
+
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        if fails_at == "wait":
+            refuse(items)
+        return squares(items)
+
+    gate = Gate(run)
+    stream = Stream(gate)
+
+    def begin(items: Sequence[int]) -> Callable[[], Sequence[int | Exception]]:
+        wait = stream(items)
+        if fails_at == "begin":
+            refuse(items)
+        return wait
+
+    with batcher(begin, max_batch=2) as model:
+        assert results(start_with_a_queue(model, gate, 1, 2, 3, 4)) == [0, 1, 4, 9, 16]
+    assert stream.events.index("wait [1, 2]") < stream.events.index("begin [3]")
+
+
+def test_a_fatal_error_of_one_batch_fails_the_one_begun_beside_it() -> None:
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        if 1 in items:
+            raise FatalError("device lost")
+        return squares(items)
+
+    gate = Gate(run)
+    with batcher(Stream(gate), max_batch=1) as model:
+        futures = start_with_a_queue(model, gate, 1, 2, 3)
+        assert errors(futures) == [None, FatalError, FatalError, FatalError]
+        assert model.failed
+
+
+def test_closing_fetches_the_results_of_what_was_begun() -> None:
+    gate = Gate()
+    with batcher(Stream(gate), max_batch=1) as model:
+        futures = start_with_a_queue(model, gate, 1, 2)
+        model.close(WAIT)
+        assert results(futures) == [0, 1, 4]
+
+
+def test_the_halves_of_a_failed_batch_may_be_begun_and_fail_too() -> None:
+    poisonous = {5, 6, 11}
+
+    def run(items: Sequence[int]) -> list[int | Exception]:
+        if poisonous.intersection(items):
+            raise ValueError("poison")
+        return squares(items)
+
+    with batcher(Stream(run), max_batch=4) as model:
+        futures = model.submit(range(16), timeout_seconds=WAIT)
+        expected = [ValueError if item in poisonous else None for item in range(16)]
+        assert errors(futures) == expected

@@ -71,12 +71,14 @@ class StandInFetcher:
 
 
 class StandInDecoder:
-    def decode(self, data: bytes) -> bytes:
+    def decode(self, data: bytes, _shorter_side_pixels: int | None) -> bytes:
         return data
 
 
 class StandInEmbedder:
     """Vectors that follow from the name; fails as a test tells it to."""
+
+    shorter_side_pixels = None
 
     def __init__(self) -> None:
         self.embedded: list[str] = []

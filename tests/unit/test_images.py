@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from product_consumer.errors import ImageRejected, ImageUnavailable
-from product_consumer.images import MAX_JPEG_SCANS, ImageDecoder
+from product_consumer.images import ImageDecoder
+from product_consumer.jpegs import MAX_JPEG_SCANS
 
 # As in production, where Pillow's complaints about broken tags are not shown.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -69,13 +70,18 @@ def reason_of(data: bytes, decoder: ImageDecoder = DECODER) -> str:
     return caught.value.reason
 
 
+def first_pixel(data: bytes) -> tuple[int, ...]:
+    return tuple(DECODER.decode(data)[0, 0].tolist())
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_allowed_format_decodes_exactly_as_plain_pillow(name: str) -> None:
     data = encode(picture(), name)
 
     decoded = DECODER.decode(data)
 
-    assert decoded.mode == "RGB"
+    assert decoded.dtype == np.uint8
+    assert decoded.shape == (40, 60, 3)
     assert decoded.tobytes() == plain_pillow(data).tobytes()
 
 
@@ -113,7 +119,7 @@ def test_the_orientation_tag_is_applied(name: str, orientation: int) -> None:
 
     decoded = DECODER.decode(data)
 
-    assert decoded.size == ((40, 60) if orientation > 4 else (60, 40))
+    assert decoded.shape == ((60, 40, 3) if orientation > 4 else (40, 60, 3))
     assert decoded.tobytes() == plain_pillow(data).tobytes()
 
 
@@ -127,20 +133,20 @@ def test_broken_exif_is_ignored(tags: bytes) -> None:
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
-    assert DECODER.decode(png_of_16_bits(0, [40_000])).getpixel((0, 0)) == (156, 156, 156)
+    assert first_pixel(png_of_16_bits(0, [40_000])) == (156, 156, 156)
 
 
 def test_transparent_sixteen_bit_grey_becomes_white() -> None:
     data = png_of_16_bits(0, [40_000], (b"tRNS", struct.pack(">H", 40_000)))
 
-    assert DECODER.decode(data).getpixel((0, 0)) == WHITE
+    assert first_pixel(data) == WHITE
 
 
 @pytest.mark.parametrize(
     ("mode", "color"), [("RGBA", (255, 0, 0, 0)), ("LA", (9, 0))], ids=["RGBA", "LA"]
 )
 def test_a_hidden_colour_does_not_show_through(mode: str, color: tuple[int, ...]) -> None:
-    assert DECODER.decode(encode(Image.new(mode, (8, 8), color), "PNG")).getpixel((0, 0)) == WHITE
+    assert first_pixel(encode(Image.new(mode, (8, 8), color), "PNG")) == WHITE
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_a_colour_that_is_declared_transparent_becomes_white(mode: str, color: A
         image.putpalette(range(30))
     data = encode(image, "PNG", transparency=color)
 
-    assert DECODER.decode(data).getpixel((0, 0)) == WHITE
+    assert first_pixel(data) == WHITE
 
 
 @pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "AVIF"])
@@ -160,7 +166,7 @@ def test_only_the_first_frame_of_an_animation_is_taken(name: str) -> None:
     frames = [Image.new("RGB", (16, 16), color) for color in ("red", "lime", "blue")]
     data = encode(frames[0], name, save_all=True, append_images=frames[1:], duration=100)
 
-    red, green, blue = np.asarray(DECODER.decode(data)).reshape(-1, 3).mean(axis=0)
+    red, green, blue = DECODER.decode(data).reshape(-1, 3).mean(axis=0)
 
     assert (red > 240, green < 15, blue < 15) == (True, True, True)
 
@@ -239,7 +245,7 @@ def test_an_avif_is_known_by_any_of_its_brands() -> None:
     data = encode(picture(), "AVIF")
     renamed = data[:8] + b"mif1" + data[12:]
 
-    assert DECODER.decode(renamed).size == (60, 40)
+    assert DECODER.decode(renamed).shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +264,9 @@ def test_an_image_of_a_useless_size_is_rejected(size: tuple[int, int], reason: s
 
 @pytest.mark.parametrize("size", [(8, 8), (1000, 50), (50, 1000), (1000, 1000)])
 def test_an_image_just_within_the_limits_is_decoded(size: tuple[int, int]) -> None:
-    assert DECODER.decode(encode(Image.new("RGB", size), "PNG")).size == size
+    width, height = size
+    decoded = DECODER.decode(encode(Image.new("RGB", size), "PNG"))
+    assert decoded.shape == (height, width, 3)
 
 
 @pytest.mark.parametrize("side", [12_000, 30_000])
@@ -287,7 +295,7 @@ def test_a_webp_with_a_huge_canvas_is_rejected_before_it_is_opened(body: bytes) 
 def test_the_size_in_a_webp_header_is_read_right(options: dict[str, Any]) -> None:
     data = encode(picture(size=(60, 40)), "WEBP", **options)
 
-    assert ImageDecoder(60 * 40).decode(data).size == (60, 40)
+    assert ImageDecoder(60 * 40).decode(data).shape == (40, 60, 3)
     assert reason_of(data, ImageDecoder(60 * 40 - 1)) == "image_pixels"
 
 
@@ -395,4 +403,5 @@ def assert_picture_or_reason(data: bytes) -> None:
     except (ImageRejected, ImageUnavailable) as error:
         assert error.reason.startswith(("image_", "not_an_image"))
     else:
-        assert decoded.mode == "RGB"
+        assert decoded.ndim == 3
+        assert decoded.flags.writeable

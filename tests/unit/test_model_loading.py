@@ -12,9 +12,11 @@ import torch
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from product_consumer import model_loading
+from product_consumer import model_loading, model_weights
 from product_consumer.errors import ConfigurationError
-from product_consumer.model_loading import build_model, find_weights, load_model, resolve_model
+from product_consumer.model_loading import build_model, load_model
+from product_consumer.model_specs import model_id, resolve_model
+from product_consumer.model_weights import find_weights
 from product_consumer.settings import Settings
 from tests.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
 
@@ -42,7 +44,7 @@ def refusal(action: Callable[[], object]) -> ConfigurationError:
 
 def built_without_weights(chosen: Settings) -> Any:
     with torch.device(META):
-        return build_model(resolve_model(chosen), META, "fp32")
+        return build_model(resolve_model(chosen), META)
 
 
 def test_the_default_model_has_quick_gelu_in_both_towers() -> None:
@@ -309,14 +311,14 @@ def test_weights_that_are_not_cached_are_downloaded(
     downloaded = tmp_path / "open_clip_pytorch_model.bin"
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)
-    monkeypatch.setattr(model_loading, "download_pretrained", lambda _: str(downloaded))
+    monkeypatch.setattr(model_weights, "download_pretrained", lambda _: str(downloaded))
     assert find_weights(resolve_model(Settings())) == downloaded
 
 
 def test_the_model_id_of_a_tag_names_model_tag_and_activation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert model_loading._model_id(resolve_model(Settings())) == "ViT-L-14-336/openai/quickgelu"
+    assert model_id(resolve_model(Settings())) == "ViT-L-14-336/openai/quickgelu"
 
 
 def test_the_model_id_of_a_file_tells_its_content_and_its_configuration(tmp_path: Path) -> None:
@@ -359,23 +361,23 @@ def test_a_device_that_is_not_there_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("device", "capability", "precision"),
+    ("device", "capability", "dtype"),
     [
-        ("cuda", (9, 0), "bf16"),
-        ("cuda", (8, 0), "bf16"),
-        ("cuda", (7, 5), "fp16"),
-        ("cpu", None, "fp32"),
-        ("mps", None, "fp32"),
+        ("cuda", (9, 0), torch.bfloat16),
+        ("cuda", (8, 0), torch.bfloat16),
+        ("cuda", (7, 5), torch.float16),
+        ("cpu", None, torch.float32),
+        ("mps", None, torch.float32),
     ],
 )
 def test_the_precision_follows_the_device(
     monkeypatch: pytest.MonkeyPatch,
     device: str,
     capability: tuple[int, int] | None,
-    precision: str,
+    dtype: torch.dtype,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert model_loading.choose_precision(torch.device(device)) == precision
+    assert model_loading.choose_dtype(torch.device(device)) == dtype
 
 
 def test_open_clip_itself_would_build_the_default_model_without_quick_gelu() -> None:

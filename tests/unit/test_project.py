@@ -26,7 +26,7 @@ HOMES = {
     "iso4217": ("currencies.py",),
     "milvus_lite": ("stores/embedded_milvus.py",),
     "moto": ("demo/",),
-    "open_clip": ("embedding.py", "model_loading.py", "demo/"),
+    "open_clip": ("model_", "tokenizing.py", "towers.py", "demo/"),
     "price_parser": ("prices.py",),
     "prometheus_client": ("metrics.py",),
     "psycopg": ("ledger",),
@@ -35,13 +35,15 @@ HOMES = {
     "pymilvus": ("stores/milvus", "stores/embedded_milvus.py"),
     "redis": ("orders/redis_stats.py",),
     "requests": ("quality/language_model.py",),
+    "simplejpeg": ("jpegs.py",),
     "sqlalchemy": (
         *("ledger", "orders/ledger.py", "orders/statistics.py", "orders/tables.py"),
         *("quality/store.py", "quality/tables.py"),
     ),
+    "tokenizers": ("tokenizing.py",),
     "urllib3": ("quality/language_model.py",),
     "uvicorn": ("orders/serving.py",),
-    "torch": ("forward.py", "model_loading.py", "preparing.py", "demo/"),
+    "torch": ("cuda_passes.py", "forward.py", "model_", "preparing.py", "towers.py", "demo/"),
     "torchvision": ("preparing.py", "demo/"),
     "dotenv": ("settings.py",),
 }
@@ -49,7 +51,6 @@ HOMES = {
 # Used although no file imports them.
 NOT_IMPORTED = {
     "milvus-lite": "started as a process and by pymilvus",
-    "psycopg": "named in a database URL",
 }
 
 # Parts of a required package that are packaged apart, always in step with it.

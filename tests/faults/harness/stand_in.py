@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from product_consumer.models import Embedding, Embeddings
 
@@ -30,9 +30,10 @@ class Embedder:
     dimension = DIMENSION
     device = "cpu"
     answer_seconds = 10.0
+    shorter_side_pixels = None
     failed = False
 
-    def prepare(self, picture: Image.Image, text: str) -> PreparedItem:
+    def prepare(self, picture: NDArray[np.uint8], text: str) -> PreparedItem:
         return PreparedItem(picture.tobytes(), text)
 
     def embed(self, items: Sequence[PreparedItem], *, alone: bool = False) -> list[Embeddings]:
@@ -42,7 +43,7 @@ class Embedder:
     def embed_text(self, text: str) -> Embedding:
         return text_vector(text)
 
-    def embed_picture(self, picture: Image.Image) -> Embedding:
+    def embed_picture(self, picture: NDArray[np.uint8]) -> Embedding:
         return picture_vector(picture.tobytes())
 
     def watch_passes(self, _on_pass: object) -> None:
