@@ -1,7 +1,8 @@
-"""Run the worker: ``python thread_runner.py [--stream products|orders]... [--threads N]
-[--until-empty] [--serve] [--demo [--catalog DIR]]``.
+"""Run the worker: ``python thread_runner.py [--stream products|orders]... [--processes N]
+[--threads N] [--until-empty] [--serve] [--demo [--catalog DIR]]``.
 
-Settings become parts, parts become N consumer threads; a signal drains them.
+Settings become parts, parts become N consumer threads; a signal drains them. With several processes
+this one only watches over the others, each of which is this program again.
 
 Exit codes: 0 done or drained, 1 second signal, 2 wrong usage or nothing configured, 70 fatal error
 (start me again), 78 configuration that cannot work (do not start me again).
@@ -21,14 +22,17 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from product_consumer.backoff import Backoff
 from product_consumer.beats import stage_limits
+from product_consumer.child_process import end_with_parent, worker_command, worker_environment
 from product_consumer.errors import ConfigurationError, FatalError, Unavailable
 from product_consumer.logs import configure_logging
+from product_consumer.processes import PARENT_GRACE_SECONDS, ProcessSupervisor
 from product_consumer.settings import Settings, read_settings, read_systemd_environment
 from product_consumer.stopping import Stop
 from product_consumer.supervision import (
@@ -74,13 +78,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _read_options(arguments)
     try:
         settings = _settings(options)
+        if options.process_number is not None:
+            _greet_parent()
         if options.demo:
             return _run_demo(settings, options.catalog)
         names = options.stream or [PRODUCTS]
         missing = _first_without_queue(settings, names)
         if missing is not None:
             return _nothing_configured(missing)
-        return _run_worker(settings, names, until_empty=options.until_empty, serve=options.serve)
+        if settings.processes > 1:
+            given = sys.argv[1:] if arguments is None else arguments
+            return _run_processes(settings, given, until_empty=options.until_empty)
+        # One of several is enough to answer questions, and only one can have the port.
+        serve = options.serve and options.process_number in (None, 1)
+        return _run_worker(settings, names, until_empty=options.until_empty, serve=serve)
     except ConfigurationError as error:
         print(f"Cannot start: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
@@ -101,7 +112,15 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="what to consume; may be given twice (default products)",
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="consumer threads per stream (default 10)"
+        "--processes", type=int, metavar="N", help="processes that share one GPU (default 1)"
+    )
+    # Given by the process that watches over several.
+    parser.add_argument("--process-number", type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="consumer threads per stream, in each process (default 10)",
     )
     parser.add_argument(
         "--until-empty",
@@ -120,20 +139,29 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--catalog", type=Path, metavar="DIR", help="with --demo: products.json and images/ to use"
     )
     options = parser.parse_args(arguments)
-    if options.demo and (options.stream or options.serve):
-        parser.error("--demo shows both streams; it takes no --stream and no --serve")
+    if options.demo and (options.stream or options.serve or options.processes is not None):
+        parser.error("--demo shows both streams; it takes no --stream, --serve or --processes")
     if options.catalog is not None and not options.demo:
         parser.error("--catalog goes with --demo")
     if options.threads is not None and not 1 <= options.threads <= 256:
         parser.error("--threads takes a whole number from 1 to 256")
+    if options.processes is not None and not 1 <= options.processes <= 64:
+        parser.error("--processes takes a whole number from 1 to 64")
     return options
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    overrides = {} if options.threads is None else {"threads": options.threads}
-    settings = read_settings(**overrides)
-    configure_logging(settings.log_format, settings.log_level)
+    given = {"threads": options.threads, "processes": options.processes}
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+    configure_logging(settings.log_format, settings.log_level, options.process_number)
     return settings
+
+
+def _greet_parent() -> None:
+    dump_stacks_on_request()
+    end_with_parent()
+    # From now on it may ask for the stacks.
+    Notifier(read_systemd_environment()).status("Starting")
 
 
 def _first_without_queue(settings: Settings, names: Sequence[str]) -> str | None:
@@ -152,6 +180,20 @@ def _nothing_configured(setting: str) -> int:
         file=sys.stderr,
     )
     return EXIT_USAGE
+
+
+def _run_processes(settings: Settings, arguments: Sequence[str], *, until_empty: bool) -> int:
+    notifier = Notifier(read_systemd_environment())
+    with Stop(settings.drain_seconds + PARENT_GRACE_SECONDS, notifier) as stop:
+        supervisor = ProcessSupervisor(
+            stop,
+            settings.processes,
+            partial(worker_command, arguments),
+            partial(worker_environment, settings),
+            drain_seconds=settings.drain_seconds,
+            ends_when_empty=until_empty,
+        )
+        return supervisor.run()
 
 
 def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, serve: bool) -> int:
@@ -277,7 +319,8 @@ def _product_stream(
     sweeper = Sweeper(parts.ledger, marks, parts.stores.all, repair_horizon_seconds=horizon_seconds)
     parts.metrics.watch_marks(marks.count)
     source = Source(parts.queue, parts.in_flight)
-    return Stream(source, pipeline, parts.metrics, sweeper.running(stop.requested), embedder)
+    sweeping = sweeper.running(stop.requested, lambda: parts.metrics.beats.at("sweep"))
+    return Stream(source, pipeline, parts.metrics, sweeping, embedder)
 
 
 def _order_stream(

@@ -11,10 +11,15 @@ _NOISY_LOGGERS = ("grpc", "elastic_transport", "huggingface_hub")
 _QUIET_LOGGERS = ("botocore", "boto3", "urllib3", "elasticsearch", "httpx", "PIL", "werkzeug")
 
 
-def configure_logging(log_format: str, level: str) -> None:
-    """Send every log line to standard error. ``log_format``: ``text`` or ``json``."""
+def configure_logging(log_format: str, level: str, process: int | None = None) -> None:
+    """Send every log line to standard error. ``log_format``: ``text`` or ``json``.
+
+    ``process``: the number of this one, which each line then names, where several run as one.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    handler.setFormatter(
+        _JsonFormatter(process) if log_format == "json" else _TextFormatter(process)
+    )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for name in _NOISY_LOGGERS:
@@ -36,10 +41,13 @@ def printable(text: str) -> str:
 
 
 class _TextFormatter(logging.Formatter):
-    """``2026-11-21 14:30:05,123 INFO Thread 2 processed ID: abc123``, local time."""
+    """``2026-11-21 14:30:05,123 INFO Thread 2 processed ID: abc123``, local time; one of several
+    processes puts ``Process 3: `` before the message.
+    """
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+    def __init__(self, process: int | None) -> None:
+        label = "" if process is None else f"Process {process}: "
+        super().__init__(f"%(asctime)s %(levelname)s {label}%(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         # Only the message is escaped: a traceback, which ``format`` appends afterwards, keeps its
@@ -50,11 +58,15 @@ class _TextFormatter(logging.Formatter):
 
 class _JsonFormatter(logging.Formatter):
     """One JSON object per line: ``time`` (UTC), ``level``, ``logger``, ``thread``, ``message``,
-    ``exception``.
+    ``exception``; ``process`` in one of several.
     """
 
+    def __init__(self, process: int | None) -> None:
+        super().__init__()
+        self._process = {} if process is None else {"process": process}
+
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry = self._process | {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,

@@ -6,6 +6,7 @@ working: ``MILVUS_HOST`` and ``MILVUS_PORT`` for ``MILVUS_URI``, ``ES_HOST`` for
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -94,6 +95,8 @@ class Settings(BaseModel):
     # Runner
     threads: int = Field(default=10, ge=1, le=256)
     batch_size: int = Field(default=10, ge=1, le=10)
+    # One process keeps a small GPU busy; a large one takes two to four.
+    processes: int = Field(default=1, ge=1, le=64)
     drain_seconds: float = Field(default=25.0, ge=1.0, le=600.0)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -232,6 +235,14 @@ def read_systemd_environment() -> SystemdEnvironment:
         os.environ.get("NOTIFY_SOCKET", ""),
         int(watchdog_usec) if is_ours and watchdog_usec.isdecimal() else 0,
     )
+
+
+def child_environment(defaults: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment, ``.env`` included once it was read, for a process that is started.
+
+    ``changes`` win over what is set here, which wins over ``defaults``.
+    """
+    return {**defaults, **os.environ, **changes}
 
 
 def read_settings(env_file: Path | None = Path(".env"), **overrides: Any) -> Settings:

@@ -1,0 +1,186 @@
+"""One worker process as its parent sees it: started, heard, signalled and reaped."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from product_consumer.errors import ConfigurationError
+from product_consumer.settings import Settings, child_environment
+
+WATCHDOG_SECONDS = 30.0
+"""How often a child is asked to show signs of life; it shows three in that time."""
+
+START_SECONDS = 1800.0
+"""Bound of a start: the first one downloads the weights, and waits for stores that are down."""
+
+_MOST_DATAGRAMS = 100
+_DATAGRAM_BYTES = 4096
+_LAST_PORT = 65_535
+
+
+class Child:
+    """A process that talks to its parent as it would to systemd, at a socket of its own.
+
+    It gets a process group of its own, so that a terminal's Ctrl-C reaches it only by way of its
+    parent, and a standard input that ends when its parent does (see ``end_with_parent``).
+    """
+
+    def __init__(
+        self,
+        number: int,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        *,
+        start_seconds: float = START_SECONDS,
+        watchdog_seconds: float = WATCHDOG_SECONDS,
+        drain_seconds: float,
+    ) -> None:
+        """Start it. ``directory``: private to this user, holds the socket. Raises ``OSError``."""
+        self.number = number
+        self.is_ready = False
+        self.status = "Starting"
+        self._has_spoken = False
+        self._start_seconds = start_seconds
+        # It shows no signs of life while it finishes what is in flight.
+        self._silence_seconds = watchdog_seconds + drain_seconds
+        self._quiet_seconds = 0.0
+        path = directory / str(number)
+        path.unlink(missing_ok=True)
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._listening.setblocking(False)
+            self._listening.bind(str(path))
+            self._process = subprocess.Popen(  # noqa: S603 - the caller's own program
+                command,
+                env={**environment, **_notify_environment(path, watchdog_seconds)},
+                stdin=subprocess.PIPE,
+                process_group=0,
+            )
+        except BaseException:
+            self._listening.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit code, the negative number of the signal that ended it, or None."""
+        return self._process.poll()
+
+    def listen(self, elapsed_seconds: float) -> None:
+        """Take in what it said; ``elapsed_seconds`` have passed since the last call."""
+        self._quiet_seconds += elapsed_seconds
+        for _ in range(_MOST_DATAGRAMS):
+            try:
+                text = self._listening.recv(_DATAGRAM_BYTES).decode(errors="replace")
+            except OSError:
+                return
+            self._has_spoken = True
+            for line in text.splitlines():
+                self._note(line)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Has shown no sign of life for longer than it may."""
+        limit_seconds = self._silence_seconds if self.is_ready else self._start_seconds
+        return self._quiet_seconds > limit_seconds
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal it unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def dump_stacks(self) -> None:
+        """Have it print the stacks of all its threads."""
+        # Before its first words it may have no handler yet, and the signal would end it.
+        self.listen(0.0)
+        if self._has_spoken:
+            self.send_signal(signal.SIGUSR1)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of what belongs to it here; call it when it has ended."""
+        self._listening.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _note(self, line: str) -> None:
+        name, _, value = line.partition("=")
+        if name == "STATUS":
+            self.status = value
+        elif line == "READY=1":
+            self.is_ready = True
+        if line in ("READY=1", "WATCHDOG=1"):
+            self._quiet_seconds = 0.0
+
+
+def _notify_environment(path: Path, watchdog_seconds: float) -> dict[str, str]:
+    return {
+        "NOTIFY_SOCKET": str(path),
+        "WATCHDOG_USEC": str(round(watchdog_seconds * 1e6)),
+        # Empty: for whoever is told. The parent may have inherited its own number.
+        "WATCHDOG_PID": "",
+    }
+
+
+def worker_command(arguments: Sequence[str], number: int) -> list[str]:
+    """Return the command of a child: this program with the ``arguments`` it was started with."""
+    program = str(Path(sys.argv[0]).resolve())
+    # The last word on an option counts.
+    own = ["--processes", "1", "--process-number", str(number)]
+    return [sys.executable, program, *arguments, *own]
+
+
+def worker_environment(settings: Settings, number: int) -> dict[str, str]:
+    """Return the environment of a child, which leaves room for its like.
+
+    Each serves its metrics at a port of its own, ``METRICS_PORT`` and up, and torch takes a share
+    of the cores unless ``OMP_NUM_THREADS`` says otherwise. Raises ``ConfigurationError`` when there
+    is no such port.
+    """
+    changes = {}
+    if settings.metrics_port is not None:
+        port = settings.metrics_port + number - 1
+        if port > _LAST_PORT:
+            problem = f"{settings.metrics_port}: process {number} would need port {port}"
+            raise ConfigurationError("METRICS_PORT", problem)
+        changes["METRICS_PORT"] = str(port)
+    threads = max(1, _usable_cores() // settings.processes)
+    return child_environment({"OMP_NUM_THREADS": str(threads)}, changes)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def end_in_words(code: int) -> str:
+    """Say how a process ended, by what ``Child.poll`` returned."""
+    if code >= 0:
+        return f"ended with code {code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
+
+
+def end_with_parent() -> None:
+    """Stop this process, as by SIGTERM, when the parent that ``Child`` gave it has ended."""
+    threading.Thread(target=_await_end_of_input, name="parent", daemon=True).start()
+
+
+def _await_end_of_input() -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 64):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,102 @@
+"""The real program with several processes: one of them killed, all of them stopped."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.acceptance.world import REPOSITORY, World, opened_world, wait_until
+from tests.tiny_clip import make_tiny_clip
+
+pytestmark = pytest.mark.timeout(300)
+
+COUNT = 30
+
+
+@pytest.fixture
+def world(tmp_path: Path, elasticmq_url: str) -> Iterator[World]:
+    tiny = make_tiny_clip(tmp_path)
+    model = {
+        "OPENCLIP_MODEL": tiny.model_name,
+        "OPENCLIP_CONFIG": str(tiny.config_path),
+        "OPENCLIP_PRETRAINED": str(tiny.weights_path),
+    }
+    with opened_world(tmp_path, elasticmq_url, model) as opened:
+        yield opened
+
+
+def found_by_keywords(world: World) -> set[str]:
+    found = world.run_console("search", "--keywords", "product number", "--limit", "100", "--json")
+    return {json.loads(line)["id"] for line in found.stdout.splitlines()}
+
+
+def two_free_ports() -> int:
+    """The first of two neighbours that nobody listens at."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            if port < 65_535 and second.connect_ex(("127.0.0.1", port + 1)) != 0:
+                return port
+
+
+def test_a_process_killed_under_load_loses_nothing_and_the_service_stops_cleanly(
+    world: World,
+) -> None:
+    port = two_free_ports()
+    service = world.start_worker(
+        "--processes", "2", "--threads", "2", BATCH_SIZE="2", METRICS_PORT=str(port)
+    )
+    service.wait_for_log("started consuming", count=4, seconds=120)
+    for each in (port, port + 1):
+        with urlopen(f"http://127.0.0.1:{each}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+    world.send(*(world.product(number) for number in range(COUNT)))
+    service.wait_for_log("processed ID", count=3)
+    [pid] = re.findall(r"Process 1 of 2 is (\d+)", service.log)
+    os.kill(int(pid), signal.SIGKILL)
+    service.wait_for_log("Process 1 was ended by SIGKILL; starting it again")
+    service.wait_for_log("Process 1: Thread 2 started consuming", count=2, seconds=120)
+    wait_until(lambda: world.left_in_queue() == 0, 60)
+    service.send_signal(signal.SIGTERM)
+
+    assert service.wait(40) == 0, service.log
+    assert world.left_in_queue() == 0
+    assert found_by_keywords(world) == {f"p{number}" for number in range(COUNT)}
+    assert world.dead_letters() == []
+    assert "Process 2: Thread 1 processed ID" in service.log
+
+
+def test_the_service_ends_when_the_queue_is_empty_and_every_line_says_whose_it_is(
+    world: World,
+) -> None:
+    world.send(*(world.product(number) for number in range(COUNT)))
+    service = world.start_worker("--until-empty", PROCESSES="2", LOG_FORMAT="json")
+
+    assert service.wait(240) == 0, service.log
+    assert found_by_keywords(world) == {f"p{number}" for number in range(COUNT)}
+    entries = [json.loads(line) for line in service.log.splitlines()]
+    assert {entry.get("process") for entry in entries} == {None, 1, 2}
+
+
+@pytest.mark.parametrize("arguments", [["--processes", "0"], ["--demo", "--processes", "2"]])
+def test_wrong_usage_is_exit_2(tmp_path: Path, arguments: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, str(REPOSITORY / "thread_runner.py"), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert "--processes" in ended.stderr.splitlines()[-1]
