@@ -98,6 +98,8 @@ def stage_limits(
         "validate_order": 45.0,
         "order_ledger": store,
         "redis": store,
+        # It may be waiting for its next attempt, a minute at most.
+        "sweep": store + 60.0,
         # What killed a process before is embedded alone, while the others wait between stages.
         BETWEEN: max(embed, OTHER_STAGE_SECONDS),
     }

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, Self
@@ -29,13 +30,29 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Rejected messages: in the dead-letter queue, or in DATA_DIR/rejected.jsonl where there "
-    "is none. To be looked at, messages of a queue are hidden for a moment and given back; each "
-    "look raises their receive counts by one.",
+    help="Rejected messages of the products' queue, or of the orders' (--stream orders): in its "
+    "dead-letter queue, or in DATA_DIR/rejected.jsonl where there is none. To be looked at, "
+    "messages of a queue are hidden for a moment and given back; each look raises their receive "
+    "counts by one.",
 )
 
 EXIT_INCOMPLETE = 1
 _PROGRESS_EVERY = 100
+
+
+class Stream(StrEnum):
+    """Whose rejected messages."""
+
+    PRODUCTS = "products"
+    ORDERS = "orders"
+
+    @property
+    def prefix(self) -> str:
+        """What the settings of its queue begin with."""
+        return "ORDERS" if self is Stream.ORDERS else "SQS"
+
+
+Chosen = Annotated[Stream, typer.Option("--stream", help="Whose queue it is.")]
 
 Reason = Annotated[
     str | None, typer.Option(metavar="PREFIX", help="Only reasons that begin like this.")
@@ -54,9 +71,10 @@ def list_messages(
     limit: Limit = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     from_file: FromFile = False,
+    stream: Chosen = Stream.PRODUCTS,
 ) -> None:
     """List rejected messages, oldest first, and count them by reason."""
-    with _opened(_settings(), limit, from_file) as (place, signals):
+    with _opened(_settings(), stream, limit, from_file) as (place, signals):
         found = place.collect(partial(_is_wanted, reason=reason), limit, signals.was_received)
     for message in found.messages:
         print(json.dumps(message_as_json(message)) if as_json else message_line(message))
@@ -71,9 +89,10 @@ def show(
     raw: Annotated[bool, typer.Option(help="Only the body, byte for byte.")] = False,
     limit: Limit = 1000,
     from_file: FromFile = False,
+    stream: Chosen = Stream.PRODUCTS,
 ) -> None:
     """Show everything about one rejected message."""
-    with _opened(_settings(), limit, from_file) as (place, signals):
+    with _opened(_settings(), stream, limit, from_file) as (place, signals):
         found = place.collect(partial(_is_wanted, ids=[message_id]), limit, signals.was_received)
     if not found.messages:
         print(f"No message {printable(message_id)!r} in {place.label}", file=sys.stderr)
@@ -96,8 +115,10 @@ def redrive(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     limit: Limit = 1000,
     from_file: FromFile = False,
+    stream: Chosen = Stream.PRODUCTS,
 ) -> None:
-    """Send rejected messages back to SQS_QUEUE_URL, unchanged, and then delete them here.
+    """Send rejected messages back to SQS_QUEUE_URL, of orders to ORDERS_QUEUE_URL, unchanged, and
+    then delete them here.
 
     They are ordered as when they were first sent. Messages of another queue are left, unless --id
     names them.
@@ -107,27 +128,34 @@ def redrive(
     if not yes and not _is_interactive():
         _refuse("Nobody to ask: give --yes")
     settings = _settings()
-    target = _target(settings)
+    target_url = _target_url(settings, stream)
+    target = target_url.rstrip("/").rpartition("/")[2]
     wanted = partial(_is_wanted, reason=reason, ids=ids or (), source_queue=target)
-    with _opened(settings, limit, from_file) as (place, signals):
+    with _opened(settings, stream, limit, from_file) as (place, signals):
         found = place.collect(wanted, limit, signals.was_received)
         _tell_limits(found, limit, sys.stderr)
         if found.messages and not yes and not signals.received:
             count = plural(len(found.messages), "message")
             signals.ask(f"Redrive {count} from {place.label} to {target}?")
-        failed_count = _redrive(settings, place, found, signals)
+        failed_count = _redrive(settings, target_url, place, found, signals)
         if failed_count or signals.received:
             raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _target(settings: Settings) -> str:
-    if settings.sqs_queue_url is None:
-        raise ConfigurationError("SQS_QUEUE_URL", "not set: needs the URL of the product queue")
-    return settings.sqs_queue_url.rstrip("/").rpartition("/")[2]
+def _target_url(settings: Settings, stream: Stream) -> str:
+    name = f"{stream.prefix}_QUEUE_URL"
+    url: str | None = getattr(settings, name.lower())
+    if url is None:
+        raise ConfigurationError(name, f"not set: needs the URL of the queue of {stream}")
+    return url
 
 
 def _redrive(
-    settings: Settings, place: "DeadLetters", found: "Collected", signals: "_Signals"
+    settings: Settings,
+    target_url: str,
+    place: "DeadLetters",
+    found: "Collected",
+    signals: "_Signals",
 ) -> int:
     """Redrive what was found; print progress and what became of it; return how many failed."""
     from product_consumer.queues.dead_letters import redrive as redrive_messages
@@ -135,7 +163,7 @@ def _redrive(
 
     tally = _Tally(len(found.messages), found.others_count)
     try:
-        with open_sender(settings) as send:
+        with open_sender(settings, target_url) as send:
             for step in redrive_messages(place, found.messages, send, signals.was_received):
                 tally.add(step)
     finally:
@@ -225,12 +253,12 @@ def _is_wanted(
 
 @contextmanager
 def _opened(
-    settings: Settings, limit: int, from_file: bool
+    settings: Settings, stream: Stream, limit: int, from_file: bool
 ) -> Iterator[tuple["DeadLetters", "_Signals"]]:
     """The place to look at; whatever is held there is given back on leaving."""
     from product_consumer.queues.dead_letter_queue import open_dead_letters
 
-    place = open_dead_letters(settings, limit=limit, from_file=from_file)
+    place = open_dead_letters(settings, stream.prefix, limit=limit, from_file=from_file)
     with _Signals() as signals:
         try:
             yield place, signals

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 _MAX_ID_BYTES = 100
 # For bodies that are no valid message: the first thing that looks like the id of one.
-_ID = re.compile(r'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9]+)')
+_VALUE = r'\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9]+)'
+_IDS = {name: re.compile(f'"{name}"{_VALUE}') for name in ("id", "order_id")}
 _SEARCHED_CHARACTERS = 65_536
 
 
 def message_line(message: "RejectedMessage") -> str:
-    """Id, reason, stage, receive count, first sent and, where it has one, the product's id."""
+    """Id, reason, stage, receive count, first sent and, where it has one, what it is about."""
     parts = [
         message.id,
         message.reason,
@@ -28,8 +29,9 @@ def message_line(message: "RejectedMessage") -> str:
         f"received {message.receive_count}x",
         message.first_sent,
     ]
-    product = product_id(message.body)
+    product, order = product_id(message.body), order_id(message.body)
     parts += [f"product {product}"] if product is not None else []
+    parts += [f"order {order}"] if order is not None else []
     parts += [f"{len(message.copies)} copies"] if len(message.copies) > 1 else []
     return "  ".join(printable(part) for part in parts)
 
@@ -46,6 +48,7 @@ def message_as_json(message: "RejectedMessage") -> dict[str, Any]:
         "original_version": message.original_version,
         "source_queue": message.source_queue or None,
         "product_id": product_id(message.body),
+        "order_id": order_id(message.body),
         "body_bytes": len(body_bytes(message.body)),
         "copies": len(message.copies),
     }
@@ -71,13 +74,12 @@ def message_lines(message: "RejectedMessage") -> Iterator[str]:
 
 def product_id(body: str | bytes) -> str | None:
     """Return the product's id as well as it can be made out; None for a body without one."""
-    try:
-        found = open_body(body).get("id")
-    except (InvalidMessage, IgnoreMessage):
-        found = _id_in_text(body)
-    if isinstance(found, bool) or not isinstance(found, str | int):
-        return None
-    return cut_to_bytes(str(found).encode("utf-8", "replace").decode(), _MAX_ID_BYTES)
+    return _readable(body, "id")
+
+
+def order_id(body: str | bytes) -> str | None:
+    """Return the order's id, the same way."""
+    return _readable(body, "order_id")
 
 
 def body_bytes(body: str | bytes) -> bytes:
@@ -90,13 +92,23 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _id_in_text(body: str | bytes) -> object:
+def _readable(body: str | bytes, name: str) -> str | None:
+    try:
+        found = open_body(body).get(name)
+    except (InvalidMessage, IgnoreMessage):
+        found = _id_in_text(body, _IDS[name])
+    if isinstance(found, bool) or not isinstance(found, str | int):
+        return None
+    return cut_to_bytes(str(found).encode("utf-8", "replace").decode(), _MAX_ID_BYTES)
+
+
+def _id_in_text(body: str | bytes, pattern: "re.Pattern[str]") -> object:
     text = (
         body[: 4 * _SEARCHED_CHARACTERS].decode("utf-8", "replace")
         if isinstance(body, bytes)
         else body
     )
-    match = _ID.search(text[:_SEARCHED_CHARACTERS])
+    match = pattern.search(text[:_SEARCHED_CHARACTERS])
     if match is None:
         return None
     try:

@@ -9,10 +9,11 @@ the clearing look always comes after the last write. Every worker runs one; they
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from product_consumer.backoff import Backoff
 from product_consumer.errors import ConfigurationError, Unavailable
@@ -23,8 +24,13 @@ from product_consumer.stores.base import ProductStore
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BATCH_SIZE = 100
 """Products of one sweep: one query to each store."""
+
+MAX_PAUSE_SECONDS = 60.0
+"""Longest wait between two sweeps that failed."""
 
 JOIN_SECONDS = 3.0
 """How long a stop waits for a sweep; one that is cut off is done again a horizon later."""
@@ -53,12 +59,20 @@ class Sweeper:
         self._marks = marks
         self._stores = stores
         self._pause_seconds = min(repair_horizon_seconds / 4, 30.0)
-        self._backoff = Backoff(1.0, 60.0)
+        self._backoff = Backoff(1.0, MAX_PAUSE_SECONDS)
+        self._beat: Callable[[], None] = lambda: None
         self._is_failing = False
 
     @contextmanager
-    def running(self, stopping: threading.Event) -> Iterator[None]:
-        """Sweep in a thread of its own during the block, which ends with ``stopping`` set."""
+    def running(
+        self, stopping: threading.Event, beat: Callable[[], None] | None = None
+    ) -> Iterator[None]:
+        """Sweep in a thread of its own during the block, which ends with ``stopping`` set.
+
+        The thread calls ``beat`` before every sweep and every call to a part; between two of them
+        it waits ``MAX_PAUSE_SECONDS`` at most.
+        """
+        self._beat = beat or self._beat
         thread = threading.Thread(target=self.run, args=(stopping,), name="sweeper", daemon=True)
         thread.start()
         try:
@@ -70,6 +84,7 @@ class Sweeper:
     def run(self, stopping: threading.Event) -> None:
         """Sweep until stopped. An outage or a bug here is logged and costs the worker nothing."""
         while not stopping.is_set():
+            self._beat()
             try:
                 self._sweep_series(stopping)
             except (Unavailable, ConfigurationError) as error:
@@ -89,12 +104,14 @@ class Sweeper:
         A store that is down keeps its products marked and the other stores are still checked; then
         what it raised is raised.
         """
+        self._beat()
         due = self._marks.claim(now or datetime.now(UTC), BATCH_SIZE)
         doubtful: set[str] = set()
         repaired: set[str] = set()
         outage: Unavailable | ConfigurationError | None = None
         for store in self._stores if due else ():
             try:
+                self._beat()
                 different = _differing(store, due)
                 doubtful.update(different)
                 repaired.update(self._repair(store, different))
@@ -127,13 +144,17 @@ class Sweeper:
         if not product_ids:
             return []
         rows = self._ledger.rows(product_ids)
-        failures = show(self._ledger, [store], rows, call_once)
+        failures = show(self._ledger, [store], rows, self._call)
         for product_id, error in list(failures.items())[:1]:
             log.warning(
                 "%s keeps refusing %d products, the first is %s: %s",
                 *(store.name, len(failures), product_id, error),
             )
         return [product_id for product_id in rows if product_id not in failures]
+
+    def _call(self, part: str, action: Callable[[], T]) -> T:
+        self._beat()
+        return call_once(part, action)
 
     def _note_failure(
         self, text: str, *arguments: object, exc_info: Exception | None = None

@@ -144,8 +144,10 @@ class OrderPipeline:
             log.info("Redis is filled: %d totals written", written)
 
     def _fill(self, stats: RedisStats) -> int:
+        filler = stats.begin_filling()
         written = rebuild_stats(self._ledger, stats, lambda _done, _total: None)
-        stats.mark_filled()
+        if not stats.mark_filled(filler):
+            log.warning("Redis lost its data while it was filled: the next look fills it again")
         return written
 
     def _show_totals(self, stats: RedisStats, users: set[str]) -> None:

@@ -13,6 +13,7 @@ order twice, and HINCRBYFLOAT drifts. One key per script also works on a Redis C
 
 import logging
 import threading
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,8 +43,11 @@ T = TypeVar("T")
 GLOBAL_KEY = "global:stats"
 USER_PREFIX = "user:"
 REVISION = "revision"
-FILLED_KEY = "order-stats:filled"
-"""There as long as Redis holds all that was shown: a Redis that lost its data lost it too."""
+FILL_KEY = "order-stats"
+"""A hash with the field ``filled`` as long as Redis holds all that was shown, and with one field
+for everyone who is filling it: a Redis that lost its data lost these too.
+"""
+_FILLED = "filled"
 
 _KEYS_PER_CALL = 200
 # The type is looked at before anything is written: a script that fails half-way is not undone.
@@ -66,6 +70,14 @@ if ARGV[2] == '1' then
   end
 end
 return 1
+"""
+# A filler whose own field is gone filled a Redis that has lost its data since.
+_MARK_FILLED = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'filled', '1')
+end
+return redis.call('HEXISTS', KEYS[1], 'filled')
 """
 
 
@@ -133,13 +145,20 @@ class RedisStats:
         """False for a Redis that is new, or that came back without its data."""
         client = self._connected()
         with _translated_errors():
-            return bool(client.exists(FILLED_KEY))
+            return bool(client.hexists(FILL_KEY, _FILLED))
 
-    def mark_filled(self) -> None:
-        """Note that every total of the ledger has been shown."""
+    def begin_filling(self) -> str:
+        """Note that every total of the ledger will be shown; return what ``mark_filled`` needs."""
+        client, filler = self._connected(), uuid.uuid4().hex
+        with _translated_errors():
+            client.hset(FILL_KEY, filler, "1")
+        return filler
+
+    def mark_filled(self, filler: str) -> bool:
+        """Note that every total has been shown; False when Redis lost its data meanwhile."""
         client = self._connected()
         with _translated_errors():
-            client.set(FILLED_KEY, "1")
+            return bool(client.eval(_MARK_FILLED, 1, FILL_KEY, filler))
 
     def show(self, hashes: Sequence[ShownHash], *, force: bool = False) -> int:
         """Write what is not older than what is there; return how many hashes were written.

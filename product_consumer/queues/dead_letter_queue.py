@@ -42,17 +42,20 @@ _MESSAGES_PER_SECOND = 10
 _MIN_BARE_BODY_BYTES = 250_000
 
 
-def open_dead_letters(settings: Settings, *, limit: int, from_file: bool = False) -> DeadLetters:
-    """Return the product queue's dead-letter queue, or ``DATA_DIR/rejected.jsonl`` where there is
-    none or ``from_file`` asks for it.
+def open_dead_letters(
+    settings: Settings, prefix: str = "SQS", *, limit: int, from_file: bool = False
+) -> DeadLetters:
+    """Return a queue's dead-letter queue, or ``DATA_DIR/rejected.jsonl`` where there is none or
+    ``from_file`` asks for it.
 
-    ``limit``: how many messages will be looked at. Raises as ``open_queue``.
+    ``prefix``: which queue, as for ``open_queue``, whose errors this raises too. ``limit``: how
+    many messages will be looked at.
     """
     reject_log = RejectLog(settings.data_dir / "rejected.jsonl")
     file = RejectedFile(reject_log.path)
     if from_file:
         return file
-    source = open_queue(settings)
+    source = open_queue(settings, prefix)
     source.close()
     if source.dead_letter_queue_url is None:
         return file

@@ -229,6 +229,9 @@ class SqsQueue:
                 ],
             )
         counts = reply.get("Attributes", {})
+        if "ApproximateNumberOfMessages" not in counts:
+            # One that was cut off amid its headers has no body; boto3 takes it for complete.
+            raise QueueUnavailable("SQS", "counting messages: it sent an answer without counts")
         return Backlog(
             visible=int(counts.get("ApproximateNumberOfMessages", 0)),
             in_flight=int(counts.get("ApproximateNumberOfMessagesNotVisible", 0)),

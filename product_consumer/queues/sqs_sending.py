@@ -7,7 +7,7 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from product_consumer.errors import ConfigurationError, QueueUnavailable
+from product_consumer.errors import QueueUnavailable
 from product_consumer.queues.sqs import sqs_client, sqs_error_code, sqs_errors
 from product_consumer.queues.sqs_batches import Entry, call_batch, sendable_batches, text_bytes
 from product_consumer.queues.sqs_codes import CONTENT_REFUSED
@@ -53,14 +53,12 @@ def send_messages(
 
 @contextmanager
 def open_sender(
-    settings: Settings,
+    settings: Settings, queue_url: str
 ) -> Iterator[Callable[[Sequence[Outgoing]], dict[int, str]]]:
-    """Give ``send_messages`` to the product queue."""
-    if settings.sqs_queue_url is None:
-        raise ConfigurationError("SQS_QUEUE_URL", "not set: needs the URL of the product queue")
+    """Give ``send_messages`` to a queue."""
     client = sqs_client(settings)
     try:
-        yield partial(send_messages, client, settings.sqs_queue_url)
+        yield partial(send_messages, client, queue_url)
     finally:
         client.close()
 

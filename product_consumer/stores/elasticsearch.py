@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import Any
 from unicodedata import normalize
 
+from elastic_transport import ObjectApiResponse
 from elasticsearch import (
     ApiError,
     BadRequestError,
@@ -129,7 +130,7 @@ class ElasticsearchStore:
                 require_alias=True,
                 timeout=self._server_timeout,
             )
-        for row, item in zip(accepted, answer["items"], strict=True):
+        for row, item in zip(accepted, _part_of(answer, "items"), strict=True):
             failure = self._failure(*item.values())
             if failure is not None:
                 failures[row.id] = failure
@@ -141,10 +142,11 @@ class ElasticsearchStore:
             return {}
         with _translated_errors():
             answer = self._client.mget(index=self._alias, ids=list(product_ids), source=False)
-        for document in answer["docs"]:
+        documents = _part_of(answer, "docs")
+        for document in documents:
             if "error" in document:
                 raise StoreUnavailable(self.name, _short(document["error"]["reason"]))
-        return {found["_id"]: found["_version"] for found in answer["docs"] if found["found"]}
+        return {found["_id"]: found["_version"] for found in documents if found["found"]}
 
     def search_keywords(self, text: str, limit: int) -> list[Hit]:
         """See ``KeywordStore.search_keywords``."""
@@ -163,13 +165,14 @@ class ElasticsearchStore:
                 allow_partial_search_results=False,
                 timeout=self._server_timeout,
             )
-        return [Hit(hit["_id"], hit["_score"], hit["_version"]) for hit in answer["hits"]["hits"]]
+        hits = _part_of(answer, "hits")["hits"]
+        return [Hit(hit["_id"], hit["_score"], hit["_version"]) for hit in hits]
 
     def check(self) -> str:
         """See ``ProductStore.check``."""
         with _translated_errors():
-            version = self._client.info()["version"]["number"]
-            count = self._client.count(index=self._alias)["count"]
+            version = _part_of(self._client.info(), "version")["number"]
+            count = _part_of(self._client.count(index=self._alias), "count")
         node = next(iter(self._client.transport.node_pool.all()))
         return f"{node.base_url}, Elasticsearch {version}, {count} products in {self._alias}"
 
@@ -265,6 +268,16 @@ def _price(row: ProductRow) -> float | None:
     if row.price_minor is None or row.currency is None:
         return None
     return float(to_major(row.price_minor, row.currency))
+
+
+def _part_of(answer: ObjectApiResponse[Any], name: str) -> Any:
+    """One part of an answer. One that was cut off amid its headers has no body, and the client
+    takes it for complete.
+    """
+    body = answer.body
+    if not isinstance(body, dict) or name not in body:
+        raise StoreUnavailable(ElasticsearchStore.name, f"it sent an answer without {name}")
+    return body[name]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from product_consumer import console_dlq
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger import Change, Ledger, open_ledger
 from product_consumer.models import Message, Rejected
+from product_consumer.orders.validation import OrderParser
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs import SqsQueue, sqs_client
 from product_consumer.queues.sqs_admin import QueueUrls, publish, set_up_queues
@@ -25,6 +26,7 @@ from product_consumer.settings import Settings
 from product_consumer.validation import ProductParser
 from tests import factories
 from tests.factories import body_text
+from tests.order_factories import ABSENT, order_text
 
 HIDDEN_SECONDS = 30
 
@@ -433,3 +435,61 @@ def test_an_older_message_that_is_redriven_does_not_replace_a_newer_one(
 
     assert redriven.sent_at > newer.sent_at
     assert store(redriven) == "newer"
+
+
+@pytest.fixture
+def order_rig(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """Its queue is the orders'; there is no queue of products."""
+    monkeypatch.delenv("SQS_QUEUE_URL")
+    monkeypatch.setenv("ORDERS_QUEUE_URL", rig.urls.queue_url)
+    return rig
+
+
+def test_rejected_orders_are_listed_and_shown(order_rig: Rig) -> None:
+    [message] = order_rig.reject(order_text(), reason="order_total")
+
+    [line, *_] = dlq("list", "--stream", "orders").stdout.splitlines()
+    shown = dlq("show", message.message_id, "--stream", "orders").stdout.splitlines()
+
+    assert line.startswith(f"{message.message_id}  order_total  validate  received 1x  2")
+    assert line.endswith("  order ORD1234")
+    assert "order_id: ORD1234" in shown
+
+
+def test_redriven_orders_go_back_to_their_queue_and_count_for_their_first_day(
+    order_rig: Rig,
+) -> None:
+    parser = OrderParser(default_currency="USD", source_timezone="UTC")
+    body = order_text(order_timestamp=ABSENT)
+    [rejected] = order_rig.reject(body, reason="price_precision")
+
+    result = dlq("redrive", "--stream", "orders", "--all", "--yes")
+
+    redriven = order_rig.receive()
+    assert result.stdout == "Redriven 1, failed 0, left 0\n"
+    assert redriven.body == body
+    assert redriven.sent_at > rejected.sent_at
+    assert parser.parse(redriven).ordered_at == parser.parse(rejected).ordered_at
+    assert order_rig.dead == (0, 0)
+
+
+def test_a_dead_letter_queue_of_their_own_is_the_orders(
+    order_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"dlq-{uuid.uuid4().hex}"
+    other = order_rig.client.create_queue(QueueName=name)["QueueUrl"]
+    publish(order_rig.client, other, ["{"])
+    monkeypatch.setenv("ORDERS_DEAD_LETTER_QUEUE_URL", other)
+
+    assert f"1 message in {name}" in dlq("list", "--stream", "orders").stdout
+
+
+@pytest.mark.parametrize("command", [["list"], ["redrive", "--all", "--yes"]])
+def test_the_stream_without_a_queue_is_named_by_its_setting(
+    order_rig: Rig, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("SQS_QUEUE_URL", order_rig.urls.queue_url)
+    monkeypatch.delenv("ORDERS_QUEUE_URL")
+
+    with pytest.raises(ConfigurationError, match="ORDERS_QUEUE_URL"):
+        dlq(*command, "--stream", "orders")

@@ -236,3 +236,31 @@ def test_only_a_forced_rebuild_overwrites_a_greater_revision(
     rebuild_stats(ledger, stats, ignore_progress, force=True)
     assert verify_stats(ledger, stats, ignore_progress).is_right
     assert reader.hget("user:U1", "order_count") == "1"
+
+
+def test_a_redis_is_filled_once_everything_was_shown(stats: RedisStats) -> None:
+    assert not stats.is_filled()
+    filler = stats.begin_filling()
+    assert not stats.is_filled()
+
+    assert stats.mark_filled(filler)
+    assert stats.is_filled()
+
+
+def test_a_redis_that_loses_its_data_while_it_is_filled_is_not_filled(
+    stats: RedisStats, reader: Any
+) -> None:
+    filler = stats.begin_filling()
+    reader.flushdb()
+
+    assert not stats.mark_filled(filler)
+    assert not stats.is_filled()
+
+
+def test_of_several_that_fill_it_one_is_enough(stats: RedisStats, redis_url: str) -> None:
+    with closing(open_stats(redis_url)) as other:
+        fillers = stats.begin_filling(), other.begin_filling()
+
+        assert stats.mark_filled(fillers[0])
+        assert other.mark_filled(fillers[1])
+        assert stats.is_filled()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_consumer.console_dlq_views import message_line, message_lines, product_id
+from product_consumer.console_dlq_views import message_line, message_lines, order_id, product_id
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message, Rejected
 from product_consumer.queues.dead_letter_queue import DeadLetterQueue, hidden_seconds
@@ -491,6 +491,19 @@ def test_a_mark_cut_short_by_a_crash_does_not_spoil_the_next(path: Path) -> None
 )
 def test_the_product_id_is_read_as_well_as_it_can_be(body: str | bytes, found: str | None) -> None:
     assert product_id(body) == found
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ('{"order_id": "ORD1", "id": "abc"}', "ORD1"),
+        ('{"order_id": "ORD1", "items": [', "ORD1"),
+        ('{"id": "abc"}', None),
+        ('{"order_id": [1]}', None),
+    ],
+)
+def test_the_order_id_is_read_as_well_as_it_can_be(body: str, found: str | None) -> None:
+    assert order_id(body) == found
 
 
 @given(st.text() | st.binary(), st.text(), st.text(min_size=1))

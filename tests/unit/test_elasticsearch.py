@@ -275,12 +275,14 @@ def stub(status: int, body: Any, product: str = "Elasticsearch") -> Iterator[str
             thread.join()
 
 
+def open_store(url: str) -> ElasticsearchStore:
+    return ElasticsearchStore(url, api_key="key", alias="products", timeout_seconds=5.0)
+
+
 def failure_of_a_write(status: int, body: Any, product: str = "Elasticsearch") -> Exception:
     with (
         stub(status, body, product) as url,
-        closing(
-            ElasticsearchStore(url, api_key="key", alias="products", timeout_seconds=5.0)
-        ) as store,
+        closing(open_store(url)) as store,
         pytest.raises((ConfigurationError, StoreUnavailable)) as failure,
     ):
         store.write([product_row()])
@@ -306,6 +308,8 @@ def bulk_item(status: int, error_type: str) -> dict[str, Any]:
         (502, "<html>Bad Gateway</html>"),
         (503, api_error("master_not_discovered_exception")),
         (200, "{truncated"),
+        (200, ""),
+        (200, {}),
         (200, bulk_item(429, "es_rejected_execution_exception")),
         (200, bulk_item(429, "cluster_block_exception")),
         (200, bulk_item(403, "cluster_block_exception")),
@@ -317,6 +321,20 @@ def test_a_passing_failure_is_an_outage(status, body):
 
     assert isinstance(failure, StoreUnavailable)
     assert failure.part == "elasticsearch"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.read_revisions(["abc123"]),
+        lambda store: store.search_keywords("mug", 10),
+        lambda store: store.check(),
+    ],
+    ids=["read_revisions", "search_keywords", "check"],
+)
+def test_an_answer_that_was_cut_off_before_its_body_is_an_outage(ask):
+    with stub(200, "") as url, closing(open_store(url)) as store, pytest.raises(StoreUnavailable):
+        ask(store)
 
 
 @pytest.mark.parametrize(

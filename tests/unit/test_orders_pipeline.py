@@ -22,6 +22,7 @@ from product_consumer.ledger_database import Database
 from product_consumer.metrics import Metrics
 from product_consumer.models import Outcome, Rejected, Released, Stored
 from product_consumer.orders.ledger import OrderLedger
+from product_consumer.orders.maintenance import rebuild_stats
 from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.orders.redis_stats import RedisStats
 from product_consumer.orders.validation import OrderParser
@@ -218,6 +219,30 @@ def test_a_redis_that_lost_everything_is_filled_before_more_is_received(
         assert bench.pipeline.wait_until_ready()
         assert reader.hget("user:U1", "total_spend") == "99.99"
         assert reader.hget("global:stats", "total_orders") == "2"
+        bench.ledger.close()
+
+
+def test_a_redis_that_loses_its_data_while_it_is_filled_is_filled_again(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_redis = closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=2))
+    with with_redis as stats, redis.Redis.from_url(redis_url, decode_responses=True) as reader:
+        bench = Bench(tmp_path, stats)
+        bench.process(order_text(order_id="ORD1", user_id="U1"))
+        reader.flushdb()
+
+        def fill_and_lose(*arguments: Any) -> int:
+            written = rebuild_stats(*arguments)
+            reader.flushdb()
+            return written
+
+        with monkeypatch.context() as losing:
+            losing.setattr("product_consumer.orders.pipeline.rebuild_stats", fill_and_lose)
+            assert bench.pipeline.wait_until_ready()
+        assert not reader.exists("user:U1")
+
+        assert bench.pipeline.wait_until_ready()
+        assert reader.hget("user:U1", "total_spend") == "99.99"
         bench.ledger.close()
 
 

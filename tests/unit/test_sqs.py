@@ -169,6 +169,13 @@ def test_a_refused_call_is_an_unavailable_queue(sqs: Stubbed) -> None:
         sqs.queue.receive(10, 0)
 
 
+def test_a_count_that_was_not_answered_is_not_zero(sqs: Stubbed) -> None:
+    sqs.server.add_response("get_queue_attributes", {})
+
+    with pytest.raises(QueueUnavailable):
+        sqs.queue.backlog()
+
+
 def test_a_delivery_becomes_a_message(sqs: Stubbed) -> None:
     delivered = {
         "MessageId": "m-1",

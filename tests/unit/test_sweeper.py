@@ -226,6 +226,33 @@ def test_the_thread_ends_with_the_stop(bench: Bench) -> None:
     assert not thread.is_alive()
 
 
+def test_a_sweep_shows_a_sign_of_life_before_every_call_to_a_part(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_due(bench, monkeypatch)
+    bench.record(numbered(1))
+    beats: list[str] = []
+
+    def read_nothing(_ids: Sequence[str]) -> dict[str, int]:
+        beats.append("read")
+        return {}
+
+    for store in (bench.vectors, bench.keywords):
+        monkeypatch.setattr(store, "read_revisions", read_nothing)
+    sweeper, stopping = bench.sweeper(), threading.Event()
+    with sweeper.running(stopping, lambda: beats.append("beat")):
+        for _ in range(400):
+            if beats.count("read") == 2 and bench.keywords.written:
+                break
+            stopping.wait(0.02)
+        stopping.set()
+
+    reads = [index for index, what in enumerate(beats) if what == "read"]
+    assert len(reads) == 2
+    assert beats[0] == "beat"
+    assert all(beats[index - 1] == "beat" for index in reads)
+
+
 def make_due(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, *, again_each_time: bool = False
 ) -> None:
