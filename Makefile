@@ -4,10 +4,10 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-SOURCES := product_consumer data_management.py thread_runner.py tests
+SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check lint types imports train-demo-model clean
+.PHONY: help setup demo test soak bench check lint types imports train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: lint imports types  ## All checks and all tests: what CI runs
 
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
 	$(BIN)/python -m pytest tests/faults --soak -m soak $(ARGS)
+
+bench: $(INSTALLED)  ## Measure what needs no GPU, in minutes: benchmarks/*.py have longer runs
+	for name in batching gil replay pipeline; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 check: lint imports types  ## The quick part: no test that needs a server
 	$(BIN)/python -m pytest -m "not backend" $(ARGS)

@@ -32,6 +32,31 @@ START_SECONDS = 300.0
 STOP_SECONDS = 10.0
 LOG_LINES_SHOWN = 40
 
+_NGINX = """
+daemon off;
+# One process, which stays the user it was started by: it may read its caller's directories.
+master_process off;
+pid {scratch}/pid;
+error_log stderr warn;
+events {{ worker_connections 512; }}
+http {{
+    log_format only_status $status;
+    access_log {log};
+    types {{ image/jpeg jpg; }}
+    sendfile on;
+    tcp_nopush on;
+    client_body_temp_path {scratch}/body;
+    proxy_temp_path {scratch}/proxy;
+    fastcgi_temp_path {scratch}/fastcgi;
+    uwsgi_temp_path {scratch}/uwsgi;
+    scgi_temp_path {scratch}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        root "{root}";
+    }}
+}}
+"""
+
 
 class MissingTool(Exception):
     """Raised when a program that a server needs is not installed."""
@@ -182,6 +207,23 @@ def start_redis(port: int | None = None, *options: str) -> Backend:
         _accepts_connections,
         port=port,
     )
+
+
+def start_nginx(root: Path, status_log: Path | None = None, port: int | None = None) -> Backend:
+    """Serves the files below ``root`` in one process, with ETag and Last-Modified.
+
+    ``status_log`` gets the status of every answer, a line each.
+    """
+    if shutil.which("nginx") is None:
+        raise MissingTool("not installed: nginx")
+
+    def command(port: int, scratch: Path) -> list[str]:
+        config = scratch / "nginx.conf"
+        access_log = f'"{status_log}" only_status' if status_log else "off"
+        config.write_text(_NGINX.format(scratch=scratch, port=port, root=root, log=access_log))
+        return ["nginx", "-e", "stderr", "-p", str(scratch), "-c", str(config)]
+
+    return _start("http", command, _accepts_connections, port=port)
 
 
 def create_database(server_url: str, name: str) -> str:

@@ -1,0 +1,212 @@
+"""What one worker process costs per message beside decoding and the model: CPU and GIL-held time.
+
+    python benchmarks/gil.py [--threads 10 32] [--seconds S] [--windows N] [--sqlite]
+
+Runs the real worker in a process of its own against servers in other processes that answer at once:
+SQS, an image host and Elasticsearch are canned, Milvus confirms upserts unread, the ledger is a
+real PostgreSQL. Decoding is a sleep of 7 ms, the device one of 6 ms and 0.8 ms per item. What is
+left is what Python does for a message, and since one thread at a time holds the GIL, one second
+divided by the GIL-held time is the most messages per second that a process can reach.
+
+GIL-held time is a thread's CPU time less what passed while it had given the GIL up, counted by a
+small C library (``gilshim.c``, which says what it does not see; needs a C compiler, Linux and a
+Python that exports its symbols). It is not disturbed by what else runs on the machine; messages per
+second are, and the servers share the same cores.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BENCHMARKS = REPOSITORY / "benchmarks"
+sys.path.insert(0, str(REPOSITORY))
+
+from benchmarks.gil_meter import build_shim  # noqa: E402
+from tests import backends  # noqa: E402
+
+GOAL_MS = 1.3
+STOP_SECONDS = 40.0
+NANOSECONDS_PER_MS = 1e6
+
+
+def main() -> None:
+    options = read_options()
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
+        directory = Path(scratch)
+        # PostgreSQL runs as another user.
+        directory.chmod(0o711)
+        shim = build_shim(directory)
+        if shim is None:
+            print("No C compiler: CPU time only, GIL-held time is not measured.")
+        servers = start_servers(running, use_postgres=not options.sqlite)
+        for number, threads in enumerate(options.threads):
+            settings = fresh_settings(servers, directory / f"data-{number}", number)
+            report = measure(settings, directory, shim, threads, options)
+            print_report(threads, report)
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure CPU and GIL-held time per message.")
+    parser.add_argument("--threads", type=int, nargs="+", default=[10, 32])
+    parser.add_argument("--seconds", type=float, default=5.0, help="per window")
+    parser.add_argument("--windows", type=int, default=3, help="their median is printed")
+    parser.add_argument("--warm-up", type=int, default=1000, help="messages before the first")
+    parser.add_argument("--sqlite", action="store_true", help="ledger in SQLite, not PostgreSQL")
+    return parser.parse_args()
+
+
+def start_servers(running: ExitStack, *, use_postgres: bool) -> dict[str, str]:
+    """Start every server in a process of its own; return their URLs."""
+    images = running.enter_context(canned("canned_http.py", "images"))
+    milvus = running.enter_context(backends.start_milvus())
+    servers = {
+        "images": images,
+        "sqs": running.enter_context(canned("canned_http.py", "sqs", "--image-url", images)),
+        "elasticsearch": running.enter_context(canned("canned_http.py", "elasticsearch")),
+        "milvus": running.enter_context(canned("canned_milvus.py", milvus.url)),
+    }
+    if use_postgres:
+        servers["postgres"] = running.enter_context(backends.start_postgres()).url
+    return servers
+
+
+@contextmanager
+def canned(program: str, *arguments: str) -> Iterator[str]:
+    """Run a canned server; gives its URL."""
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, str(BENCHMARKS / program), *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        port = process.stdout.readline().strip() if process.stdout else ""
+        if not port:
+            raise SystemExit(f"{program} did not start")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def fresh_settings(servers: dict[str, str], data_dir: Path, number: int) -> dict[str, str]:
+    """Settings of a worker with a ledger, a collection and an index of its own."""
+    settings = {
+        "SQS_QUEUE_URL": f"{servers['sqs']}/000000000000/products",
+        "AWS_ENDPOINT_URL": servers["sqs"],
+        "AWS_REGION": "us-east-1",
+        "SQS_ACCESS_KEY": "test",
+        "SQS_SECRET_KEY": "test",
+        "IMAGE_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "IMAGE_ALLOWED_PORTS": servers["images"].rpartition(":")[2],
+        "MILVUS_URI": servers["milvus"],
+        "MILVUS_COLLECTION": f"products{number}",
+        "ELASTICSEARCH_URL": servers["elasticsearch"],
+        "ELASTICSEARCH_INDEX": f"products{number}",
+        "DATA_DIR": str(data_dir),
+    }
+    if "postgres" in servers:
+        name = f"gil{number}"
+        settings["DATABASE_URL"] = backends.create_database(servers["postgres"], name)
+    return settings
+
+
+def measure(
+    settings: dict[str, str],
+    directory: Path,
+    shim: Path | None,
+    threads: int,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Run one worker to the end of its windows; return its report."""
+    report, log = directory / f"report-{threads}.json", directory / f"log-{threads}"
+    names = ("HOME", "PATH", "LANG", "TMPDIR")
+    environment = {name: os.environ[name] for name in names if name in os.environ} | settings
+    if shim is not None:
+        environment["LD_PRELOAD"] = str(shim)
+    arguments = ["--report", str(report), "--threads", str(threads)]
+    for name in ("warm_up", "windows", "seconds"):
+        arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    limit = 120.0 + (options.windows + 1) * (options.seconds + 1.0) + STOP_SECONDS
+    command = [sys.executable, str(BENCHMARKS / "gil_worker.py"), *arguments]
+    try:
+        with log.open("wb") as stream:
+            subprocess.run(  # noqa: S603
+                command,
+                env=environment,
+                cwd=directory,
+                stdout=stream,
+                stderr=stream,
+                check=True,
+                timeout=limit,
+            )
+    except subprocess.SubprocessError as error:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+        raise SystemExit(f"{error}; its log ends with:\n{tail}") from error
+    content: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return content
+
+
+def print_report(threads: int, report: dict[str, Any]) -> None:
+    windows = report["windows"]
+    rate = statistics.median(each["messages"] / each["seconds"] for each in windows)
+    cpu = statistics.median(per_message(each, each["process_ns"]) for each in windows)
+    cores = statistics.median(
+        each["process_ns"] / each["seconds"] / 1000 / NANOSECONDS_PER_MS for each in windows
+    )
+    print(f"\n{threads} threads: {rate:.0f} messages/s on {cores:.2f} cores, {cpu:.2f} ms CPU each")
+    if report["has_shim"]:
+        print_held(windows)
+    print_steps(report)
+
+
+def print_held(windows: list[dict[str, Any]]) -> None:
+    def median_of(field: str) -> float:
+        totals = [sum(spent[field] for spent in each["threads"].values()) for each in windows]
+        pairs = zip(windows, totals, strict=True)
+        return statistics.median(per_message(each, total) for each, total in pairs)
+
+    held, taking = median_of("held_ns"), median_of("taking_ns")
+    releases = median_of("releases") * NANOSECONDS_PER_MS
+    verdict = "reached" if held <= GOAL_MS else "not reached"
+    print(
+        f"GIL-held: {held:.2f} ms a message (goal {GOAL_MS} ms: {verdict}), so at most "
+        f"{1000 / held:.0f} messages/s;\n  {taking:.2f} ms of it waiting for the GIL and taking "
+        f"it, {releases:.0f} times a message"
+    )
+    last = windows[-1]
+    print(f"  {'by thread':<26}{'GIL-held ms':>12}{'CPU ms':>9}")
+    threads = sorted(last["threads"].items(), key=lambda item: -item[1]["held_ns"])
+    for name, spent in threads:
+        held, cpu = per_message(last, spent["held_ns"]), per_message(last, spent["cpu_ns"])
+        if cpu >= 0.0005:
+            print(f"  {name:<26}{held:>12.3f}{cpu:>9.3f}")
+
+
+def print_steps(report: dict[str, Any]) -> None:
+    window = report["steps"]
+    held_title = "GIL-held ms" if report["has_shim"] else ""
+    print(f"  {'by step':<26}{held_title:>12}{'CPU ms':>9}{'calls':>9}   (with the cost of asking)")
+    steps = sorted(window["steps"].items(), key=lambda item: -item[1]["held_ns"])
+    for name, spent in steps:
+        held = f"{per_message(window, spent['held_ns']):.3f}" if report["has_shim"] else ""
+        cpu = per_message(window, spent["cpu_ns"])
+        calls = spent["releases"] / window["messages"]
+        print(f"  {name:<26}{held:>12}{cpu:>9.3f}{calls:>9.2f}")
+    for name in report["missing"]:
+        print(f"  not found, so not told apart: {name}")
+
+
+def per_message(window: dict[str, Any], nanoseconds: float) -> float:
+    """Milliseconds per message of a window."""
+    return float(nanoseconds / max(1, window["messages"]) / NANOSECONDS_PER_MS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""CPU time and GIL-held time of this process: by thread, and by the step that a thread is at.
+
+Without the library of ``gilshim.c`` in ``LD_PRELOAD`` only CPU time is known.
+"""
+
+import ctypes
+import shutil
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_name("gilshim.c")
+MAX_THREADS = 4096
+HELD = -1
+OTHERWISE = "everything else"
+
+
+def build_shim(directory: Path) -> Path | None:
+    """Compile the library and return its path; None where there is no C compiler."""
+    compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), "")
+    if not compiler:
+        return None
+    library = directory / "gilshim.so"
+    options = ["-O2", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
+    subprocess.run([compiler, *options], check=True, timeout=60)  # noqa: S603
+    return library
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """CPU time in nanoseconds. ``held_ns``: with the GIL; ``taking_ns``: of the rest, waiting for
+    the GIL and taking it; ``releases``: how often it was taken again.
+    """
+
+    cpu_ns: int = 0
+    held_ns: int = 0
+    taking_ns: int = 0
+    releases: int = 0
+
+    def __sub__(self, before: "Spent") -> "Spent":
+        return Spent(
+            self.cpu_ns - before.cpu_ns,
+            self.held_ns - before.held_ns,
+            self.taking_ns - before.taking_ns,
+            self.releases - before.releases,
+        )
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.cpu_ns + other.cpu_ns,
+            self.held_ns + other.held_ns,
+            self.taking_ns + other.taking_ns,
+            self.releases + other.releases,
+        )
+
+
+class Shim:
+    """What the preloaded library counted."""
+
+    def __init__(self) -> None:
+        # Not CDLL, which would give up the GIL for every reading.
+        library = ctypes.PyDLL(None)
+        if not hasattr(library, "gil_own_held_ns"):
+            raise LookupError("the library of gilshim.c is not in LD_PRELOAD")
+        library.gil_own_held_ns.restype = ctypes.c_longlong
+        self.own_held_ns: Callable[[], int] = library.gil_own_held_ns
+        self._accounts = library.gil_accounts
+        self._rows = (ctypes.c_longlong * (5 * MAX_THREADS))()
+
+    def of_threads(self) -> dict[int, Spent]:
+        """Return what each thread that ever gave up the GIL, and lives, has spent so far."""
+        count = self._accounts(self._rows, MAX_THREADS)
+        found = {}
+        for row in range(count):
+            thread_id, released, taking, releases, released_at = self._rows[5 * row : 5 * row + 5]
+            cpu = thread_cpu_ns(thread_id)
+            if cpu is not None:
+                since = 0 if released_at == HELD else cpu - released_at
+                found[thread_id] = Spent(cpu, cpu - released - since, taking, releases)
+        return found
+
+
+def thread_cpu_ns(thread_id: int) -> int | None:
+    """CPU time of one thread of this process, by the kernel's number; None once it has ended."""
+    try:
+        # How Linux numbers the clock of a thread (MAKE_THREAD_CPUCLOCK in posix-timers.h).
+        return time.clock_gettime_ns((~thread_id << 3) | 6)
+    except OSError:
+        return None
+
+
+class Steps:
+    """Charges the CPU time of every thread to the step it is at; a step inside another interrupts
+    it.
+    """
+
+    def __init__(self, held_ns: Callable[[], int] | None) -> None:
+        self._held_ns = held_ns or time.thread_time_ns
+        self._local = threading.local()
+        self._of_threads: list[_OfThread] = []
+
+    def watch(self, owner: Any, name: str, step: str) -> bool:
+        """Have every call of ``owner.name`` be the step ``step``; False where there is none."""
+        original = getattr(owner, name, None)
+        if original is None:
+            return False
+
+        @wraps(original)
+        def watched(*arguments: Any, **named: Any) -> Any:
+            own = self._own()
+            outer = own.step
+            own.enter(step, self._held_ns())
+            own.calls[step] += 1
+            try:
+                return original(*arguments, **named)
+            finally:
+                own.enter(outer, self._held_ns())
+
+        setattr(owner, name, watched)
+        return True
+
+    def totals(self) -> dict[str, Spent]:
+        """Return CPU and GIL-held time so far per step; ``releases`` is the number of calls."""
+        totals: dict[str, Spent] = {}
+        for each in list(self._of_threads):
+            for step in list(each.cpu):
+                spent = Spent(each.cpu[step], each.held[step], 0, each.calls[step])
+                totals[step] = totals.get(step, Spent()) + spent
+        return totals
+
+    def _own(self) -> "_OfThread":
+        own: _OfThread | None = getattr(self._local, "own", None)
+        if own is None:
+            own = self._local.own = _OfThread(time.thread_time_ns(), self._held_ns())
+            self._of_threads.append(own)
+        return own
+
+
+class _OfThread:
+    """One thread's account; written by that thread alone."""
+
+    def __init__(self, cpu_ns: int, held_ns: int) -> None:
+        self.step = OTHERWISE
+        self.cpu: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self._cpu_ns = cpu_ns
+        self._held_ns = held_ns
+
+    def enter(self, step: str, held_ns: int) -> None:
+        cpu_ns = time.thread_time_ns()
+        self.cpu[self.step] += cpu_ns - self._cpu_ns
+        self.held[self.step] += held_ns - self._held_ns
+        self._cpu_ns, self._held_ns = cpu_ns, held_ns
+        self.step = step

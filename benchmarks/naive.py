@@ -1,0 +1,146 @@
+"""The worker that one writes first, to measure ours against: one message at a time.
+
+Ten threads; each receives one message, downloads its picture with ``requests``, prepares it with
+OpenCLIP's own transform, embeds picture and name under one lock, combines them, upserts one row
+into Milvus, indexes one document, inserts one history row and commits, and deletes the message.
+Nothing in it is slower than it has to be: clients are made once and shared (a database connection
+per thread), and whatever needs no lock is done outside the lock. It takes no notice of order,
+duplicates, addresses or limits.
+
+Read from the environment: ``SQS_QUEUE_URL``, ``AWS_ENDPOINT_URL``, ``DATABASE_URL`` (libpq),
+``MILVUS_URI``, ``ELASTICSEARCH_URL``, ``OPENCLIP_CONFIG``, ``OPENCLIP_PRETRAINED``, ``THREADS``,
+``NAIVE_NAME`` (the Milvus collection and the index).
+"""
+
+import io
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import open_clip
+import psycopg
+import requests
+import torch
+import torch.nn.functional as functional
+from elasticsearch import Elasticsearch
+from PIL import Image
+from pymilvus import DataType, MilvusClient
+
+COLLECTION = INDEX = os.environ.get("NAIVE_NAME", "naive")
+VECTORS = ("text_embedding", "image_embedding", "combined_embedding")
+THREADS = int(os.environ.get("THREADS", "10"))
+
+
+class Model:
+    def __init__(self, config: Path, weights: str) -> None:
+        open_clip.add_model_config(config)
+        name = config.stem
+        model, _, self._transform = open_clip.create_model_and_transforms(name, pretrained=weights)
+        self._model = model.eval()
+        self._tokenizer = open_clip.get_tokenizer(name)
+        self._lock = threading.Lock()
+
+    def embed(self, picture: Image.Image, name: str) -> list[list[float]]:
+        """Text, image and combined vector of unit length."""
+        pixels = self._transform(picture).unsqueeze(0)
+        tokens = self._tokenizer([name])
+        with self._lock, torch.no_grad():
+            image = self._model.encode_image(pixels)
+            text = self._model.encode_text(tokens)
+        image, text = functional.normalize(image), functional.normalize(text)
+        combined = functional.normalize(image + text)
+        return [vector[0].tolist() for vector in (text, image, combined)]
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.queue_url = os.environ["SQS_QUEUE_URL"]
+        self.sqs = boto3.client("sqs", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+        self.model = Model(Path(os.environ["OPENCLIP_CONFIG"]), os.environ["OPENCLIP_PRETRAINED"])
+        self.milvus = MilvusClient(os.environ["MILVUS_URI"])
+        self.elasticsearch = Elasticsearch(os.environ["ELASTICSEARCH_URL"])
+        self.local = threading.local()
+
+    def set_up(self) -> None:
+        schema = MilvusClient.create_schema()
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=512)
+        schema.add_field("name", DataType.VARCHAR, max_length=65_535)
+        schema.add_field("price", DataType.DOUBLE)
+        schema.add_field("image_url", DataType.VARCHAR, max_length=65_535)
+        indexes = MilvusClient.prepare_index_params()
+        for field in VECTORS:
+            schema.add_field(field, DataType.FLOAT_VECTOR, dim=768)
+            indexes.add_index(field, index_type="AUTOINDEX", metric_type="COSINE")
+        if not self.milvus.has_collection(COLLECTION):
+            self.milvus.create_collection(COLLECTION, schema=schema, index_params=indexes)
+        if not self.elasticsearch.indices.exists(index=INDEX):
+            self.elasticsearch.indices.create(index=INDEX)
+        self.database().execute(
+            "CREATE TABLE IF NOT EXISTS history (product_id text, observed_at timestamptz,"
+            " price double precision, rating double precision, reviews_count bigint)"
+        )
+        self.database().commit()
+
+    def database(self) -> psycopg.Connection[Any]:
+        if not hasattr(self.local, "connection"):
+            self.local.connection = psycopg.connect(os.environ["DATABASE_URL"])
+        connection: psycopg.Connection[Any] = self.local.connection
+        return connection
+
+    def consume(self, number: int) -> None:
+        print(f"Thread {number} started consuming from SQS...", flush=True)
+        while True:
+            reply = self.sqs.receive_message(
+                QueueUrl=self.queue_url, MaxNumberOfMessages=1, WaitTimeSeconds=10
+            )
+            for message in reply.get("Messages", []):
+                try:
+                    product_id = self.process(json.loads(message["Body"]))
+                except Exception as error:
+                    print(f"Thread {number} failed: {error!r}", flush=True)
+                    continue
+                self.sqs.delete_message(
+                    QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"]
+                )
+                print(f"Thread {number} processed ID: {product_id}", flush=True)
+
+    def process(self, product: dict[str, Any]) -> str:
+        answer = requests.get(product["image_url"], timeout=60)
+        answer.raise_for_status()
+        picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
+        vectors = self.model.embed(picture, product["name"])
+        row = {
+            "id": product["id"],
+            "name": product["name"],
+            "price": float(product["price"]),
+            "image_url": product["image_url"],
+        }
+        self.milvus.upsert(COLLECTION, [row | dict(zip(VECTORS, vectors, strict=True))])
+        self.elasticsearch.index(index=INDEX, id=product["id"], document=row)
+        connection = self.database()
+        connection.execute(
+            "INSERT INTO history VALUES (%s, %s, %s, %s, %s)",
+            (
+                *(product["id"], datetime.now(UTC), row["price"]),
+                *(float(product["rating"]), int(product["reviews_count"])),
+            ),
+        )
+        connection.commit()
+        return str(row["id"])
+
+
+def main() -> None:
+    worker = Worker()
+    worker.set_up()
+    with ThreadPoolExecutor(THREADS) as threads:
+        for done in [threads.submit(worker.consume, n + 1) for n in range(THREADS)]:
+            done.result()
+
+
+if __name__ == "__main__":
+    main()
