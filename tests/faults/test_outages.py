@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.acceptance.world import Worker
-from tests.faults.harness.arena import Arena
+from tests.faults.harness.arena import SOAK_SECONDS, Arena
 from tests.faults.harness.checker import failures_of, lost_leases, polls_while_down
 from tests.faults.harness.recording import deliveries
 from tests.faults.harness.toxiproxy import DOWNSTREAM, UPSTREAM
@@ -43,13 +43,14 @@ def check_an_outage(arena: Arena, store: str, count: int, seconds: float) -> Non
     with arena.proxies[store].down():
         time.sleep(seconds)
         back_at = time.monotonic()
-    arena.wait_until_drained(120)
+    arena.wait_until_drained()
     arena.stop(*workers)
 
     events = arena.events()
     assert failures_of(events, store, down_at), "the outage hit nobody"
     assert polls_while_down(events, store, down_at, back_at, NOTICED_SECONDS) == []
     assert max(deliveries(events).values()) <= 2
+    assert arena.unexpected_errors() == []
     assert arena.verdict() == []
 
 
@@ -59,6 +60,7 @@ def test_a_store_outage_costs_no_message_and_ends_by_itself(arena: Arena, store:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(SOAK_SECONDS, func_only=True)
 @pytest.mark.parametrize("store", STORES)
 def test_a_long_store_outage_costs_no_message(arena: Arena, store: str) -> None:
     check_an_outage(arena, store, count=1000, seconds=20)
@@ -68,9 +70,10 @@ def test_a_queue_that_is_down_for_a_while_loses_nothing(arena: Arena) -> None:
     workers = under_load(arena, 200)
     with arena.proxies["queue"].down():
         time.sleep(6)
-    arena.wait_until_drained(90)
+    arena.wait_until_drained()
     arena.stop(*workers)
 
+    assert arena.unexpected_errors() == []
     assert arena.verdict(answers_were_lost=True) == []
 
 
@@ -83,22 +86,24 @@ def test_connections_that_are_reset_lose_nothing(arena: Arena) -> None:
     workers = under_load(arena, 300)
     for part in arena.proxies:
         break_for_a_while(arena, part, "reset_peer", 1.5)
-    arena.wait_until_drained(90)
+    arena.wait_until_drained()
     arena.stop(*workers)
 
+    assert arena.unexpected_errors() == []
     assert arena.verdict(answers_were_lost=True) == []
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(400, func_only=True)
+@pytest.mark.timeout(SOAK_SECONDS, func_only=True)
 @pytest.mark.parametrize("kind", list(TOXICS))
 def test_every_kind_of_partition_on_every_part(arena: Arena, kind: str) -> None:
     workers = under_load(arena, 500)
     for part in arena.proxies:
         break_for_a_while(arena, part, kind, 5)
-    arena.wait_until_drained(240)
+    arena.wait_until_drained()
     arena.stop(*workers)
 
+    assert arena.unexpected_errors() == []
     assert arena.verdict(answers_were_lost=True) == []
 
 
@@ -129,14 +134,14 @@ def test_a_late_landing_write_is_repaired(arena: Arena) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(400, func_only=True)
+@pytest.mark.timeout(SOAK_SECONDS, func_only=True)
 def test_slow_stores_cost_no_lease(arena: Arena) -> None:
     slow = {"STORE_TIMEOUT_SECONDS": "20"}
     workers = [arena.start(settings=slow), arena.start(settings=slow)]
     for part in ("milvus", "elasticsearch"):
         arena.proxies[part].add("latency", latency=1500)
     arena.send_all(workload(300, arena.images_url, seed=5))
-    arena.wait_until_drained(300)
+    arena.wait_until_drained()
     arena.stop(*workers)
 
     assert len(lost_leases(arena.events())) < len(arena.sent) / 100

@@ -11,6 +11,8 @@ import pytest
 
 from tests.faults.harness.arena import VISIBILITY_SECONDS, Arena
 from tests.faults.harness.checker import broken, lost_leases
+from tests.faults.harness.order_arena import OrderArena
+from tests.faults.harness.orders import order
 from tests.faults.harness.workload import poison, product
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
@@ -80,6 +82,40 @@ def test_history_by_delivery_instead_of_event(arena: Arena, bug: str, expected: 
     arena.stop(worker)
 
     assert broken(arena.verdict()) == expected
+
+
+@bug("no_dedup", "I4")
+def test_counting_orders_by_delivery_instead_of_id(
+    order_arena: OrderArena, bug: str, expected: set[str]
+) -> None:
+    order_arena.send_all([order(1, users=1)] * 3)
+    worker = order_arena.start(bug)
+    order_arena.wait_until_drained()
+    order_arena.stop(worker)
+
+    assert broken(order_arena.verdict()) == expected
+
+
+@bug("float_money", "I4")
+def test_adding_money_up_as_floats(order_arena: OrderArena, bug: str, expected: set[str]) -> None:
+    order_arena.send_all([order(number, users=3) for number in range(30)])
+    worker = order_arena.start(bug)
+    order_arena.wait_until_drained()
+    order_arena.stop(worker)
+
+    assert broken(order_arena.verdict()) == expected
+
+
+@bug("ack_before_write", "I8")
+def test_deleting_orders_before_they_are_shown(
+    order_arena: OrderArena, bug: str, expected: set[str]
+) -> None:
+    order_arena.send_all([order(number, users=3) for number in range(10)])
+    worker = order_arena.start(bug)
+    order_arena.wait_until_drained()
+    order_arena.stop(worker)
+
+    assert broken(order_arena.verdict()) == expected
 
 
 @bug("reject_before_copy", "I1", "I6")

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,10 @@ VISIBILITY_SECONDS = 4
 HORIZON_SECONDS = 6
 STORE_TIMEOUT_SECONDS = 2
 EMPTY_LOOKS = 5
+# A worker probes what is down every 30 s at the longest and holds messages for it for a minute.
+STALLED_SECONDS = 100.0
+# For a whole test of the soak: every wait in it ends by itself, however busy the machine is.
+SOAK_SECONDS = 1800
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,6 @@ class Arena(World):
                 ("milvus", servers.milvus),
             )
         }
-        self.search_client = Elasticsearch(servers.elasticsearch)
-        self.vector_client = MilvusClient(servers.milvus, dedicated=True)
         self.environment |= self._settings()
 
     def close(self) -> None:
@@ -88,12 +91,22 @@ class Arena(World):
             proxy.close()
         backends.drop_database(self._servers.postgres, self.name)
         index = f"{self.name}_v1"
-        self.search_client.options(ignore_status=404).indices.delete(index=index)
-        self.search_client.close()
-        with contextlib.suppress(Exception):
-            self.vector_client.drop_alias(self.name)
-            self.vector_client.drop_collection(index)
-        self.vector_client.close()
+        if "search_client" in vars(self):
+            self.search_client.options(ignore_status=404).indices.delete(index=index)
+            self.search_client.close()
+        if "vector_client" in vars(self):
+            with contextlib.suppress(Exception):
+                self.vector_client.drop_alias(self.name)
+                self.vector_client.drop_collection(index)
+            self.vector_client.close()
+
+    @cached_property
+    def search_client(self) -> Elasticsearch:
+        return Elasticsearch(self._servers.elasticsearch)
+
+    @cached_property
+    def vector_client(self) -> MilvusClient:
+        return MilvusClient(self._servers.milvus, dedicated=True)
 
     def start(
         self,
@@ -106,7 +119,11 @@ class Arena(World):
         harness = {"HARNESS_BUG": bug, "HARNESS_FAULT": fault}
         return self.start_worker("--threads", str(threads), **harness, **(settings or {}))
 
-    def send_all(self, messages: Sequence[Sent]) -> None:
+    def adopt(self, worker: Worker) -> None:
+        """Take care of a worker that was started elsewhere."""
+        self._workers.append(worker)
+
+    def send_all(self, messages: Sequence[Any]) -> None:
         """Send the messages in this order, and remember which is which."""
         for start in range(0, len(messages), 10):
             ten = messages[start : start + 10]
@@ -159,25 +176,37 @@ class Arena(World):
 
         def polls() -> bool:
             ended = worker.process.poll() is not None
-            asked = (event.process == pid and event.kind == "poll" for event in self.events())
+            asked = (
+                event.process == pid and event.kind in ("poll", "order_poll")
+                for event in self.events()
+            )
             return ended or any(asked)
 
         wait_until(polls, seconds)
         assert worker.process.poll() is None, self.logs()
 
-    def wait_until_drained(self, seconds: float = 60.0) -> None:
-        """Wait until the queue holds nothing, visible or hidden, for a whole second."""
-        looks = 0
+    def wait_until_drained(self, seconds: float = STALLED_SECONDS) -> None:
+        """Wait until the queue holds nothing, visible or hidden, for a whole second.
 
-        def is_drained() -> bool:
-            # Between a killed client's poll and its message's return the server counts neither.
-            nonlocal looks
+        However slow the machine is: fails once so many seconds have passed in which no message
+        left the queue for good.
+        """
+        looks, least, progress_at = 0, self.left_in_queue(), time.monotonic()
+        # Between a killed client's poll and its message's return the server counts neither.
+        while looks < EMPTY_LOOKS and self._some_are_running():
             time.sleep(0.2)
-            looks = looks + 1 if self.left_in_queue() == 0 else 0
-            return looks >= EMPTY_LOOKS or not self._some_are_running()
+            left = self.left_in_queue()
+            looks = looks + 1 if left == 0 else 0
+            if left < least:
+                least, progress_at = left, time.monotonic()
+            if time.monotonic() > progress_at + seconds:
+                break
+        assert looks >= EMPTY_LOOKS, f"nothing done in {seconds:g} s; {self.logs()}"
 
-        wait_until(is_drained, seconds)
-        assert looks >= EMPTY_LOOKS, f"not drained in {seconds:g} s; {self.logs()}"
+    def wait_until_left(self, most: int, seconds: float = 120.0) -> None:
+        """Wait until the queue holds no more than so many messages, visible or hidden."""
+        wait_until(lambda: self.left_in_queue() <= most or not self._some_are_running(), seconds)
+        assert self.left_in_queue() <= most, f"more left after {seconds:g} s; {self.logs()}"
 
     def wait_until_unmarked(self, seconds: float = 3.0 * HORIZON_SECONDS) -> None:
         """Wait until the sweepers of running workers have confirmed every product."""
@@ -253,6 +282,11 @@ class Arena(World):
         ]
         return state
 
+    def unexpected_errors(self) -> list[str]:
+        """What any worker took for a bug, and so blamed on the message it had in hand."""
+        lines = (line for worker in self._workers for line in worker.log.splitlines())
+        return [line for line in lines if "unexpected:" in line]
+
     def logs(self) -> str:
         """The end of every worker's log, for a failed assertion."""
         return "\n".join(f"--- {each.log_path.name}\n{each.log[-1500:]}" for each in self._workers)
@@ -304,7 +338,7 @@ class Arena(World):
 
 
 def kill_at_random(
-    arena: Arena, messages: Sequence[Sent], times: int, start: Callable[[], Worker], seed: int
+    arena: Arena, messages: Sequence[Any], times: int, start: Callable[[], Worker], seed: int
 ) -> list[Worker]:
     """Keep two workers running and send the messages a portion at a time; after each portion kill
     one of the two, 0.3 to 3 s after it began to receive. Return those alive in the end.
@@ -320,4 +354,7 @@ def kill_at_random(
         time.sleep(draw.uniform(0.3, 3.0) * min(1.0, size / 100))
         arena.kill(victim)
         workers[index] = start()
+    for worker in workers:
+        # A process that still loads its interpreter would not end with 0 when asked to stop.
+        arena.wait_until_polling(worker)
     return workers

@@ -3,6 +3,7 @@
 I1  no message is lost: each was acknowledged or dead-lettered, and what was acknowledged counts
 I2  ledger, Milvus and search hold what the sequential model says, in one revision
 I3  the revisions in ledger and search never decrease
+I4  the totals of orders: see order_checker.py, which judges that stream
 I5  one history row per distinct event
 I6  the dead-letter queue holds exactly the poison, with the right reasons
 I7  the queue is empty; every product is marked for another check until that was made, and not
@@ -270,17 +271,23 @@ def _deleted_too_early(case: Case) -> Iterator[str]:
         for message_id in event["messages"]:
             message = case.sent.get(message_id)
             if message is not None and not message.poison:
-                missing = _unconfirmed(case, message_id, message, processes[event.process])
+                missing = _unconfirmed(case, message_id, message, event, processes[event.process])
                 if missing:
                     yield f"{message_id} ({message.product_id} {message.version}): {missing}"
 
 
-def _unconfirmed(case: Case, message_id: str, message: Sent, events: Sequence[Event]) -> str:
-    """What was not confirmed to this process since it last received the message."""
+def _unconfirmed(
+    case: Case, message_id: str, message: Sent, deleted: Event, events: Sequence[Event]
+) -> str:
+    """What was not confirmed to this process since the thread that deleted the message received
+    it: another may have received it since.
+    """
+    thread = deleted.fields.get("thread")
     since: list[Event] = []
     for event in reversed(events):
         since.append(event)
-        if event.kind == "receive" and message_id in event["messages"]:
+        is_receive = event.kind == "receive" and event.fields.get("thread") == thread
+        if is_receive and message_id in event["messages"]:
             break
     else:
         return "deleted by a process that never received it"

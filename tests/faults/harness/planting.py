@@ -3,13 +3,19 @@
 ``HARNESS_BUG`` names one of ``BUGS``. ``HARNESS_FAULT`` is ``<what>:<where>[:<argument>]``, e.g.
 ``crash:after_record``, ``crash:before_reject:2`` (at the second time), ``hold:milvus`` (the first
 write waits until the harness lets go), ``raise:milvus``, ``die:receive`` and ``exit:receive`` (the
-thread ends by an exception, or by ``SystemExit``). The worker itself knows nothing of either.
+thread ends by an exception, or by ``SystemExit``), ``hang:receive`` (it sleeps for ever),
+``slow:amid_embed:3`` (three seconds each time; a fourth part limits
+the times), ``jump:receive:3600`` (of the wall clock). Several
+are joined by commas; the places, and the switches, are named in ``steps.py``. The worker itself
+knows nothing of it.
 """
 
 import dataclasses
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,14 +25,17 @@ import sqlalchemy
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger import Change, Recorded
 from product_consumer.models import Message, Outcome, ProductRow, Rejected, Stored
+from tests.faults.harness import jumping
 from tests.faults.harness.recording import History
 
+HANGING_SECONDS = 600.0
 BUGS = (
     "ack_before_write",
     "stale_ack",
     "no_verify",
     "no_mark",
     "no_dedup",
+    "float_money",
     "reject_before_copy",
     "heartbeat_off_on_drain",
     "swallow_unknown",
@@ -34,22 +43,44 @@ BUGS = (
 
 
 class Fault:
-    """One fault of this process, or none."""
+    """The faults of this process, most often none."""
 
     def __init__(self, text: str, history: History) -> None:
-        self._what, self._where, self._argument = (*text.split(":"), "", "", "")[:3]
+        self.history = history
+        self._planted = [_Planted(part, history) for part in text.split(",") if part]
+
+    def at(self, where: str) -> None:
+        """Do what is asked for here; most often nothing."""
+        for planted in self._planted:
+            planted.at(where)
+
+    def switch(self, name: str) -> str | None:
+        """Return the value of a switch, None when it is not set."""
+        return next((each.where for each in self._planted if each.what == name), None)
+
+    def note_received(self, messages: Sequence[Message]) -> None:
+        """Write down what it takes to show the messages again after a crash."""
+        if self._planted and messages:
+            self.history.note("receipts", handles=[each.receipt_handle for each in messages])
+
+
+class _Planted:
+    """One of them."""
+
+    def __init__(self, text: str, history: History) -> None:
+        self.what, self.where, self._argument, limit = (*text.split(":"), "", "", "")[:4]
+        self._limit = int(limit or sys.maxsize)
         self._history = history
         self._times = 0
         self._lock = threading.Lock()
 
     def at(self, where: str) -> None:
-        """Do what is asked for here; most often nothing."""
-        if where != self._where:
+        if where != self.where:
             return
         with self._lock:
             self._times += 1
             times = self._times
-        match self._what:
+        match self.what:
             case "crash" if times == int(self._argument or 1):
                 self._history.note("crash", where=where)
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -61,7 +92,17 @@ class Fault:
                 self._history.note("thread_exit", where=where)
                 raise SystemExit(3)
             case "die" if times == int(self._argument or 1):
+                self._history.note("thread_death", where=where)
                 raise RuntimeError("a thread that the harness ends")
+            case "hang" if times == int(self._argument or 1):
+                self._history.note("thread_hang", where=where)
+                time.sleep(HANGING_SECONDS)
+            case "slow" if times <= self._limit:
+                self._history.note("slow", where=where)
+                time.sleep(float(self._argument))
+            case "jump" if times == 1:
+                self._history.note("jump", where=where)
+                jumping.jump(float(self._argument))
 
 
 class FaultyQueue:
@@ -78,6 +119,9 @@ class FaultyQueue:
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         self._fault.at("receive")
         messages: list[Message] = self._inner.receive(max_messages, wait_seconds)
+        self._fault.note_received(messages)
+        if messages:
+            self._fault.at("after_receive")
         if self._bug == "ack_before_write" and messages:
             self._inner.acknowledge(messages)
         return messages
@@ -127,6 +171,7 @@ class FaultyLedger:
         if self._bug == "no_verify":
             return {}
         found: dict[str, int] = self._inner.revisions(product_ids)
+        self._fault.at("after_verify")
         return found
 
     def _stale_ids(self, changes: Sequence[Change]) -> set[str]:

@@ -46,7 +46,8 @@ class History:
 
     def note(self, kind: str, **fields: Any) -> None:
         line = {"at": time.monotonic(), "process": os.getpid(), "kind": kind} | fields
-        os.write(self._file, (json.dumps(line) + "\n").encode())
+        # The line before may have been cut off by a kill.
+        os.write(self._file, f"\n{json.dumps(line)}\n".encode())
 
     def release(self) -> None:
         """Let every process go on that waits for it."""
@@ -72,10 +73,15 @@ class History:
 
 
 def read_history(path: Path) -> list[Event]:
-    """Return the events in order of time."""
+    """Return the events in order of time, without a line that a kill cut off or that is just
+    being written.
+    """
     events = []
-    for line in path.read_text().splitlines():
-        fields = json.loads(line)
+    for line in path.read_text().split("\n"):
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError:
+            continue
         events.append(Event(fields.pop("at"), fields.pop("process"), fields.pop("kind"), fields))
     return sorted(events, key=lambda event: event.at)
 
@@ -97,7 +103,7 @@ class RecordedQueue(_Wrapper):
         messages: list[Message] = self._inner.receive(max_messages, wait_seconds)
         if messages:
             counts = {message.message_id: message.receive_count for message in messages}
-            self._history.note("receive", messages=counts)
+            self._history.note("receive", messages=counts, thread=threading.get_ident())
         return messages
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
@@ -113,7 +119,8 @@ class RecordedQueue(_Wrapper):
         self._settle("reject", [message], lambda: self._inner.reject(message, rejected))
 
     def _settle(self, kind: str, messages: Sequence[Message], action: Callable[[], None]) -> None:
-        self._history.around(kind, action, messages=[message.message_id for message in messages])
+        ids = [message.message_id for message in messages]
+        self._history.around(kind, action, messages=ids, thread=threading.get_ident())
 
 
 class RecordedLedger(_Wrapper):

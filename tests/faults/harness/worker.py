@@ -20,7 +20,8 @@ import thread_runner  # noqa: E402
 from product_consumer import in_flight, parts, supervision  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
 from product_consumer.stores import Stores  # noqa: E402
-from tests.faults.harness import planting  # noqa: E402
+from tests.faults.harness import planting, steps  # noqa: E402
+from tests.faults.harness.order_parts import wrap_order_parts  # noqa: E402
 from tests.faults.harness.recording import (  # noqa: E402
     History,
     RecordedLedger,
@@ -30,10 +31,13 @@ from tests.faults.harness.recording import (  # noqa: E402
 
 
 def main() -> int:
-    history = History(Path(os.environ["HARNESS_HISTORY"]))
+    path = Path(os.environ["HARNESS_HISTORY"])
+    history = History(path)
     bug = os.environ.get("HARNESS_BUG", "")
     fault = planting.Fault(os.environ.get("HARNESS_FAULT", ""), history)
     _wrap_parts(history, fault, bug)
+    steps.plant(fault)
+    wrap_order_parts(path, fault, bug)
     if bug == "swallow_unknown":
         data_management.decide = planting.swallowing(data_management.decide)  # type: ignore[attr-defined]
     if bug == "heartbeat_off_on_drain":

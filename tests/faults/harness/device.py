@@ -1,0 +1,84 @@
+"""The real embedder on a device that fails as a test asks, with vectors that are known.
+
+Embedder, model thread, batches and the reading of device errors are the worker's own. In place of
+the model stands one that gives the vectors of ``stand_in.py``. ``HARNESS_DEVICE`` is one of
+``out_of_memory:4`` (for a batch of more than four), ``lost`` (at the first message),
+``not_finite:<text>`` and ``kill:<text>`` (whenever a product of this name is in the batch),
+``die``, ``exit`` and ``hang`` (the model thread).
+"""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from open_clip.transform import MaybeConvertMode, PreprocessCfg
+from torchvision.transforms import Compose, Resize
+
+from product_consumer.embedding import Embedder
+from product_consumer.model_loading import LoadedModel
+from tests.faults.harness.stand_in import DIMENSION, picture_vector, text_vector
+
+__all__ = ["Embedder", "load_embedder"]
+
+SIZE = (24, 32)
+CONTEXT_LENGTH = 128
+WARM_UP = "warm up"
+
+
+class Device:
+    """Answers as the model would; ``fault`` is the device's."""
+
+    def __init__(self, fault: str) -> None:
+        self._what, _, self._argument = fault.partition(":")
+
+    def encode_image(self, values: torch.Tensor) -> torch.Tensor:
+        pixels = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.tensor(list(map(list, (picture_vector(each.tobytes()) for each in pixels))))
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        texts = [bytes(number for number in row if number).decode() for row in tokens.tolist()]
+        if texts != [WARM_UP]:
+            self._fail(texts)
+        vectors = torch.tensor(list(map(list, map(text_vector, texts))))
+        if self._what == "not_finite" and self._argument in texts:
+            vectors[texts.index(self._argument)] = float("nan")
+        return vectors
+
+    def _fail(self, texts: Sequence[str]) -> None:
+        match self._what:
+            case "out_of_memory" if len(texts) > int(self._argument):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            case "lost":
+                raise torch.AcceleratorError("an illegal memory access was encountered")
+            case "kill" if self._argument in texts:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "die":
+                raise BaseException("a thread that the harness ends")
+            case "exit":
+                raise SystemExit(3)
+            case "hang":
+                time.sleep(600)
+
+
+def load_embedder(_settings: Any) -> Embedder:
+    resize_and_convert = [Resize(SIZE), MaybeConvertMode("RGB")]
+    loaded = LoadedModel(
+        model=Device(os.environ.get("HARNESS_DEVICE", "")),
+        model_id="stand-in",
+        dimension=DIMENSION,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        preprocess=PreprocessCfg(size=SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        transform=Compose(resize_and_convert),
+        tokenizer=_tokenise,
+        context_length=CONTEXT_LENGTH,
+    )
+    return Embedder(loaded, max_batch=16)
+
+
+def _tokenise(text: str) -> torch.Tensor:
+    content = text.encode()
+    return torch.tensor([list(content) + [0] * (CONTEXT_LENGTH - len(content))])

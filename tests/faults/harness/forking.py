@@ -1,0 +1,94 @@
+"""Starts workers by forking: a process that has loaded everything once, and opened nothing.
+
+Reads one JSON command per line and answers each with one line: ``{"start": {...}}`` with the pid,
+``{"poll": pid}`` with the exit code (minus the signal that killed it), or null while it runs. Ends,
+and takes its children with it, when its standard input does. A child starts as a worker of its own
+would, in a quarter of a second instead of two; ``--torch`` loads what the real embedder needs too.
+"""
+
+import importlib
+import json
+import logging
+import os
+import pkgutil
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import product_consumer
+
+SLOW_OR_ABSENT = ("product_consumer.demo", "product_consumer.__main__")
+NEED_TORCH = ("embedding", "forward", "preparing", "model_loading")
+
+
+def load(*, with_torch: bool) -> None:
+    if with_torch:
+        importlib.import_module("tests.faults.harness.device")
+    importlib.import_module("tests.faults.harness.worker")
+    for module in pkgutil.walk_packages(product_consumer.__path__, "product_consumer."):
+        if module.name.rpartition(".")[2] not in NEED_TORCH and not module.name.startswith(
+            SLOW_OR_ABSENT
+        ):
+            importlib.import_module(module.name)
+
+
+def become_worker(command: dict[str, Any]) -> int:
+    """Turn this fresh fork into a worker; return its exit code."""
+    os.environ.clear()
+    os.environ.update(command["environment"])
+    os.chdir(command["directory"])
+    sys.argv = ["worker.py", *command["arguments"]]
+    log = os.open(command["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    # Pauses that all workers drew alike would make them meet at the same moments.
+    random.seed()
+    device = sys.modules.get("tests.faults.harness.device")
+    if device is not None:
+        sys.modules["product_consumer.embedding"] = device
+    worker = importlib.import_module("tests.faults.harness.worker")
+    code: int = worker.main()
+    return code
+
+
+def serve() -> None:
+    children: set[int] = set()
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "start" in command:
+            pid = os.fork()
+            if pid == 0:
+                _end(become_worker(command["start"]))
+            children.add(pid)
+            answer: int | None = pid
+        else:
+            answer = _exit_code(command["poll"])
+            if answer is not None:
+                children.discard(command["poll"])
+        print(json.dumps(answer), flush=True)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _end(code: int) -> None:
+    """Leave without the interpreter's own farewell: libraries that were loaded before the fork may
+    hang in it. Workers that are not forked show that it works.
+    """
+    logging.shutdown()
+    os._exit(code)
+
+
+def _exit_code(pid: int) -> int | None:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    load(with_torch="--torch" in sys.argv)
+    print(json.dumps("ready"), flush=True)
+    serve()
+    _end(0)

@@ -1,0 +1,126 @@
+"""Workers that start in a fraction of a second, for tests that need many of them."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.acceptance.world import REPOSITORY, Worker
+from tests.faults.harness.arena import Arena
+
+PROGRAM = Path(__file__).with_name("forking.py")
+
+
+class Nursery:
+    """A process that has loaded what a worker loads, and forks one whenever asked to."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), *arguments],
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._answer()
+
+    def close(self) -> None:
+        """End it, and every worker that it still has."""
+        try:
+            self._process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(
+        self,
+        arena: Arena,
+        fault: str = "",
+        threads: int = 4,
+        settings: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> Worker:
+        """Start a worker in the arena, as ``Arena.start`` does."""
+        log = arena.directory / f"worker-{uuid.uuid4().hex[:8]}.log"
+        log.touch()
+        command = {
+            "environment": arena.environment | {"HARNESS_FAULT": fault} | dict(settings or {}),
+            "arguments": ["--threads", str(threads), *arguments],
+            "directory": str(arena.directory),
+            "log": str(log),
+        }
+        life = Life(self, self.ask({"start": command}), log)
+        arena.adopt(life)
+        return life
+
+    def ask(self, command: Mapping[str, Any]) -> Any:
+        with self._lock:
+            if self._process.stdin is None:
+                raise RuntimeError("the nursery has no standard input")
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+            return self._answer()
+
+    def _answer(self) -> Any:
+        if self._process.stdout is None:
+            raise RuntimeError("the nursery has no standard output")
+        return json.loads(self._process.stdout.readline())
+
+
+class Life(Worker):
+    """A forked worker; to a test it is like any other."""
+
+    def __init__(self, nursery: Nursery, pid: int, log_path: Path) -> None:
+        self.log_path = log_path
+        self.process = LifeProcess(nursery, pid)  # type: ignore[assignment]
+
+
+class LifeProcess:
+    """What tests use of ``subprocess.Popen``."""
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._nursery = nursery
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._nursery.ask({"poll": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float = 60.0) -> int:
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("worker", timeout)
+            time.sleep(0.02)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)

@@ -1,0 +1,171 @@
+"""An arena with the order stream in it: an order queue, Redis behind a proxy, and their verdict."""
+
+import contextlib
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+
+from tests.acceptance.world import Worker, wait_until
+from tests.faults.harness.arena import Arena, Servers
+from tests.faults.harness.checker import Violation
+from tests.faults.harness.nursery import Nursery
+from tests.faults.harness.order_checker import (
+    OrderCase,
+    order_events,
+    order_violations,
+)
+from tests.faults.harness.order_state import (
+    OrderState,
+    read_order_tables,
+    read_redis,
+    revisions_in_redis,
+)
+from tests.faults.harness.orders import DEFAULT_CURRENCY, SentOrder
+from tests.faults.harness.recording import Event
+from tests.faults.harness.toxiproxy import Proxy
+from tests.faults.harness.workload import Sent
+
+ORDERS, PRODUCTS = "orders", "products"
+PAUSE_SECONDS = 0.1
+
+
+class OrderArena(Arena):
+    """Workers consume the given streams, orders at least."""
+
+    def __init__(
+        self,
+        directory: Path,
+        servers: Servers,
+        redis_url: str,
+        nursery: Nursery,
+        streams: tuple[str, ...] = (ORDERS,),
+    ) -> None:
+        super().__init__(directory, servers)
+        self.streams = streams
+        self._nursery = nursery
+        self.sent_orders: dict[str, SentOrder] = {}
+        self.redis_url = redis_url
+        self.redis = redis.Redis.from_url(redis_url, decode_responses=True)
+        self.orders_url, self.orders_dead_url = self._create_queues(f"o-{uuid.uuid4().hex[:12]}")
+        address = urlsplit(redis_url).netloc.split("@")[-1]
+        self.proxies["redis"] = Proxy(servers.toxiproxy, f"{self.name}-redis", address)
+        queue = self.proxies["queue"].in_front_of
+        self.environment |= {
+            "ORDERS_QUEUE_URL": queue(self.orders_url),
+            "ORDERS_DEAD_LETTER_QUEUE_URL": queue(self.orders_dead_url),
+            "REDIS_URL": self.proxies["redis"].in_front_of(redis_url),
+            "DEFAULT_CURRENCY": DEFAULT_CURRENCY,
+        }
+
+    def close(self) -> None:
+        self.redis.close()
+        super().close()
+
+    def start(
+        self,
+        bug: str = "",
+        fault: str = "",
+        threads: int = 4,
+        settings: Mapping[str, str] | None = None,
+    ) -> Worker:
+        streams = [part for name in self.streams for part in ("--stream", name)]
+        planted = {"HARNESS_BUG": bug, **(settings or {})}
+        return self._nursery.start(self, fault, threads, planted, streams)
+
+    def send_all(self, messages: Sequence[Sent | SentOrder]) -> None:
+        """Send each message to its own stream's queue, in this order."""
+        products = [each for each in messages if isinstance(each, Sent)]
+        orders = [each for each in messages if isinstance(each, SentOrder)]
+        for start in range(0, len(orders), 10):
+            ten = orders[start : start + 10]
+            entries = [{"Id": str(i), "MessageBody": each.body} for i, each in enumerate(ten)]
+            reply = self.sqs.send_message_batch(QueueUrl=self.orders_url, Entries=entries)
+            for success in reply["Successful"]:
+                self.sent_orders[success["MessageId"]] = ten[int(success["Id"])]
+        super().send_all(products)
+
+    def left_in_queue(self) -> int:
+        return super().left_in_queue() + self._left_in(self.orders_url)
+
+    def order_events(self) -> list[Event]:
+        """The events of the order stream, named as those of the product stream are."""
+        return order_events(self.events())
+
+    def wipe_redis(self) -> None:
+        """Redis forgets everything, as after a restart."""
+        self.history.note("order_redis_wiped")
+        self.redis.flushall()
+        self.history.note("order_redis_wiped")
+
+    def wait_until_redis_is_right(self, seconds: float = 20.0) -> None:
+        """Wait until an idle worker has filled Redis; the verdict says what is wrong if it has
+        not.
+        """
+
+        def is_right() -> bool:
+            time.sleep(0.2)
+            state = self._order_state()
+            shown = {key: int(hash_["revision"]) for key, hash_ in state.shown.items()}
+            return shown == state.revisions
+
+        wait_until(is_right, seconds)
+
+    def verdict(self, *, answers_were_lost: bool = False, **marks: bool) -> list[Violation]:
+        case = OrderCase(
+            self.events(),
+            self.sent_orders,
+            self._order_state(self.letters(self.orders_dead_url)),
+            may_repeat_dead_letters=self.was_killed or answers_were_lost,
+        )
+        found = order_violations(case)
+        if PRODUCTS in self.streams:
+            found += super().verdict(answers_were_lost=answers_were_lost, **marks)
+        return found
+
+    @contextlib.contextmanager
+    def observed(self) -> Iterator[None]:
+        """Look at the revisions that Redis shows all the time, and at the products'."""
+        stopping = threading.Event()
+        observer = threading.Thread(target=self._observe_redis, args=(stopping,), daemon=True)
+        observer.start()
+        with contextlib.ExitStack() as opened:
+            opened.callback(observer.join, 10)
+            opened.callback(stopping.set)
+            if PRODUCTS in self.streams:
+                opened.enter_context(super().observed())
+            yield
+
+    def letters(self, queue_url: str) -> list[tuple[str, str]]:
+        """(message id of the original, reason) of everything in a dead-letter queue."""
+        products_url, self.dead_letter_url = self.dead_letter_url, queue_url
+        try:
+            found = self.dead_letters()
+        finally:
+            self.dead_letter_url = products_url
+        return [(each.get("message_id", ""), each.get("reason", "")) for each in found]
+
+    def _order_state(self, letters: Sequence[tuple[str, str]] = ()) -> OrderState:
+        state = OrderState(dead_letters=list(letters), waiting=self._left_in(self.orders_url))
+        read_order_tables(self.database_url, state)
+        state.shown = read_redis(self.redis)
+        return state
+
+    def _left_in(self, queue_url: str) -> int:
+        reply = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+        names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+        return sum(int(reply["Attributes"][name]) for name in names)
+
+    def _observe_redis(self, stopping: threading.Event) -> None:
+        calls = itertools.count(1)
+        while not stopping.wait(PAUSE_SECONDS):
+            call = next(calls)
+            self.history.note("order_observe", call=call)
+            shown: Any = revisions_in_redis(self.redis)
+            self.history.note("order_observed", call=call, revisions=shown)

@@ -1,0 +1,131 @@
+"""Wrappers that write down what a worker does with orders, with faults and bugs inside it.
+
+The events are named as those of the product stream, behind ``order_``. ``HARNESS_FAULT`` may name
+``before_order_record``, ``after_order_record``, ``before_redis``, ``after_redis``, and the places
+of ``FaultyQueue``, which the two streams share.
+"""
+
+import dataclasses
+import itertools
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from product_consumer.orders import parts
+from product_consumer.orders.ledger import OrderLedger, Recorded
+from product_consumer.orders.models import Order
+from product_consumer.orders.redis_stats import ShownHash
+from product_consumer.settings import Settings
+from tests.faults.harness.order_checker import PREFIX
+from tests.faults.harness.planting import Fault, FaultyQueue
+from tests.faults.harness.recording import History, RecordedQueue
+
+_calls = itertools.count(1)
+
+
+class OrderHistory(History):
+    """Writes into the same file as everybody, under names of its own."""
+
+    def note(self, kind: str, **fields: Any) -> None:
+        super().note(f"{PREFIX}{kind}", **fields)
+
+
+def wrap_order_parts(path: Path, fault: Fault, bug: str) -> None:
+    """Put the wrappers between the order stream and its queue, its ledger and Redis."""
+    history = OrderHistory(path)
+    open_queue, open_stats = parts.open_queue, parts.open_redis_stats  # type: ignore[attr-defined]
+
+    def queue(settings: Settings, prefix: str) -> Any:
+        return FaultyQueue(RecordedQueue(open_queue(settings, prefix), history), fault, bug)
+
+    def ledger(database: Any) -> Any:
+        inner = FloatMoneyLedger(database) if bug == "float_money" else OrderLedger(database)
+        return FaultyOrderLedger(inner, history, fault, bug)
+
+    def stats(settings: Settings) -> Any:
+        inner = open_stats(settings)
+        return None if inner is None else FaultyStats(inner, history, fault)
+
+    vars(parts).update(open_queue=queue, OrderLedger=ledger, open_redis_stats=stats)
+
+
+class FloatMoneyLedger(OrderLedger):
+    """``float_money``: totals are added up as floats of whole units, 0.29 becomes 28 cents."""
+
+    def _add_to_totals(self, connection: Connection, counted: Sequence[Order]) -> None:
+        rounded = [
+            dataclasses.replace(order, value_minor=int(order.value_minor / 100 * 100))
+            for order in counted
+        ]
+        super()._add_to_totals(connection, rounded)
+
+
+class FaultyOrderLedger:
+    """``no_dedup``: an order counts by its delivery instead of its id."""
+
+    def __init__(self, inner: OrderLedger, history: History, fault: Fault, bug: str) -> None:
+        self._inner = inner
+        self._history = history
+        self._fault = fault
+        self._bug = bug
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def record(self, batch: Sequence[Order]) -> Recorded:
+        self._fault.at("before_order_record")
+        call = next(_calls)
+        ids = [order.order_id for order in batch]
+        if self._bug == "no_dedup":
+            batch = [_with_another_id(order) for order in batch]
+        self._history.note("record", call=call, orders=ids)
+        try:
+            recorded = self._inner.record(batch)
+        except Exception as error:
+            self._history.note("record_failed", call=call, error=type(error).__name__)
+            raise
+        known = [each for position, each in enumerate(ids) if position not in recorded.failures]
+        self._history.note("record_done", call=call, orders=known)
+        self._fault.at("after_order_record")
+        return recorded
+
+
+class FaultyStats:
+    """Notes every write to Redis as ``write``, of the store ``redis``."""
+
+    def __init__(self, inner: Any, history: History, fault: Fault) -> None:
+        self._inner = inner
+        self._history = history
+        self._fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def is_filled(self) -> bool:
+        try:
+            found: bool = self._inner.is_filled()
+        except Exception as error:
+            self._history.note("write_failed", store="redis", error=type(error).__name__)
+            raise
+        return found
+
+    def show(self, hashes: Sequence[ShownHash], *, force: bool = False) -> int:
+        self._fault.at("before_redis")
+        revisions = {shown.key: shown.revision for shown in hashes}
+        about = {"call": next(_calls), "store": "redis", "revisions": revisions}
+        self._history.note("write", **about)
+        try:
+            written: int = self._inner.show(hashes, force=force)
+        except Exception as error:
+            self._history.note("write_failed", error=type(error).__name__, **about)
+            raise
+        self._history.note("write_done", **about)
+        self._fault.at("after_redis")
+        return written
+
+
+def _with_another_id(order: Order) -> Order:
+    return dataclasses.replace(order, order_id=f"{order.order_id}/{uuid.uuid4().hex}")

@@ -1,0 +1,121 @@
+"""The places inside a worker where a fault can strike: around the methods of its parts.
+
+In the order in which a message meets them: ``receive``, ``after_receive``, ``after_validate``,
+``after_look_up``, ``amid_fetch``, ``after_fetch``, ``after_note``, ``after_note_alone``,
+``after_decode``, ``amid_embed``, ``after_embed``, ``before_forget``, ``after_forget``,
+``before_record``, ``amid_record_commit``, ``after_record``, ``before_`` and ``after_milvus``,
+``before_`` and ``after_elasticsearch``, ``before_verify``, ``after_verify``,
+``before_acknowledge``, ``after_acknowledge``, ``before_reject``, ``amid_reject`` (the copy is sent,
+the message is not deleted), ``after_reject``. Beside them: ``sweep``, ``before_clear``, ``extend``,
+``load_model``.
+
+Switches: ``no_heartbeats``; ``retry_after:<seconds>`` instead of growing pauses;
+``stage_limit:<seconds>`` for every stage of every thread.
+"""
+
+import functools
+import sys
+import threading
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.engine import Connection, Engine
+
+import thread_runner
+from product_consumer import deciding
+from product_consumer.fetching import ImageFetcher
+from product_consumer.images import ImageDecoder
+from product_consumer.in_flight import InFlightTracker
+from product_consumer.ledger import Ledger
+from product_consumer.ledger_marks import LedgerMarks
+from product_consumer.ledger_suspects import Suspects
+from product_consumer.queues.sqs import SqsQueue
+from product_consumer.validation import ProductParser
+from tests.faults.harness.planting import Fault
+
+
+def plant(fault: Fault) -> None:
+    """Let the fault strike in this process."""
+    embedding: Any = sys.modules["product_consumer.embedding"]
+    places: tuple[tuple[Any, str, str, str], ...] = (
+        (ProductParser, "parse", "", "after_validate"),
+        (Ledger, "outdated", "", "after_look_up"),
+        (ImageFetcher, "fetch_all", "amid_fetch", "after_fetch"),
+        (Suspects, "note", "", "after_note"),
+        (Suspects, "note_alone", "", "after_note_alone"),
+        (Suspects, "forget", "before_forget", "after_forget"),
+        (ImageDecoder, "decode", "", "after_decode"),
+        (embedding.Embedder, "embed", "amid_embed", "after_embed"),
+        (embedding, "load_embedder", "load_model", ""),
+        (LedgerMarks, "claim", "sweep", ""),
+        (LedgerMarks, "clear", "before_clear", ""),
+        (InFlightTracker, "extend_due", "extend", ""),
+    )
+    for owner, name, before, after in places:
+        setattr(owner, name, _surrounded(getattr(owner, name), fault, before, after))
+    _watch_rejections(fault)
+    _watch_commits(fault)
+    _set_switches(fault)
+
+
+def _surrounded(action: Any, fault: Fault, before: str, after: str) -> Any:
+    @functools.wraps(action)
+    def surrounded(*arguments: Any, **options: Any) -> Any:
+        fault.at(before)
+        result = action(*arguments, **options)
+        fault.at(after)
+        return result
+
+    return surrounded
+
+
+def _watch_rejections(fault: Fault) -> None:
+    rejecting = threading.local()
+    queues: Any = SqsQueue
+    reject, acknowledge = queues.reject, queues.acknowledge
+
+    def reject_watched(queue: SqsQueue, *arguments: Any) -> None:
+        rejecting.here = True
+        try:
+            reject(queue, *arguments)
+        finally:
+            rejecting.here = False
+
+    def acknowledge_watched(queue: SqsQueue, *arguments: Any) -> None:
+        if getattr(rejecting, "here", False):
+            fault.at("amid_reject")
+        acknowledge(queue, *arguments)
+
+    queues.reject, queues.acknowledge = reject_watched, acknowledge_watched
+
+
+def _watch_commits(fault: Fault) -> None:
+    """A commit that is told of by what it commits: whoever records, in whichever thread."""
+
+    def note_statement(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "INSERT INTO price_history" in statement:
+            connection.info["records"] = True
+
+    def note_commit(connection: Connection) -> None:
+        if connection.info.pop("records", False):
+            fault.at("amid_record_commit")
+
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", note_statement)
+    sqlalchemy.event.listen(Engine, "commit", note_commit)
+
+
+def _set_switches(fault: Fault) -> None:
+    trackers: Any = InFlightTracker
+    if fault.switch("no_heartbeats") is not None:
+        trackers.extend_due = lambda _tracker: None
+    retry_after = fault.switch("retry_after")
+    if retry_after is not None:
+        vars(deciding)["exponential_delay_seconds"] = lambda _count: float(retry_after)
+    stage_limit = fault.switch("stage_limit")
+    if stage_limit is not None:
+        limits = vars(thread_runner)["stage_limits"]
+
+        def short_limits(**bounds: float) -> dict[str, float]:
+            return dict.fromkeys(limits(**bounds), float(stage_limit))
+
+        vars(thread_runner)["stage_limits"] = short_limits

@@ -1,0 +1,219 @@
+"""The checker of orders, on small histories made by hand: it finds each breach, and no other."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.faults.harness.checker import broken
+from tests.faults.harness.order_checker import OrderCase, order_events, order_violations
+from tests.faults.harness.order_state import OrderState
+from tests.faults.harness.orders import (
+    POISON,
+    SentOrder,
+    order,
+    order_workload,
+    poison_order,
+    totals,
+)
+from tests.faults.harness.recording import Event
+
+DAY = date(2024, 12, 1)
+FIRST = SentOrder("{}", "", "ORD1", "U1", DAY, Decimal("0.29"), "USD")
+SECOND = SentOrder("{}", "", "ORD2", "U1", DAY, Decimal("0.57"), "USD")
+OTHER = replace(FIRST, spend=Decimal("0.30"))
+BAD = poison_order("order_total", 1)
+REVISIONS = {"user:U1": 2, "global:stats": 2}
+
+
+def history(*steps: tuple[str, dict[str, Any]]) -> list[Event]:
+    return [Event(at, 1, f"order_{kind}", fields) for at, (kind, fields) in enumerate(steps, 1)]
+
+
+def counted(*steps: str) -> list[Event]:
+    """What a worker does with both orders when all goes well; or only these steps."""
+    every: dict[str, dict[str, Any]] = {
+        "receive": {"messages": {"m1": 1, "m2": 1}},
+        "record": {"call": 1, "orders": ["ORD1", "ORD2"]},
+        "record_done": {"call": 1, "orders": ["ORD1", "ORD2"]},
+        "write": {"call": 2, "store": "redis", "revisions": REVISIONS},
+        "write_done": {"call": 2, "store": "redis", "revisions": REVISIONS},
+        "acknowledge": {"messages": ["m1", "m2"]},
+    }
+    return history(*((kind, every[kind]) for kind in steps or every))
+
+
+def good_state() -> OrderState:
+    return OrderState(
+        stored={"ORD1": ("U1", 29, "USD"), "ORD2": ("U1", 57, "USD")},
+        users={("U1", "USD"): (2, 86)},
+        days={("2024-12-01", "USD"): (2, 86)},
+        users_days={("U1", "2024-12-01", "USD"): (2, 86)},
+        everyone={"USD": (2, 86)},
+        revisions=REVISIONS,
+        shown={
+            "user:U1": shown("order_count", "total_spend", 2, "0.86"),
+            "global:stats": shown("total_orders", "total_revenue", 2, "0.86"),
+        },
+    )
+
+
+def shown(count_name: str, money_name: str, count: int, money: str) -> dict[str, str]:
+    return {
+        count_name: "0",
+        money_name: "0",
+        f"{count_name}:USD": str(count),
+        f"{money_name}:USD": money,
+        "revision": "2",
+    }
+
+
+def found(
+    state: OrderState | None = None,
+    sent: Mapping[str, SentOrder] | None = None,
+    events: list[Event] | None = None,
+    *,
+    may_repeat_dead_letters: bool = False,
+) -> set[str]:
+    case = OrderCase(
+        counted() if events is None else events,
+        {"m1": FIRST, "m2": SECOND} if sent is None else sent,
+        state or good_state(),
+        may_repeat_dead_letters,
+    )
+    return broken(order_violations(case))
+
+
+def test_a_good_history_breaks_nothing() -> None:
+    assert found() == set()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"users": {("U1", "USD"): (2, 85)}},
+        {"users": {("U1", "USD"): (3, 86)}},
+        {"days": {}},
+        {"users_days": {("U1", "2024-12-02", "USD"): (2, 86)}},
+        {"everyone": {"USD": (2, 86), "EUR": (1, 1)}},
+        {"stored": {"ORD1": ("U1", 29, "USD")}},
+        {"shown": {}},
+        {"revisions": {"user:U1": 3, "global:stats": 2}},
+    ],
+)
+def test_any_total_that_differs_from_the_model_is_found(changes: dict[str, Any]) -> None:
+    assert found(replace(good_state(), **changes)) == {"I4"}
+
+
+def test_a_cent_too_little_in_redis_is_found() -> None:
+    state = good_state()
+    state.shown["user:U1"]["total_spend:USD"] = "0.85"
+
+    assert found(state) == {"I4"}
+
+
+def test_a_user_that_only_redis_knows_is_found() -> None:
+    state = good_state()
+    state.shown["user:U9"] = shown("order_count", "total_spend", 1, "1.00")
+
+    assert found(state) == {"I4"}
+
+
+def test_a_message_that_nobody_settled_is_lost() -> None:
+    events = [*counted("receive", "record", "record_done", "write", "write_done")]
+
+    assert found(events=events) == {"I1"}
+    assert found(replace(good_state(), waiting=2), events=events) == {"I7"}
+
+
+def test_the_content_that_was_not_counted_must_be_rejected_as_a_conflict() -> None:
+    sent = {"m1": FIRST, "m2": SECOND, "m3": OTHER}
+    settled = [("m3", "order_conflict")]
+    state = replace(good_state(), dead_letters=settled, listed=dict(settled))
+
+    assert found(state, sent) == set()
+    assert found(replace(state, dead_letters=[], listed={}), sent) == {"I1", "I6"}
+
+
+def test_poison_must_be_rejected_for_its_reason_and_listed() -> None:
+    sent = {"m1": FIRST, "m2": SECOND, "m3": BAD}
+    settled = [("m3", "order_total")]
+    state = replace(good_state(), dead_letters=settled, listed=dict(settled))
+
+    assert found(state, sent) == set()
+    assert found(replace(state, listed={}), sent) == {"I6"}
+    assert found(replace(state, dead_letters=[("m3", "unsupported")]), sent) == {"I6"}
+    assert found(replace(state, dead_letters=settled * 2), sent) == {"I6"}
+    twice = replace(state, dead_letters=settled * 2)
+    assert found(twice, sent, may_repeat_dead_letters=True) == set()
+
+
+def test_a_good_order_in_the_dead_letter_queue_is_found() -> None:
+    assert found(replace(good_state(), dead_letters=[("m1", "order_total")])) == {"I6"}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("receive", "record", "record_done", "acknowledge"),
+        ("receive", "record", "record_done", "write", "acknowledge"),
+        ("receive", "write", "write_done", "record", "record_done", "acknowledge"),
+        ("receive", "write", "record_done", "write_done", "acknowledge"),
+        ("acknowledge",),
+    ],
+)
+def test_deleting_before_ledger_and_redis_confirmed_is_found(steps: tuple[str, ...]) -> None:
+    assert found(events=counted(*steps)) == {"I8"}
+
+
+def look(call: int, **revisions: int) -> list[tuple[str, dict[str, Any]]]:
+    return [("observe", {"call": call}), ("observed", {"call": call, "revisions": revisions})]
+
+
+def test_a_revision_that_falls_in_redis_is_found_unless_it_was_wiped() -> None:
+    wiped: tuple[str, dict[str, Any]] = ("redis_wiped", {})
+    falling = history(*look(1, U=2), *look(2, U=1))
+    gone = history(*look(1, U=2), *look(2))
+    after_a_wipe = history(*look(1, U=2), wiped, wiped, *look(2, U=1))
+    amid_a_wipe = history(*look(1, U=2), wiped, *look(2, U=1), wiped, *look(3))
+
+    assert found(events=[*counted(), *falling]) == {"I3"}
+    assert found(events=[*counted(), *gone]) == {"I3"}
+    assert found(events=[*counted(), *after_a_wipe]) == set()
+    assert found(events=[*counted(), *amid_a_wipe]) == set()
+
+
+def test_a_look_that_began_before_a_wipe_proves_nothing() -> None:
+    begun, ended = look(2, U=5)
+    wiped: tuple[str, dict[str, Any]] = ("redis_wiped", {})
+    events = history(begun, wiped, wiped, ended, *look(3, U=1))
+
+    assert found(events=[*counted(), *events]) == set()
+
+
+def test_the_two_streams_do_not_mix() -> None:
+    events = [Event(1, 1, "acknowledge", {"messages": ["m1"]}), Event(2, 1, "killed")]
+
+    assert [event.kind for event in order_events(events)] == ["killed"]
+
+
+def test_the_model_adds_decimals_exactly() -> None:
+    cents = [replace(FIRST, order_id=f"ORD{n}", spend=Decimal("0.10")) for n in range(10)]
+
+    assert totals(cents).users["U1", "USD"].spend == Decimal("1.00")
+
+
+def test_a_workload_has_duplicates_conflicts_and_every_poison() -> None:
+    messages = order_workload(200, seed=1)
+    by_id: dict[str, set[Decimal]] = {}
+    for message in messages:
+        by_id.setdefault(message.order_id, set()).add(message.spend)
+
+    assert {message.poison for message in messages} == {"", *POISON}
+    assert len(by_id) == 201
+    assert sum(len(spends) == 2 for spends in by_id.values()) == 4
+    assert len([message for message in messages if not message.poison]) == 244
+    assert order(3, users=2) == order(3, users=2)

@@ -1,0 +1,95 @@
+"""Threads of a worker that die, end or hang: it goes on, or ends with 70 to be started again."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness.arena import Arena
+from tests.faults.harness.nursery import Nursery
+from tests.faults.harness.workload import product
+
+pytestmark = pytest.mark.timeout(170, func_only=True)
+
+ENDS = ("exit:extend", "hang:extend", "exit:sweep", "hang:sweep", "hang:receive:2")
+"""Nothing can be sure without these threads; one that hangs cannot be ended from outside."""
+GOES_ON = ("die:extend", "die:sweep", "die:receive:2", "exit:receive:2")
+LIMIT_SECONDS = 2.0
+SHORT_LIMIT = f"stage_limit:{LIMIT_SECONDS}"
+LOOKS_SECONDS = 5.0
+EXIT_SECONDS = 60.0
+
+
+def test_a_thread_that_ends_or_hangs_ends_the_process(arena: Arena, nursery: Nursery) -> None:
+    lives = {fault: nursery.start(arena, f"{fault},{SHORT_LIMIT}", threads=2) for fault in ENDS}
+
+    codes = {fault: arena.wait_for_exit(life, EXIT_SECONDS) for fault, life in lives.items()}
+
+    assert codes == dict.fromkeys(ENDS, 70), arena.logs()
+    assert "Current thread" in lives["hang:receive:2"].log
+
+
+def test_a_thread_that_dies_of_an_error_is_started_again(arena: Arena, nursery: Nursery) -> None:
+    lives = [nursery.start(arena, fault, threads=1) for fault in GOES_ON]
+    arena.wait_for_event("thread_death", count=3)
+    arena.wait_for_event("thread_exit")
+    arena.send_all([product(f"p{number}", 1, arena.images_url) for number in range(40)])
+    arena.wait_until_drained()
+    arena.wait_until_unmarked()
+    arena.stop(*lives)
+
+    assert arena.verdict(marks_are_due=True) == []
+
+
+@dataclass
+class Datagrams:
+    """What a worker tells systemd, and when."""
+
+    told: list[tuple[float, str]] = field(default_factory=list)
+
+    def since(self, start: float) -> list[str]:
+        return [text for at, text in self.told if at > start]
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[Datagrams]:
+    heard = Datagrams()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        receiver.settimeout(0.2)
+        stopped = threading.Event()
+
+        def listen() -> None:
+            while not stopped.is_set():
+                with contextlib.suppress(TimeoutError):
+                    heard.told.append((time.monotonic(), receiver.recv(4096).decode()))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield heard
+        finally:
+            stopped.set()
+            thread.join()
+
+
+def test_the_watchdog_is_no_longer_fed_once_a_thread_hangs(
+    arena: Arena, nursery: Nursery, tmp_path: Path
+) -> None:
+    watched = {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "1500000"}
+    with listening(tmp_path / "n") as heard:
+        fault = f"hang:receive:5,{SHORT_LIMIT}"
+        life = nursery.start(arena, fault, threads=1, settings=watched)
+        hung_at = arena.wait_for_event("thread_hang", seconds=60)[0].at
+        code = arena.wait_for_exit(life, EXIT_SECONDS)
+
+    fed = [at for at, text in heard.told if text == "WATCHDOG=1"]
+    assert code == 70
+    assert fed
+    assert max(fed) < hung_at + LIMIT_SECONDS + LOOKS_SECONDS
+    assert heard.told[0][1].startswith("READY=1")
