@@ -262,17 +262,13 @@ class ProductPipeline:
         """
         with self._metrics.stage("look_up"):
             products = [_product(work) for work in valid]
-            outdated = self.breakers.call("ledger", lambda: self._ledger.outdated(products))
+            found = self.breakers.call("ledger", lambda: self._ledger.look_up(products))
         complete: list[Work] = []
         incomplete: list[Work] = []
-        for work in valid:
-            product = _product(work)
-            is_complete = product.deleted or (product.id, product.version) in outdated
+        for work, known in zip(valid, found, strict=True):
+            work.known = known.picture
+            is_complete = _product(work).deleted or known.is_outdated
             (complete if is_complete else incomplete).append(work)
-        ids = [_product(work).id for work in incomplete]
-        known = self.breakers.call("ledger", lambda: self._ledger.known_pictures(ids))
-        for work in incomplete:
-            work.known = known.get(_product(work).id)
         return complete, incomplete
 
     def fetch_images(self, incomplete: list[Work]) -> list[Work]:

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from product_consumer.combining import Combiner
 from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger import Change, KnownPicture, Ledger, Recorded
+from product_consumer.ledger import Change, Known, Ledger, Recorded
 from product_consumer.ledger_suspects import Suspect, Suspects
-from product_consumer.models import Embedding, Product, ProductRow, Version
+from product_consumer.models import Embedding, Product, ProductRow
 from product_consumer.stores.base import ProductStore
 
 Key = TypeVar("Key")
@@ -24,26 +24,16 @@ class CombinedLedger:
     def __init__(self, ledger: Ledger, suspects: Suspects) -> None:
         self._ledger = ledger
         self._suspects = suspects
-        self._outdated = Combiner("ledger", self._ask_outdated)
-        self._known = Combiner("ledger", self._ask_known)
+        self._look_up = Combiner("ledger", ledger.look_up)
         self._images = Combiner("ledger", self._ask_images)
         self._revisions = Combiner("ledger", self._ask_revisions)
         self._record = Combiner("ledger", self._ask_record)
         self._note = Combiner("ledger", self._ask_note)
         self._forget = Combiner("ledger", self._ask_forget)
 
-    def outdated(self, candidates: Sequence[Product]) -> set[tuple[str, Version]]:
-        """See ``Ledger.outdated``."""
-        answers = self._outdated(candidates)
-        return {
-            (product.id, product.version)
-            for product, is_outdated in zip(candidates, answers, strict=True)
-            if is_outdated
-        }
-
-    def known_pictures(self, product_ids: Sequence[str]) -> dict[str, KnownPicture]:
-        """See ``Ledger.known_pictures``."""
-        return _present(product_ids, self._known(product_ids))
+    def look_up(self, candidates: Sequence[Product]) -> Sequence[Known]:
+        """See ``Ledger.look_up``."""
+        return self._look_up(candidates)
 
     def image_embeddings(self, sha256s: Sequence[str]) -> dict[str, Embedding]:
         """See ``Ledger.image_embeddings``."""
@@ -76,13 +66,6 @@ class CombinedLedger:
     def forget(self, message_ids: Sequence[str]) -> None:
         """See ``Suspects.forget``."""
         self._forget(message_ids)
-
-    def _ask_outdated(self, candidates: Sequence[Product]) -> list[bool]:
-        found = self._ledger.outdated(candidates)
-        return [(product.id, product.version) in found for product in candidates]
-
-    def _ask_known(self, product_ids: Sequence[str]) -> list[KnownPicture | None]:
-        return list(map(self._ledger.known_pictures(product_ids).get, product_ids))
 
     def _ask_images(self, sha256s: Sequence[str]) -> list[Embedding | None]:
         return list(map(self._ledger.image_embeddings(sha256s).get, sha256s))

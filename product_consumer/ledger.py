@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table, func, select
+from sqlalchemy import Column, Connection, Row, Table, bindparam, func, select
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger_database import Database, open_database
 from product_consumer.ledger_recording import Recording
 from product_consumer.ledger_rows import (
-    PICTURE_COLUMNS,
+    KNOWN_COLUMNS,
     Change,
+    Known,
     KnownPicture,
-    as_known_picture,
+    as_known,
     select_rows,
     unpack,
 )
@@ -43,11 +44,14 @@ from product_consumer.models import (
     ProductRow,
     ReviewObservation,
     StoreIdentity,
-    Version,
 )
 from product_consumer.settings import Settings
 
-__all__ = ["Change", "KnownPicture", "Ledger", "Recorded", "open_ledger"]
+__all__ = ["Change", "Known", "KnownPicture", "Ledger", "Recorded", "open_ledger"]
+
+_WANTED = products.c.id.in_(bindparam("ids", expanding=True))
+_KNOWN = select(*KNOWN_COLUMNS).where(_WANTED)
+_REVISIONS = select(products.c.id, products.c.revision).where(_WANTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,41 +129,17 @@ class Ledger:
         with self.database.reading() as connection:
             return self._read_meta(connection)
 
-    def outdated(self, candidates: Iterable[Product]) -> set[tuple[str, Version]]:
-        """Return (id, version) of the candidates that the stored state equals or outdates.
-
-        Such a message needs no image and no embedding; versions only grow, so the answer stays
-        true.
-        """
-        versions = {(product.id, product.version) for product in candidates}
-        columns = (
-            products.c.id,
-            products.c.version_rank,
-            products.c.version_value,
-            products.c.payload_hash,
-        )
+    def look_up(self, candidates: Sequence[Product]) -> list[Known]:
+        """Return what is known of each product, in order, compared with the candidate."""
+        ids = list({product.id for product in candidates})
         with self.database.reading() as connection:
-            found = connection.execute(
-                select(*columns).where(
-                    products.c.id.in_({product_id for product_id, _ in versions})
-                )
-            ).all()
-        stored = {
-            row.id: Version(row.version_rank, row.version_value, row.payload_hash) for row in found
-        }
-        return {
-            (key, version) for key, version in versions if key in stored and version <= stored[key]
-        }
-
-    def known_pictures(self, product_ids: Iterable[str]) -> dict[str, KnownPicture]:
-        """Return what each product's current vectors were made of, where it has any."""
-        query = select(*PICTURE_COLUMNS).where(
-            products.c.id.in_(set(product_ids)),
-            products.c.image_sha256.is_not(None),
-            products.c.model_id == self._model_id,
-        )
-        with self.database.reading() as connection:
-            return {row.id: as_known_picture(row) for row in connection.execute(query)}
+            rows = {row.id: row for row in connection.execute(_KNOWN, {"ids": ids})}
+        return [
+            as_known(rows[product.id], product.version, self._model_id)
+            if product.id in rows
+            else Known()
+            for product in candidates
+        ]
 
     def image_embeddings(self, sha256s: Iterable[str]) -> dict[str, Embedding]:
         """Return the image vectors that this model made of pictures with these digests."""
@@ -201,11 +181,7 @@ class Ledger:
     def revisions(self, product_ids: Iterable[str]) -> dict[str, int]:
         """Return the current revision of each product that exists, tombstones included."""
         with self.database.reading() as connection:
-            found = connection.execute(
-                select(products.c.id, products.c.revision).where(
-                    products.c.id.in_(set(product_ids))
-                )
-            )
+            found = connection.execute(_REVISIONS, {"ids": list(set(product_ids))})
             return {row.id: row.revision for row in found}
 
     def rows(self, product_ids: Iterable[str]) -> dict[str, ProductRow]:

@@ -4,10 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from product_consumer.ledger_schema import products
-from product_consumer.models import Embedding, Embeddings, PictureSource, Product, ProductRow
+from product_consumer.models import (
+    Embedding,
+    Embeddings,
+    PictureSource,
+    Product,
+    ProductRow,
+    Version,
+)
 
 ROW_COLUMNS = (
     products.c.id,
@@ -24,8 +31,12 @@ ROW_COLUMNS = (
     products.c.text_embedding,
     products.c.image_embedding,
 )
-PICTURE_COLUMNS = (
+KNOWN_COLUMNS = (
     products.c.id,
+    products.c.version_rank,
+    products.c.version_value,
+    products.c.payload_hash,
+    products.c.model_id,
     products.c.name,
     products.c.image_url,
     products.c.image_sha256,
@@ -34,6 +45,7 @@ PICTURE_COLUMNS = (
     products.c.text_embedding,
     products.c.image_embedding,
 )
+_ROWS = select(*ROW_COLUMNS).where(products.c.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +69,22 @@ class KnownPicture:
     embeddings: Embeddings
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger knows of one message's product.
+
+    ``is_outdated``: the stored state equals the message or outdates it. It needs no image and no
+    embedding then; versions only grow, so that stays true. ``picture`` is None for such a message,
+    and where there are no vectors of the present model.
+    """
+
+    is_outdated: bool = False
+    picture: KnownPicture | None = None
+
+
 def select_rows(connection: Connection, product_ids: set[str]) -> dict[str, ProductRow]:
     """Return the current row of each of the products that exists."""
-    found = connection.execute(select(*ROW_COLUMNS).where(products.c.id.in_(product_ids)))
+    found = connection.execute(_ROWS, {"ids": list(product_ids)})
     return {row.id: as_product_row(row) for row in found}
 
 
@@ -72,11 +97,16 @@ def as_product_row(row: Any) -> ProductRow:
     return ProductRow(**plain, embeddings=embeddings)
 
 
-def as_known_picture(row: Any) -> KnownPicture:
-    """Turn a row of ``PICTURE_COLUMNS`` into what a batch looks up."""
+def as_known(row: Any, version: Version, model_id: str | None) -> Known:
+    """Compare a row of ``KNOWN_COLUMNS`` with a message of this version."""
+    stored = Version(row.version_rank, row.version_value, row.payload_hash)
+    if version <= stored:
+        return Known(is_outdated=True)
+    if row.image_sha256 is None or row.model_id != model_id:
+        return Known()
     source = PictureSource(row.image_sha256, row.image_etag, row.image_last_modified)
     embeddings = Embeddings(unpack(row.text_embedding), unpack(row.image_embedding))
-    return KnownPicture(row.name, row.image_url, source, embeddings)
+    return Known(picture=KnownPicture(row.name, row.image_url, source, embeddings))
 
 
 def pack(embedding: Embedding) -> bytes:

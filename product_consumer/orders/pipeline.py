@@ -78,7 +78,7 @@ class OrderPipeline:
         return [work.outcome or Released("left unfinished") for work in batch]
 
     def wait_until_ready(self) -> bool:
-        """Block while the ledger or Redis is down, and fill a Redis that came back empty; False
+        """Block while the ledger or Redis is down, and fill a Redis that may have lost data; False
         when asked to stop.
         """
         while self.breakers.wait_until_closed():
@@ -132,14 +132,14 @@ class OrderPipeline:
                 self._on_counted(order)
 
     def _keep_filled(self) -> None:
-        """Show everything once more when Redis has lost it: a batch shows only its own users."""
+        """Show everything once more when Redis may lack some: a batch shows only its own users."""
         stats = self._stats
         if stats is None or self.breakers.call("redis", stats.is_filled):
             return
         with self._filling:
             if self.breakers.call("redis", stats.is_filled):
                 return
-            log.info("Redis is empty: filling it from the ledger")
+            log.info("Redis is new, emptied or restarted: filling it from the ledger")
             written = self.breakers.call("redis", lambda: self._fill(stats))
             log.info("Redis is filled: %d totals written", written)
 
@@ -147,7 +147,7 @@ class OrderPipeline:
         filler = stats.begin_filling()
         written = rebuild_stats(self._ledger, stats, lambda _done, _total: None)
         if not stats.mark_filled(filler):
-            log.warning("Redis lost its data while it was filled: the next look fills it again")
+            log.warning("Redis lost data while it was filled: the next look fills it again")
         return written
 
     def _show_totals(self, stats: RedisStats, users: set[str]) -> None:

@@ -45,9 +45,9 @@ USER_PREFIX = "user:"
 REVISION = "revision"
 FILL_KEY = "order-stats"
 """A hash with the field ``filled`` as long as Redis holds all that was shown, and with one field
-for everyone who is filling it: a Redis that lost its data lost these too.
+for everyone who is filling it: a Redis that lost its data lost these too. The value is the run of
+the server that wrote it: after a restart or a failover Redis may hold an older snapshot of it all.
 """
-_FILLED = "filled"
 
 _KEYS_PER_CALL = 200
 # The type is looked at before anything is written: a script that fails half-way is not undone.
@@ -71,13 +71,21 @@ if ARGV[2] == '1' then
 end
 return 1
 """
-# A filler whose own field is gone filled a Redis that has lost its data since.
-_MARK_FILLED = """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
+# In the script, because on a cluster it must be the run of the server that holds the key. A server
+# that does not tell has one run only, and just an empty one is noticed.
+_RUN = """
+local server = redis.pcall('INFO', 'server')
+local run = type(server) == 'string' and string.match(server, 'run_id:(%w+)') or ''
+"""
+_IS_FILLED = f"{_RUN} return redis.call('HGET', KEYS[1], 'filled') == run and 1 or 0"
+_BEGIN_FILLING = f"{_RUN} return redis.call('HSET', KEYS[1], ARGV[1], run)"
+# A filler whose own field is gone, or of another run, filled a Redis that has lost data since.
+_MARK_FILLED = f"""{_RUN}
+if redis.call('HGET', KEYS[1], ARGV[1]) == run then
   redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'filled', '1')
+  redis.call('HSET', KEYS[1], 'filled', run)
 end
-return redis.call('HEXISTS', KEYS[1], 'filled')
+return redis.call('HGET', KEYS[1], 'filled') == run and 1 or 0
 """
 
 
@@ -142,20 +150,20 @@ class RedisStats:
         return "Redis Cluster" if self._is_cluster else "Redis"
 
     def is_filled(self) -> bool:
-        """False for a Redis that is new, or that came back without its data."""
+        """False for a Redis that is new, was emptied, or has been restarted or replaced since."""
         client = self._connected()
         with _translated_errors():
-            return bool(client.hexists(FILL_KEY, _FILLED))
+            return bool(client.eval(_IS_FILLED, 1, FILL_KEY))
 
     def begin_filling(self) -> str:
         """Note that every total of the ledger will be shown; return what ``mark_filled`` needs."""
         client, filler = self._connected(), uuid.uuid4().hex
         with _translated_errors():
-            client.hset(FILL_KEY, filler, "1")
+            client.eval(_BEGIN_FILLING, 1, FILL_KEY, filler)
         return filler
 
     def mark_filled(self, filler: str) -> bool:
-        """Note that every total has been shown; False when Redis lost its data meanwhile."""
+        """Note that every total has been shown; False when Redis may have lost data meanwhile."""
         client = self._connected()
         with _translated_errors():
             return bool(client.eval(_MARK_FILLED, 1, FILL_KEY, filler))

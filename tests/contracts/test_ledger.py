@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from product_consumer.errors import ConfigurationError, RejectMessage
-from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger import Change, Known, Ledger
 from product_consumer.ledger_database import Database
 from product_consumer.models import PictureSource, Product
 from tests import factories
@@ -149,7 +149,7 @@ def test_a_version_number_outranks_any_time(ledger: Ledger) -> None:
     ledger.record([change(numbered(1, version=factories.version(1, rank=2)))])
     dated = numbered(2, version=factories.version(1_700_000_000_000_000, rank=1))
 
-    assert ledger.outdated([dated]) == {("abc123", dated.version)}
+    assert ledger.look_up([dated]) == [Known(is_outdated=True)]
 
 
 def test_only_equal_or_older_messages_are_outdated(ledger: Ledger) -> None:
@@ -157,10 +157,31 @@ def test_only_equal_or_older_messages_are_outdated(ledger: Ledger) -> None:
     older, same, newer = numbered(1), numbered(2), numbered(3)
     stranger = numbered(1, id="other")
 
-    assert ledger.outdated([older, same, newer, stranger]) == {
-        ("abc123", older.version),
-        ("abc123", same.version),
-    }
+    known = ledger.look_up([older, same, newer, stranger])
+
+    assert [each.is_outdated for each in known] == [True, True, False, False]
+
+
+def test_the_picture_and_vectors_of_a_newer_message_s_product_are_known(ledger: Ledger) -> None:
+    picture = PictureSource("ab" * 32, '"tag"', "Sat, 21 Nov 2026 14:30:05 GMT")
+    given_vectors = factories.embeddings(3)
+    ledger.record([Change(numbered(1), given_vectors, picture)])
+
+    (known,) = ledger.look_up([numbered(2)])
+
+    assert known.picture is not None
+    assert known.picture.source == picture
+    assert known.picture.name == numbered(1).name
+    assert np.allclose(known.picture.embeddings.image, given_vectors.image, atol=1e-3)
+
+
+def test_a_picture_that_another_model_embedded_is_not_known(ledger: Ledger) -> None:
+    picture = PictureSource("ab" * 32, None, None)
+    ledger.record([Change(numbered(1), factories.embeddings(3), picture)])
+    with ledger.database.writing() as connection:
+        connection.execute(text("UPDATE products SET model_id = 'another'"))
+
+    assert ledger.look_up([numbered(2)]) == [Known()]
 
 
 def test_vectors_come_back_with_unit_length_and_the_same_direction(ledger: Ledger) -> None:

@@ -193,6 +193,8 @@ def test_a_redis_cluster_works_the_same() -> None:
             assert set(stats.user_keys()) == {one.key for one in shown}
             stats.delete([one.key for one in shown])
             assert list(stats.user_keys()) == []
+            assert stats.mark_filled(stats.begin_filling())
+            assert stats.is_filled()
 
 
 def is_ready(node: Any) -> bool:
@@ -255,6 +257,26 @@ def test_a_redis_that_loses_its_data_while_it_is_filled_is_not_filled(
 
     assert not stats.mark_filled(filler)
     assert not stats.is_filled()
+
+
+def test_a_redis_that_comes_back_with_an_older_snapshot_is_not_filled(tmp_path: Path) -> None:
+    port, where = backends.free_port(), ("--dir", str(tmp_path))
+    server = backends.start_redis(port, *where)
+    with closing(open_stats(server.url)) as stats:
+        shown = stats.of_user([user(2)])
+        stats.show([shown])
+        stats.mark_filled(stats.begin_filling())
+        unfinished = stats.begin_filling()
+        with redis.Redis.from_url(server.url) as reader:
+            reader.save()
+        server.stop()
+        with backends.start_redis(port, *where):
+            assert stats.read([shown.key]) == [{**shown.fields, "revision": "1"}]
+
+            assert not stats.is_filled()
+            assert not stats.mark_filled(unfinished)
+            assert stats.mark_filled(stats.begin_filling())
+            assert stats.is_filled()
 
 
 def test_of_several_that_fill_it_one_is_enough(stats: RedisStats, redis_url: str) -> None:

@@ -27,7 +27,7 @@ from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.orders.redis_stats import RedisStats
 from product_consumer.orders.validation import OrderParser
 from product_consumer.queues.memory import InMemoryQueue
-from tests import factories
+from tests import backends, factories
 from tests.order_factories import order_text
 
 
@@ -219,6 +219,30 @@ def test_a_redis_that_lost_everything_is_filled_before_more_is_received(
         assert bench.pipeline.wait_until_ready()
         assert reader.hget("user:U1", "total_spend") == "99.99"
         assert reader.hget("global:stats", "total_orders") == "2"
+        bench.ledger.close()
+
+
+@pytest.mark.backend
+def test_a_redis_that_comes_back_with_an_older_snapshot_is_filled_before_more_is_received(
+    tmp_path: Path,
+) -> None:
+    port, where = backends.free_port(), ("--dir", str(tmp_path))
+    server = backends.start_redis(port, *where)
+    with (
+        closing(RedisStats(server.url, main_currency="USD", timeout_seconds=2)) as stats,
+        redis.Redis.from_url(server.url, decode_responses=True) as reader,
+    ):
+        bench = Bench(tmp_path, stats)
+        bench.process(order_text(order_id="ORD1", user_id="U1"))
+        assert bench.pipeline.wait_until_ready()
+        reader.save()
+        bench.process(order_text(order_id="ORD2", user_id="U1"))
+        server.stop()
+        with backends.start_redis(port, *where):
+            assert reader.hget("user:U1", "order_count") == "1"
+
+            assert bench.pipeline.wait_until_ready()
+            assert reader.hget("user:U1", "order_count") == "2"
         bench.ledger.close()
 
 

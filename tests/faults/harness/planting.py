@@ -176,8 +176,8 @@ class FaultyLedger:
 
     def _stale_ids(self, changes: Sequence[Change]) -> set[str]:
         products = [change.product for change in changes]
-        outdated = self._inner.outdated(products)
-        fresh = {each.id for each in products if (each.id, each.version) not in outdated}
+        known = zip(products, self._inner.look_up(products), strict=True)
+        fresh = {each.id for each, found in known if not found.is_outdated}
         return {each.id for each in products} - fresh
 
     def _unmark(self, product_ids: Iterable[str]) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger import Change, Recorded
-from product_consumer.models import Message, Product, ProductRow, Rejected, Version
+from product_consumer.ledger import Change, Known, Recorded
+from product_consumer.models import Message, Product, ProductRow, Rejected
 
 HELD_SECONDS = 60.0
 
@@ -124,9 +124,9 @@ class RecordedQueue(_Wrapper):
 
 
 class RecordedLedger(_Wrapper):
-    def outdated(self, candidates: Iterable[Product]) -> set[tuple[str, Version]]:
+    def look_up(self, candidates: Sequence[Product]) -> list[Known]:
         try:
-            found: set[tuple[str, Version]] = self._inner.outdated(candidates)
+            found: list[Known] = self._inner.look_up(candidates)
         except Exception as error:
             self._history.note("look_up_failed", error=type(error).__name__)
             raise

@@ -39,7 +39,7 @@ def plant(fault: Fault) -> None:
     embedding: Any = sys.modules["product_consumer.embedding"]
     places: tuple[tuple[Any, str, str, str], ...] = (
         (ProductParser, "parse", "", "after_validate"),
-        (Ledger, "outdated", "", "after_look_up"),
+        (Ledger, "look_up", "", "after_look_up"),
         (ImageFetcher, "fetch_all", "amid_fetch", "after_fetch"),
         (Suspects, "note", "", "after_note"),
         (Suspects, "note_alone", "", "after_note_alone"),

@@ -1,7 +1,6 @@
 """Bugs that the tests beside this must find: each is the part's code less one precaution."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import update
 
@@ -17,8 +16,8 @@ class ChecksThenWrites(ProductPipeline):
 
     def store(self, ready: list[Work]) -> None:
         current = [work.product for work in ready if work.product is not None]
-        outdated = self._ledger.outdated(current)
-        newer = [work for work in ready if work.product and _key(work.product) not in outdated]
+        known = zip(ready, self._ledger.look_up(current), strict=True)
+        newer = [work for work, found in known if not found.is_outdated]
         revisions = self._ledger.revisions([work.product.id for work in newer if work.product])
         for store in self._stores:
             store.write([_as_row(work, revisions) for work in newer])
@@ -66,10 +65,6 @@ def never_newer(*_arguments: object) -> dict[str, ProductRow]:
 
 def _products(works: Sequence[Work]) -> list[tuple[Product, Work]]:
     return [(work.product, work) for work in works if work.product is not None]
-
-
-def _key(product: Product) -> tuple[str, Any]:
-    return product.id, product.version
 
 
 def _as_row(work: Work, revisions: Mapping[str, int]) -> ProductRow:

@@ -108,10 +108,6 @@ class Part:
         """A breaker's probe is no step: the part is up again, and the call is tried again."""
         return "up"
 
-    def known_pictures(self, _product_ids: Collection[str]) -> dict[str, Any]:
-        """Saves work, decides nothing: no step either."""
-        return {}
-
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def ask(*arguments: Any) -> Any:
             # Iterators and views of the caller's are copied: the step outlives the call.
