@@ -7,13 +7,11 @@ the outcome that came back, exactly once and last. ``ProductPipeline`` is the wo
 error becomes an outcome in one place, ``deciding.decide``.
 """
 
-import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from product_consumer.backoff import Backoff
 from product_consumer.breaker import Breakers
@@ -21,13 +19,12 @@ from product_consumer.combined_stores import CombinedLedger, CombinedStore
 from product_consumer.deciding import decide
 from product_consumer.errors import (
     FatalError,
-    ProductConsumerError,
     QueueUnavailable,
 )
-from product_consumer.fetching import FetchedImage, FetchResult, ImageFetcher, ImageRequest
+from product_consumer.fetching import ImageFetcher
 from product_consumer.images import ImageDecoder
 from product_consumer.in_flight import InFlightTracker
-from product_consumer.ledger import Change, KnownPicture, Ledger
+from product_consumer.ledger import Change, Ledger
 from product_consumer.ledger_suspects import Suspect, Suspects
 from product_consumer.metrics import Metrics
 from product_consumer.models import (
@@ -36,7 +33,6 @@ from product_consumer.models import (
     Ignored,
     Message,
     Outcome,
-    PictureSource,
     Product,
     Rejected,
     Released,
@@ -47,15 +43,13 @@ from product_consumer.queues.base import MessageQueue
 from product_consumer.showing import show
 from product_consumer.stores.base import ProductStore
 from product_consumer.validation import ProductParser
+from product_consumer.work import Work, unsettled
 
 if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.
     from product_consumer.embedding import Embedder
-    from product_consumer.preparing import PreparedItem
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Pipeline(Protocol):
@@ -172,22 +166,6 @@ class Consumer:
                 )
 
 
-@dataclass(slots=True)
-class Work:
-    """One message on its way; whoever settles its fate sets ``outcome``, and later steps leave it
-    alone.
-    """
-
-    message: Message
-    outcome: Outcome | None = None
-    product: Product | None = None
-    known: KnownPicture | None = None
-    image: bytes = b""
-    picture: PictureSource | None = None
-    prepared: "PreparedItem | None" = None
-    embeddings: Embeddings | None = None
-
-
 class ProductPipeline:
     """Validate, fetch the image, embed, store: every step takes a list and returns what survived
     it.
@@ -251,7 +229,7 @@ class ProductPipeline:
                 with self._settling(work, "validate"):
                     work.product = self._parser.parse(work.message)
                     self._metrics.count_flags(work.product.flags)
-        return _unsettled(batch)
+        return unsettled(batch)
 
     def look_up(self, valid: list[Work]) -> tuple[list[Work], list[Work]]:
         """Part what can be stored as it is from what needs an image and an embedding first.
@@ -261,24 +239,24 @@ class ProductPipeline:
         the retry after a store failed, costs neither a download nor a forward pass.
         """
         with self._metrics.stage("look_up"):
-            products = [_product(work) for work in valid]
+            products = [work.valid_product for work in valid]
             found = self.breakers.call("ledger", lambda: self._ledger.look_up(products))
         complete: list[Work] = []
         incomplete: list[Work] = []
         for work, known in zip(valid, found, strict=True):
             work.known = known.picture
-            is_complete = _product(work).deleted or known.is_outdated
+            is_complete = work.valid_product.deleted or known.is_outdated
             (complete if is_complete else incomplete).append(work)
         return complete, incomplete
 
     def fetch_images(self, incomplete: list[Work]) -> list[Work]:
         """Download the images of a batch side by side; a known one only if it has changed."""
         with self._metrics.stage("fetch_image"):
-            results = self._fetcher.fetch_all([_image_request(work) for work in incomplete])
+            results = self._fetcher.fetch_all([work.image_request() for work in incomplete])
             for work, result in zip(incomplete, results, strict=True):
                 with self._settling(work, "fetch_image"):
-                    _take_image(work, result)
-        return _unsettled(incomplete)
+                    work.take_image(result)
+        return unsettled(incomplete)
 
     def reuse(self, fetched: list[Work]) -> tuple[list[Work], list[Work]]:
         """Part what has all its vectors already from what still needs a forward pass.
@@ -290,12 +268,12 @@ class ProductPipeline:
             digests = [work.picture.sha256 for work in fetched if work.picture]
             images = self.breakers.call("ledger", lambda: self._ledger.image_embeddings(digests))
             for work in fetched:
-                image = _known_image(work, images)
+                image = work.known_image(images)
                 if image is not None:
                     with self._settling(work, "reuse"):
                         work.embeddings = Embeddings(self._text_embedding(work), image)
                         self._metrics.count_flags(("vectors_reused",))
-        going_on = _unsettled(fetched)
+        going_on = unsettled(fetched)
         reused = [work for work in going_on if work.embeddings is not None]
         return reused, [work for work in going_on if work.embeddings is None]
 
@@ -319,9 +297,9 @@ class ProductPipeline:
                 with self._settling(work, "prepare"):
                     shrunk_to = self._embedder.shorter_side_pixels
                     picture = self._decoder.decode(work.image, shrunk_to)
-                    work.prepared = self._embedder.prepare(picture, _product(work).name)
+                    work.prepared = self._embedder.prepare(picture, work.valid_product.name)
                     work.image = b""
-        return _unsettled(fetched)
+        return unsettled(fetched)
 
     def embed(self, prepared: list[Work], *, alone: bool = False) -> list[Work]:
         """One forward pass, shared with whatever other threads have ready unless ``alone``."""
@@ -330,9 +308,8 @@ class ProductPipeline:
             results = self._embedder.embed(items, alone=alone)
             for work, result in zip(prepared, results, strict=True):
                 with self._settling(work, "embed"):
-                    work.embeddings = _value(result)
-                    work.prepared = None
-        return _unsettled(prepared)
+                    work.take_embeddings(result)
+        return unsettled(prepared)
 
     def store(self, ready: list[Work]) -> None:
         """Record the batch, show the current rows in every store, and make sure they still are
@@ -340,18 +317,18 @@ class ProductPipeline:
         """
         held = self._drop_lost(ready)
         with self._metrics.stage("ledger"):
-            changes = [Change(_product(work), work.embeddings, work.picture) for work in held]
+            changes = [Change(work.valid_product, work.embeddings, work.picture) for work in held]
             recorded = self.breakers.call("ledger", lambda: self._ledger.record(changes))
         for position, error in recorded.failures.items():
             self.settle_failure(held[position], "ledger", error)
         with self._metrics.stage("stores"):
             failures = show(self._ledger, self._stores, recorded.rows, self.breakers.call)
-        for work in _unsettled(held):
-            failed_store = failures.get(_product(work).id)
+        for work in unsettled(held):
+            failed_store = failures.get(work.valid_product.id)
             if failed_store is None:
-                work.outcome = Stored(_product(work).id)
+                work.outcome = Stored(work.valid_product.id)
                 if self._on_stored is not None:
-                    self._on_stored(_product(work))
+                    self._on_stored(work.valid_product)
             else:
                 self.settle_failure(work, "store", failed_store)
 
@@ -361,11 +338,11 @@ class ProductPipeline:
 
     def settle_all(self, batch: Iterable[Work], stage: str, error: Exception) -> None:
         """The same, for everything in a batch that has no outcome yet."""
-        for work in _unsettled(batch):
+        for work in unsettled(batch):
             self.settle_failure(work, stage, error)
 
     def _text_embedding(self, work: Work) -> Embedding:
-        name = _product(work).name
+        name = work.valid_product.name
         if work.known is not None and work.known.name == name:
             return work.known.embeddings.text
         return self._embedder.embed_text(name)
@@ -396,14 +373,14 @@ class ProductPipeline:
             with self._settling(work, "embed"):
                 suspect.check()
                 self.breakers.call("ledger", lambda: self._suspects.note_alone(suspect))
-            return self.embed(self.prepare(_unsettled([work])), alone=True)
+            return self.embed(self.prepare(unsettled([work])), alone=True)
 
     def _drop_lost(self, ready: list[Work]) -> list[Work]:
         """Let go of messages whose receipt is no longer valid: the next delivery does the work."""
         for work in ready:
             if not self._in_flight.is_held(work.message):
                 work.outcome = Released("delivered again elsewhere")
-        return _unsettled(ready)
+        return unsettled(ready)
 
     @contextmanager
     def _settling(self, work: Work, stage: str) -> Iterator[None]:
@@ -415,45 +392,3 @@ class ProductPipeline:
             raise
         except Exception as error:
             self.settle_failure(work, stage, error)
-
-
-def _image_request(work: Work) -> ImageRequest:
-    url, known = _product(work).image_url, work.known
-    if known is None or known.image_url != url:
-        return ImageRequest(url)
-    return ImageRequest(url, known.source.etag, known.source.last_modified)
-
-
-def _known_image(work: Work, by_digest: Mapping[str, Embedding]) -> Embedding | None:
-    if work.picture is None:
-        return None
-    if work.known is not None and work.known.source.sha256 == work.picture.sha256:
-        return work.known.embeddings.image
-    return by_digest.get(work.picture.sha256)
-
-
-def _take_image(work: Work, result: FetchResult) -> None:
-    if isinstance(result, ProductConsumerError):
-        raise result
-    if isinstance(result, FetchedImage):
-        digest = hashlib.sha256(result.data).hexdigest()
-        work.image = result.data
-        work.picture = PictureSource(digest, result.etag, result.last_modified)
-    elif work.known is not None:
-        work.picture = work.known.source
-
-
-def _value(result: T | ProductConsumerError) -> T:
-    if isinstance(result, ProductConsumerError):
-        raise result
-    return result
-
-
-def _product(work: Work) -> Product:
-    if work.product is None:
-        raise TypeError("a step was given work that has not been validated")
-    return work.product
-
-
-def _unsettled(batch: Iterable[Work]) -> list[Work]:
-    return [work for work in batch if work.outcome is None]

@@ -4,6 +4,7 @@ settings.py      every setting: typed, ranged, read once
 models.py        Message, Product, ProductRow, Outcome: frozen values, no I/O
 errors.py        the error tree; the class of an error decides what happens to a message
 
+work.py          one message on its way, and what is known of it so far
 validation.py    message body -> Product, or a named reason
     envelopes.py  strict JSON, SNS and EventBridge      schema.py  the message's JSON Schema
     prices.py, currencies.py, reviews.py, times.py, texts.py    its fields

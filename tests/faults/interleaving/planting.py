@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import update
 
-from data_management import ProductPipeline, Work
+from data_management import ProductPipeline
 from product_consumer.ledger import Change, Ledger, Recorded
 from product_consumer.ledger_marks import DueMark, LedgerMarks
 from product_consumer.ledger_schema import products
 from product_consumer.models import Product, ProductRow, Stored
+from product_consumer.work import Work
 
 
 class ChecksThenWrites(ProductPipeline):

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from data_management import ProductPipeline, Work
+from data_management import ProductPipeline
 from product_consumer.errors import Unavailable
 from product_consumer.metrics import Metrics
 from product_consumer.models import Ignored, Message, ProductRow, Stored
 from product_consumer.sweeper import Sweeper
 from product_consumer.validation import ProductParser
+from product_consumer.work import Work
 from tests import factories
 
 HORIZON_SECONDS = 300
