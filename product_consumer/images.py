@@ -1,6 +1,7 @@
 """Image bytes -> RGB picture, within pixel limits. Every byte is taken to be hostile."""
 
 import io
+import os
 import threading
 import warnings
 from typing import Final
@@ -66,10 +67,11 @@ class ImageDecoder:
     """Decodes one image at a time per slot; one object serves any number of threads.
 
     ``max_pixels``: width times height, checked before anything is decoded.
-    ``max_concurrent``: decodes at once, each of which may hold about ten bytes per pixel.
+    ``max_concurrent``: decodes at once, each of which may hold about ten bytes per pixel. More than
+    there are cores would gain nothing.
     """
 
-    def __init__(self, max_pixels: int, max_concurrent: int = 4) -> None:
+    def __init__(self, max_pixels: int, max_concurrent: int = max(4, os.cpu_count() or 1)) -> None:
         self._max_pixels = max_pixels
         self._slots = threading.BoundedSemaphore(max_concurrent)
 
