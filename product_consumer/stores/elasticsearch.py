@@ -183,9 +183,12 @@ class ElasticsearchStore:
     def _describe(self) -> dict[str, Any]:
         """The indexes behind the alias, or the index of that name, with their mappings."""
         try:
-            return dict(self._client.indices.get(index=self._alias))
+            body = self._client.indices.get(index=self._alias).body
         except NotFoundError:
             return {}
+        if not isinstance(body, dict):
+            raise StoreUnavailable(self.name, "it sent an answer without a body")
+        return body
 
     def _create(self, identity: StoreIdentity) -> None:
         index = f"{self._alias}_v1"

@@ -329,8 +329,9 @@ def test_a_passing_failure_is_an_outage(status, body):
         lambda store: store.read_revisions(["abc123"]),
         lambda store: store.search_keywords("mug", 10),
         lambda store: store.check(),
+        lambda store: store.setup(IDENTITY),
     ],
-    ids=["read_revisions", "search_keywords", "check"],
+    ids=["read_revisions", "search_keywords", "check", "setup"],
 )
 def test_an_answer_that_was_cut_off_before_its_body_is_an_outage(ask):
     with stub(200, "") as url, closing(open_store(url)) as store, pytest.raises(StoreUnavailable):
