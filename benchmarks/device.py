@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from product_consumer.cuda_passes import GraphedTower
 from product_consumer.embedding import Embedder
 from product_consumer.model_loading import LoadedModel, load_model
+from product_consumer.model_specs import EXAMPLE_MODEL, QUICK_GELU_MODELS
 from product_consumer.models import Embeddings
 from product_consumer.preparing import PreparedItem
-from product_consumer.settings import DEFAULT_MODEL, Settings
 from product_consumer.towers import Towers
 
 SMALL = {
@@ -67,20 +68,31 @@ def main() -> None:
         Benchmark(loaded, settings, options).run()
 
 
-def choose_model(options: argparse.Namespace, scratch: Path) -> Settings:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What ``Settings`` says of a model; those need packages that may be missing here."""
+
+    openclip_model: str
+    openclip_pretrained: str
+    device: str
+    openclip_config: Path | None = None
+    openclip_quick_gelu: bool | None = None
+    model_fields_set: set[str] = field(default_factory=lambda: {"openclip_model"})
+
+
+def choose_model(options: argparse.Namespace, scratch: Path) -> Choice:
     """Settings that name the wanted model and a file of its weights, made here if none is given."""
-    chosen: dict[str, Any] = {"openclip_model": options.model, "device": options.device}
+    config: Path | None = None
     if options.model == "small":
         config = scratch / "small.json"
         config.write_text(json.dumps(SMALL), encoding="utf-8")
         open_clip.add_model_config(config)
-        chosen["openclip_config"] = config
     weights = options.pretrained or str(scratch / "random.safetensors")
     if not options.pretrained:
         torch.manual_seed(0)
         drawn = open_clip.create_model(options.model).state_dict()
         save_file({name: value.contiguous() for name, value in drawn.items()}, weights)
-    return Settings.model_validate(chosen | {"openclip_pretrained": weights})
+    return Choice(options.model, weights, options.device, config)
 
 
 def describe(loaded: LoadedModel, options: argparse.Namespace) -> str:
@@ -92,9 +104,7 @@ def describe(loaded: LoadedModel, options: argparse.Namespace) -> str:
 
 
 class Benchmark:
-    def __init__(
-        self, loaded: LoadedModel, settings: Settings, options: argparse.Namespace
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, settings: Choice, options: argparse.Namespace) -> None:
         self.loaded = loaded
         self.settings = settings
         self.device = loaded.device
@@ -278,7 +288,7 @@ class Benchmark:
             self.settings.openclip_pretrained,
             precision=precision,
             device=self.device,
-            force_quick_gelu=self.settings.openclip_model == DEFAULT_MODEL,
+            force_quick_gelu=self.settings.openclip_model in QUICK_GELU_MODELS,
         ).eval()
 
     def rate(self, run: Callable[[], object]) -> float:
@@ -359,7 +369,7 @@ def embeddings(answer: object) -> Embeddings:
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Device, embedder and OpenCLIP side by side")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="of OpenCLIP, or small")
+    parser.add_argument("--model", default=EXAMPLE_MODEL, help="of OpenCLIP, or small")
     parser.add_argument("--pretrained", help="a local weights file; default random weights")
     parser.add_argument("--seconds", type=float, default=2.0, help="per figure")
     parser.add_argument("--device", default="auto")

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,9 @@ from product_consumer.forward import ModelRunner, Vectors
 from product_consumer.model_loading import LoadedModel, load_model
 from product_consumer.models import Embedding, Embeddings
 from product_consumer.preparing import PreparedItem, Preparer
-from product_consumer.settings import Settings
+
+if TYPE_CHECKING:
+    from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +174,7 @@ class Embedder:
             return _unexpected(error)
 
 
-def load_embedder(settings: Settings) -> Embedder:
+def load_embedder(settings: "Settings") -> Embedder:
     """Load the model the settings name; seconds to minutes.
 
     Raises ``ConfigurationError`` naming the setting that does not work: weights that are missing or

@@ -17,10 +17,15 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from product_consumer.errors import ConfigurationError, FatalError
-from product_consumer.model_specs import ModelSpec, model_id, resolve_model, unusable_config
+from product_consumer.model_specs import (
+    ModelSettings,
+    ModelSpec,
+    model_id,
+    resolve_model,
+    unusable_config,
+)
 from product_consumer.model_tuning import tune
 from product_consumer.model_weights import fill, find_weights
-from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +48,7 @@ class LoadedModel:
     context_length: int
 
 
-def load_model(settings: Settings) -> LoadedModel:
+def load_model(settings: ModelSettings) -> LoadedModel:
     """Build the model the settings name and fill it with its weights; seconds to minutes.
 
     Raises ``ConfigurationError`` naming the setting that does not work, and ``FatalError`` when

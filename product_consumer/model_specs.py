@@ -9,17 +9,45 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg
 
 from product_consumer.errors import ConfigurationError
-from product_consumer.settings import DEFAULT_MODEL, Settings
 
 log = logging.getLogger(__name__)
 
 LOCAL_FILE_HINT = "set it to a local weights file of this model (.safetensors, .bin or .pt)"
+
+
+EXAMPLE_MODEL = "ViT-L-14-336"
+QUICK_GELU_MODELS = frozenset({"ViT-L-14-336"})
+"""Models whose published weights were trained with QuickGELU, which OpenCLIP's configuration of
+that name does not say."""
+
+
+class ModelSettings(Protocol):
+    """The settings that choose a model: those of ``Settings``, or of a benchmark that has nothing
+    but PyTorch and OpenCLIP at hand."""
+
+    @property
+    def openclip_model(self) -> str: ...
+
+    @property
+    def openclip_pretrained(self) -> str: ...
+
+    @property
+    def openclip_config(self) -> Path | None: ...
+
+    @property
+    def openclip_quick_gelu(self) -> bool | None: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def model_fields_set(self) -> set[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +66,7 @@ class ModelSpec:
     """8 hex digits of the configuration given by the operator, empty for one of OpenCLIP's own."""
 
 
-def resolve_model(settings: Settings) -> ModelSpec:
+def resolve_model(settings: ModelSettings) -> ModelSpec:
     """Decide model, weights and activation; downloads and builds nothing.
 
     Raises ``ConfigurationError`` when a name, tag, file or configuration does not exist, or when
@@ -124,20 +152,20 @@ def _model_config(name: str) -> dict[str, Any]:
     if config is None:
         raise ConfigurationError(
             "OPENCLIP_MODEL",
-            f"{name!r} is not a model of OpenCLIP (such as {DEFAULT_MODEL}); for a configuration"
+            f"{name!r} is not a model of OpenCLIP (such as {EXAMPLE_MODEL}); for a configuration"
             " of your own set OPENCLIP_CONFIG to its file",
         )
     return dict(config)
 
 
-def _quick_gelu(settings: Settings, name: str, config: dict[str, Any]) -> bool:
+def _quick_gelu(settings: ModelSettings, name: str, config: dict[str, Any]) -> bool:
     if settings.openclip_quick_gelu is not None:
         return settings.openclip_quick_gelu
     # By the resolved name: a configuration of the operator's own stands in for the default model.
-    return name == DEFAULT_MODEL or bool(config.get("quick_gelu"))
+    return name in QUICK_GELU_MODELS or bool(config.get("quick_gelu"))
 
 
-def _check_activation(settings: Settings, what: str, trained: bool, built: bool) -> None:
+def _check_activation(settings: ModelSettings, what: str, trained: bool, built: bool) -> None:
     if trained == built:
         return
     found = f"{what} was trained with {_activation(trained)}, not {_activation(built)}"

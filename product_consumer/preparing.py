@@ -48,7 +48,7 @@ class Preparer:
         """What a picture's shorter side is shrunk to, for ``ImageDecoder.decode``; None where it is
         to decode every pixel.
 
-        A large JPEG that is decoded at half its size saves two fifths of the CPU time of decoding
+        A large JPEG that is decoded at half its size saves a quarter of the CPU time of decoding
         and resizing, and differs by 0.2 grey levels on average. bfloat16 rounds every pixel by as
         much; in float32 it would be the largest difference to OpenCLIP, and a device that
         computes in float32 is too slow to wait for decoders.

@@ -4,6 +4,7 @@ OpenCLIP's tokenizer for CLIP is written in Python, remembers every word it ever
 that grows with the square of the longest word.
 """
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Mapping
@@ -12,9 +13,6 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
 
 CHARACTERS_PER_TOKEN: Final = 33
 """The longest entry of OpenCLIP's vocabulary has 32 characters. A longer text than this for each
@@ -39,7 +37,9 @@ class TextTokenizer(Protocol):
 def make_tokenizer(original: Any, context_length: int) -> TextTokenizer:
     """The quick tokenizer where it gives the ids of ``original``, else ``original`` itself."""
     if _can_be_quick(original):
-        return QuickTokenizer(original)
+        # benchmarks/device.py runs where nothing but PyTorch and OpenCLIP may be installed.
+        with contextlib.suppress(ModuleNotFoundError):
+            return QuickTokenizer(original)
     return LockedTokenizer(original, context_length)
 
 
@@ -48,11 +48,15 @@ class QuickTokenizer:
 
     Cleaning and splitting are OpenCLIP's own functions and pattern: another regular expression
     engine knows other letters, that of ``tokenizers`` 17,000 fewer. Words become ids in Rust, and
-    those of known words are remembered: 0.17 of OpenCLIP's CPU time for an English name and 0.4 for
-    a Vietnamese one, most of it cleaning, which plain ASCII is spared.
+    those of known words are remembered. What is left is mostly cleaning, which plain ASCII is
+    spared.
     """
 
     def __init__(self, original: SimpleTokenizer) -> None:
+        from tokenizers import Tokenizer
+        from tokenizers.models import BPE
+        from tokenizers.pre_tokenizers import ByteLevel
+
         self._context_length: int = original.context_length
         self._start, self._end = original.all_special_ids
         self._special = {original.decoder[number]: number for number in original.all_special_ids}

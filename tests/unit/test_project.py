@@ -172,3 +172,28 @@ def test_the_constraints_hold_an_exact_version_within_every_range(name: str) -> 
         pin = exact[canonicalize_name(requirement.name)]
         assert pin.startswith("==")
         assert requirement.specifier.contains(pin.removeprefix("=="))
+
+
+def test_the_embedder_needs_nothing_but_pytorch_and_what_open_clip_brings() -> None:
+    """So that ``benchmarks/device.py`` runs where nothing else can be installed."""
+    brought = {
+        "PIL",
+        "huggingface_hub",
+        "numpy",
+        "open_clip",
+        "safetensors",
+        "torch",
+        "torchvision",
+    }
+    # Used where it is there: see ``make_tokenizer``.
+    brought.add("tokenizers")
+    todo, seen = ["embedding"], set()
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        for imported in imports_of(PACKAGE / f"{name}.py"):
+            root, _, part = imported.partition(".")
+            if root == PACKAGE.name:
+                todo += [part] if part and part not in seen else []
+            else:
+                assert root in brought | set(sys.stdlib_module_names), f"{name} imports {imported}"
