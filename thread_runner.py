@@ -34,7 +34,7 @@ from product_consumer.errors import ConfigurationError, FatalError, Unavailable
 from product_consumer.logs import configure_logging
 from product_consumer.processes import PARENT_GRACE_SECONDS, ProcessSupervisor
 from product_consumer.settings import Settings, read_settings, read_systemd_environment
-from product_consumer.stopping import Stop
+from product_consumer.stopping import Stop, leave
 from product_consumer.supervision import (
     EXIT_CONFIGURATION,
     EXIT_FATAL,
@@ -425,4 +425,4 @@ def _supervisor(settings: Settings, streams: Sequence[Stream], stop: Stop) -> Su
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

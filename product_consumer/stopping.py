@@ -1,13 +1,16 @@
 """SIGTERM and SIGINT: the first asks for a stop, the second ends the process; both have a bound."""
 
+import contextlib
+import logging
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from product_consumer.settings import SystemdEnvironment
 from product_consumer.systemd import Notifier
@@ -120,6 +123,20 @@ class Stop:
     def _end_within(self, seconds: float) -> None:
         ends_at = monotonic() + seconds
         self._ends_at = ends_at if self._ends_at is None else min(self._ends_at, ends_at)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process now; what is open must have been closed.
+
+    The interpreter's own end has no bound: once torch is loaded it takes seconds, many on a busy
+    machine, and a library's threads can make it hang.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever read it may be gone.
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(exit_code)
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:

@@ -179,8 +179,16 @@ def test_a_redis_without_memory_is_unavailable_and_holds_whole_hashes() -> None:
             assert {reader.hlen(key) for key in reader.scan_iter()} <= {3}
 
 
+def cluster_port() -> int:
+    """A free port for a node; Redis wants the port that is greater by 10,000 for the cluster."""
+    while True:
+        port = backends.free_port()
+        if port <= 55_535:
+            return port
+
+
 def test_a_redis_cluster_works_the_same() -> None:
-    with backends.start_redis(None, "--cluster-enabled", "yes") as server:
+    with backends.start_redis(cluster_port(), "--cluster-enabled", "yes") as server:
         with redis.Redis.from_url(server.url) as node:
             node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             wait_until(lambda: is_ready(node), 10)

@@ -11,6 +11,13 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+LEAVE_BEFORE_A_HANGING_LIBRARY = """
+import atexit, time
+from product_consumer.stopping import leave
+atexit.register(time.sleep, 60)
+print("last words", end="")
+leave(3)
+"""
 SCRIPT = Path(__file__).with_name("supervised.py")
 
 
@@ -204,3 +211,16 @@ def test_sigusr1_shows_every_stack_and_ends_nothing(start) -> None:
     process.wait_for("in hold")
     assert process.popen.poll() is None
     assert process.err.count("most recent call first") >= 3
+
+
+def test_a_library_that_hangs_at_the_interpreters_end_does_not_hold_up_the_exit() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LEAVE_BEFORE_A_HANGING_LIBRARY],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout) == (3, "last words")
