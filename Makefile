@@ -4,10 +4,12 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Of things that run side by side, each prints when it is done.
+IN_BLOCKS := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak bench check lint types imports train-demo-model clean
+.PHONY: help setup demo test test-whole test-parts soak bench check lint types imports train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,8 +19,19 @@ setup: $(INSTALLED)  ## Install everything into .venv
 demo: $(INSTALLED)  ## Run the whole job on drawn products: make demo ARGS="--catalog DIR"
 	$(BIN)/python thread_runner.py --demo $(ARGS)
 
-test: lint imports types  ## All checks and all tests: what CI runs
+ifdef ARGS
+test: lint imports types
 	$(BIN)/python -m pytest $(ARGS)
+else
+test: $(INSTALLED)  ## All checks and all tests, two at a time: what CI runs
+	@$(MAKE) --no-print-directory --jobs=2 $(IN_BLOCKS) test-whole lint imports types test-parts
+endif
+
+test-whole: $(INSTALLED)  ## The tests of whole workers
+	$(BIN)/python -m pytest tests/acceptance tests/faults
+
+test-parts: $(INSTALLED)  ## The tests of single parts
+	$(BIN)/python -m pytest tests/unit tests/contracts
 
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
 	$(BIN)/python -m pytest tests/faults --soak -m soak $(ARGS)

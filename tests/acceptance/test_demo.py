@@ -1,9 +1,11 @@
 """The demo, as a stranger runs it."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,8 +29,22 @@ def run_demo(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[s
     )
 
 
-def test_the_demo_shows_the_whole_job(tmp_path: Path) -> None:
-    shown = run_demo(tmp_path)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a demo showed, and where it left its files."""
+
+    directory: Path
+    shown: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    directory = tmp_path_factory.mktemp("first_run")
+    return Run(directory, run_demo(directory))
+
+
+def test_the_demo_shows_the_whole_job(first_run: Run) -> None:
+    shown = first_run.shown
 
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
@@ -72,9 +88,8 @@ def test_the_demo_takes_a_catalogue_of_ones_own(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_the_demo_never_touches_a_real_workers_products(tmp_path: Path) -> None:
-    first = run_demo(tmp_path)
-    assert first.returncode == 0, first.stderr
+def test_the_demo_never_touches_a_real_workers_products(first_run: Run, tmp_path: Path) -> None:
+    shutil.copytree(first_run.directory / "data", tmp_path / "data")
     with sqlite3.connect(tmp_path / "data" / "products.db") as connection:
         connection.execute("UPDATE ledger_meta SET value = 'worker' WHERE key = 'created_by'")
     connection.close()

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from elasticsearch import Elasticsearch
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient
 
-from tests.acceptance.world import REPOSITORY, World, opened_world
+from tests.acceptance.world import REPOSITORY, Worker, World, opened_world
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(170)
 
 FIELDS = ("text_embedding", "image_embedding", "combined_embedding")
 COUNT = 40
+IDS = {f"p{number}" for number in range(COUNT)}
 
 
 @pytest.fixture(scope="module")
@@ -74,21 +76,42 @@ def check_everything_is_stored(world: World, ids: set[str]) -> None:
     assert world.left_in_queue() == 0
 
 
-def test_every_product_arrives_and_every_broken_message_is_dead_lettered(world: World) -> None:
-    ids = {f"p{number}" for number in range(COUNT)}
-    broken: list[dict[str, Any] | str] = [
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A worker that was given good and broken messages, and ended by itself."""
+
+    world: World
+    worker: Worker
+
+
+@pytest.fixture(scope="module")
+def ended(
+    tmp_path_factory: pytest.TempPathFactory, elasticmq_url: str, model: Mapping[str, str]
+) -> Iterator[Run]:
+    with opened_world(tmp_path_factory.mktemp("ended"), elasticmq_url, model) as world:
+        broken = broken_messages(world)
+        world.send(*(world.product(number) for number in range(COUNT)), *broken)
+        worker = world.start_worker("--until-empty")
+        assert worker.wait() == 0, worker.log
+        yield Run(world, worker)
+
+
+def broken_messages(world: World) -> list[dict[str, Any] | str]:
+    return [
         '{"id": "half',
         world.product(900, price="call us"),
         world.product(901, image_url="http://169.254.169.254/latest/"),
         world.product(902, image_url=f"http://127.0.0.1:{world.port}/missing.jpg"),
         {key: value for key, value in world.product(903).items() if key != "name"},
     ]
-    world.send(*(world.product(number) for number in range(COUNT)), *broken)
-    worker = world.start_worker("--until-empty")
 
-    assert worker.wait() == 0, worker.log
-    check_everything_is_stored(world, ids)
-    letters = {letter["reason"]: letter for letter in world.dead_letters()}
+
+def test_every_product_arrives(ended: Run) -> None:
+    check_everything_is_stored(ended.world, IDS)
+
+
+def test_every_broken_message_is_dead_lettered(ended: Run) -> None:
+    letters = {letter["reason"]: letter for letter in ended.world.dead_letters()}
     assert set(letters) == {
         "json_invalid",
         "price_invalid",
@@ -104,25 +127,26 @@ def test_every_product_arrives_and_every_broken_message_is_dead_lettered(world: 
         assert all(letter.values())
 
 
-def test_the_log_reads_as_the_readme_says(world: World, model: Mapping[str, str]) -> None:
-    world.send(world.product(1))
-    worker = world.start_worker("--until-empty")
-    assert worker.wait() == 0
+def test_the_log_reads_as_the_readme_says(ended: Run, model: Mapping[str, str]) -> None:
+    log = ended.worker.log
 
-    assert "Using cpu" in worker.log
-    assert f"Loading OpenCLIP {model['OPENCLIP_MODEL']}" in worker.log
-    assert "Thread 10 started consuming from SQS..." in worker.log
-    assert "Thread 11" not in worker.log
-    assert re.search(r"Thread \d+ processed ID: p1\b", worker.log)
-    assert "Traceback" not in worker.log
+    assert "Using cpu" in log
+    assert f"Loading OpenCLIP {model['OPENCLIP_MODEL']}" in log
+    assert "Thread 10 started consuming from SQS..." in log
+    assert "Thread 11" not in log
+    assert re.search(r"Thread \d+ processed ID: p1\b", log)
+    assert "Traceback" not in log
 
 
 def test_the_log_can_be_json(world: World) -> None:
-    worker = world.start_worker("--until-empty", "--threads", "1", LOG_FORMAT="json")
-    assert worker.wait() == 0
+    orders = {"SQS_QUEUE_URL": "", "ORDERS_QUEUE_URL": world.queue_url}
+    worker = world.start_worker(
+        "--stream", "orders", "--until-empty", "--threads", "1", LOG_FORMAT="json", **orders
+    )
+    assert worker.wait() == 0, worker.log
 
     messages = [json.loads(line)["message"] for line in worker.log.splitlines()]
-    assert "Thread 1 started consuming from SQS..." in messages
+    assert "Thread 1 started consuming from SQS (orders)..." in messages
 
 
 def test_a_stop_in_the_middle_loses_nothing(world: World) -> None:
@@ -134,7 +158,7 @@ def test_a_stop_in_the_middle_loses_nothing(world: World) -> None:
     assert worker.wait(30) == 0, worker.log
     again = world.start_worker("--until-empty")
     assert again.wait() == 0, again.log
-    check_everything_is_stored(world, {f"p{number}" for number in range(COUNT)})
+    check_everything_is_stored(world, IDS)
     assert world.dead_letters() == []
 
 
@@ -146,7 +170,7 @@ def test_a_kill_in_the_middle_loses_nothing(world: World) -> None:
 
     again = world.start_worker("--until-empty")
     assert again.wait() == 0, again.log
-    check_everything_is_stored(world, {f"p{number}" for number in range(COUNT)})
+    check_everything_is_stored(world, IDS)
     assert world.dead_letters() == []
 
 
@@ -155,7 +179,7 @@ def test_two_processes_share_the_work_on_stores_that_were_empty(world: World) ->
     workers = [world.start_worker("--until-empty", "--threads", "3") for _ in range(2)]
 
     assert [worker.wait() for worker in workers] == [0, 0], workers[0].log + workers[1].log
-    check_everything_is_stored(world, {f"p{number}" for number in range(COUNT)})
+    check_everything_is_stored(world, IDS)
 
 
 def test_a_second_signal_ends_the_process_at_once(world: World) -> None:
@@ -195,21 +219,20 @@ def test_servers_are_used_by_settings_alone(
         "MILVUS_URI": milvus_server_url,
         "MILVUS_COLLECTION": alias,
     }
-    ids = {f"p{number}" for number in range(COUNT)}
     world.send(*(world.product(number) for number in range(COUNT)))
-    workers = [world.start_worker("--until-empty", "--threads", "3", **servers) for _ in range(2)]
+    worker = world.start_worker("--until-empty", "--threads", "3", **servers)
 
-    assert [worker.wait() for worker in workers] == [0, 0], workers[0].log + workers[1].log
-    assert set(milvus_rows(milvus_server_url, alias)) == ids
+    assert worker.wait() == 0, worker.log
+    assert set(milvus_rows(milvus_server_url, alias)) == IDS
     engine = sqlalchemy.create_engine(postgres_url)
     with engine.connect() as connection:
         found = connection.execute(sqlalchemy.text("SELECT product_id FROM price_history"))
-        assert {row[0] for row in found} == ids
+        assert {row[0] for row in found} == IDS
     engine.dispose()
     with Elasticsearch(elasticsearch_url) as client:
         client.indices.refresh(index=alias)
         hits = client.search(index=alias, size=100)["hits"]["hits"]
-        assert {hit["_source"]["id"] for hit in hits} == ids
+        assert {hit["_source"]["id"] for hit in hits} == IDS
         client.indices.delete(index=hits[0]["_index"])
 
 

@@ -101,7 +101,7 @@ class World:
             "SQS_ACCESS_KEY": "test",
             "SQS_SECRET_KEY": "test",
             "SQS_VISIBILITY_TIMEOUT_SECONDS": "6",
-            "SQS_WAIT_SECONDS": "2",
+            "SQS_WAIT_SECONDS": "1",
             "IMAGE_ALLOWED_NETWORKS": "127.0.0.0/8",
             "IMAGE_ALLOWED_PORTS": f"80,443,{self.port}",
             "IMAGE_MISSING_GRACE_SECONDS": "0",

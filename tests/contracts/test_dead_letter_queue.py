@@ -18,6 +18,7 @@ from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger import Change, Ledger, open_ledger
 from product_consumer.models import Message, Rejected
 from product_consumer.orders.validation import OrderParser
+from product_consumer.queues import dead_letter_queue
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs import SqsQueue, sqs_client
 from product_consumer.queues.sqs_admin import QueueUrls, publish, set_up_queues
@@ -105,6 +106,8 @@ def rig(elasticmq_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SQS_QUEUE_URL", urls.queue_url)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setattr(console_dlq, "configure_logging", lambda *_: None)
+    # Only SQS may need a while to find its last messages; this server looks at all it has.
+    monkeypatch.setattr(dead_letter_queue, "_WAIT_SECONDS", 0)
     yield Rig(settings, client, urls)
     client.close()
 

@@ -20,6 +20,7 @@ import pytest
 from product_consumer.errors import ConfigurationError, StoreUnavailable
 from product_consumer.models import VECTOR_FIELDS, ProductRow, StoreIdentity
 from product_consumer.stores.elasticsearch import ElasticsearchStore
+from product_consumer.stores.embedded_milvus import EmbeddedMilvus
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.milvus import MilvusStore
 from product_consumer.stores.sqlite_search import SqliteSearchStore
@@ -86,8 +87,17 @@ def elasticsearch_server(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 
 def milvus_embedded(request: pytest.FixtureRequest) -> Iterator[Place]:
-    address = str(request.getfixturevalue("tmp_path") / "milvus.db")
+    address = str(request.getfixturevalue("milvus_path"))
     yield Place(open=open_milvus(address), compares_revisions=False)
+
+
+@pytest.fixture(scope="module")
+def milvus_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A database whose server does not end with each test that uses it."""
+    path = tmp_path_factory.mktemp("milvus") / "milvus.db"
+    with closing(EmbeddedMilvus(path)) as user:
+        user.start()
+        yield path
 
 
 def milvus_server(request: pytest.FixtureRequest) -> Iterator[Place]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness.arena import Arena, Servers
-from tests.faults.harness.nursery import Nursery
+from tests.faults.harness.nursery import Nursery, NurseryArena
 from tests.faults.harness.order_arena import ORDERS, PRODUCTS, OrderArena
 
 NOBODY = "http://127.0.0.1:1"
@@ -26,7 +26,15 @@ def servers(
 
 
 @pytest.fixture
-def arena(tmp_path: Path, servers: Servers) -> Iterator[Arena]:
+def arena(tmp_path: Path, servers: Servers, nursery: Nursery) -> Iterator[Arena]:
+    opened = NurseryArena(tmp_path, servers, nursery)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def cold_arena(tmp_path: Path, servers: Servers) -> Iterator[Arena]:
+    """Each worker is an interpreter of its own, from its start to its end."""
     opened = Arena(tmp_path, servers)
     yield opened
     opened.close()

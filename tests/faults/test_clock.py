@@ -16,7 +16,7 @@ HOUR_SECONDS = 3600
 def test_a_clock_that_jumps_costs_no_lease_and_no_message(
     arena: Arena, nursery: Nursery, seconds: int
 ) -> None:
-    arena.send_all(workload(60, arena.images_url, seed=22))
+    arena.send_all(workload(40, arena.images_url, seed=22))
     fault = f"jump:before_record:{seconds},slow:before_record:1.5,retry_after:1"
     worker = nursery.start(arena, fault, settings={"SQS_VISIBILITY_TIMEOUT_SECONDS": "3"})
     arena.wait_until_drained(90)

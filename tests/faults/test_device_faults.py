@@ -46,7 +46,8 @@ def test_a_lost_device_ends_the_process_and_nothing_is_acknowledged(
     arena: Arena, device_nursery: Nursery
 ) -> None:
     send_new_products(arena, *(f"p{number}" for number in range(10)), poison={})
-    broken = device_nursery.start(arena, threads=2, settings=device("lost"))
+    # With a fault of any kind its leases are written down, and can be ended.
+    broken = device_nursery.start(arena, "retry_after:1", threads=2, settings=device("lost"))
     code = arena.wait_for_exit(broken, 60)
     before = acknowledged(arena)
     end_leases(arena)

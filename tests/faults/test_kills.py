@@ -8,8 +8,9 @@ from tests.faults.harness.workload import workload
 pytestmark = pytest.mark.timeout(170, func_only=True)
 
 
-def test_two_workers_apply_a_workload_once(arena: Arena) -> None:
-    arena.send_all(workload(400, arena.images_url, seed=1))
+def test_two_workers_apply_a_workload_once(cold_arena: Arena) -> None:
+    arena = cold_arena
+    arena.send_all(workload(200, arena.images_url, seed=1))
     with arena.observed():
         workers = [arena.start(), arena.start()]
         arena.wait_until_drained()
@@ -19,7 +20,7 @@ def test_two_workers_apply_a_workload_once(arena: Arena) -> None:
 
 
 def test_kills_at_random_moments_lose_nothing(arena: Arena) -> None:
-    messages = workload(400, arena.images_url, seed=2)
+    messages = workload(300, arena.images_url, seed=2)
     with arena.observed():
         workers = kill_at_random(arena, messages, 6, arena.start, seed=3)
         arena.wait_until_drained()

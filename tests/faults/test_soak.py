@@ -70,7 +70,10 @@ def test_twenty_kills_under_two_thousand_messages(mixed_arena: OrderArena) -> No
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
-def test_memory_files_and_threads_stay_flat_over_twenty_thousand_messages(arena: Arena) -> None:
+def test_memory_files_and_threads_stay_flat_over_twenty_thousand_messages(
+    cold_arena: Arena,
+) -> None:
+    arena = cold_arena
     as_deployed = {"BATCH_SIZE": "10", "MALLOC_ARENA_MAX": "2"}
     worker = arena.start(threads=8, settings=as_deployed)
     samples = feed(arena, worker, workload(20_000, arena.images_url, seed=30))

@@ -270,12 +270,15 @@ ANY_TIME = settings(deadline=None, stateful_step_count=40, suppress_health_check
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "count", [100, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+)
 def test_whatever_happens_ledger_and_stores_end_with_the_newest_messages(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     monkeypatch.setattr(Lives, "world", world, raising=False)
 
-    run_state_machine_as_test(Lives, settings=settings(ANY_TIME, max_examples=300))
+    run_state_machine_as_test(Lives, settings=settings(ANY_TIME, max_examples=count))
 
 
 def test_checking_first_and_writing_later_is_found(

@@ -50,8 +50,8 @@ def test_stops_at_random_moments_are_clean(arena: Arena) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
-def test_thirty_stops_at_random_moments_are_clean(arena: Arena) -> None:
-    check_stops(arena, count=1500, times=30)
+def test_thirty_stops_at_random_moments_are_clean(cold_arena: Arena) -> None:
+    check_stops(cold_arena, count=1500, times=30)
 
 
 def test_a_consumer_thread_that_dies_is_started_again(arena: Arena) -> None:

@@ -35,6 +35,7 @@ from tests.faults.harness.toxiproxy import Proxy
 from tests.faults.harness.workload import PICTURES, Sent
 
 VISIBILITY_SECONDS = 4
+POLL_SECONDS = 1
 HORIZON_SECONDS = 6
 STORE_TIMEOUT_SECONDS = 2
 EMPTY_LOOKS = 5
@@ -323,7 +324,7 @@ class Arena(World):
             "SQS_QUEUE_URL": queue(self.queue_url),
             "SQS_DEAD_LETTER_QUEUE_URL": queue(self.dead_letter_url),
             "SQS_VISIBILITY_TIMEOUT_SECONDS": str(VISIBILITY_SECONDS),
-            "SQS_WAIT_SECONDS": "1",
+            "SQS_WAIT_SECONDS": str(POLL_SECONDS),
             "DATABASE_URL": proxies["ledger"].in_front_of(self.database_url),
             "ELASTICSEARCH_URL": proxies["elasticsearch"].in_front_of(self._servers.elasticsearch),
             "ELASTICSEARCH_INDEX": self.name,

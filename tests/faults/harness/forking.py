@@ -20,7 +20,10 @@ from typing import Any
 import product_consumer
 
 SLOW_OR_ABSENT = ("product_consumer.demo", "product_consumer.__main__")
-NEED_TORCH = ("embedding", "forward", "preparing", "model_loading")
+NEED_TORCH = (
+    *("embedding", "forward", "preparing", "tokenizing", "towers", "cuda_passes"),
+    *("model_loading", "model_specs", "model_tuning", "model_weights"),
+)
 
 
 def load(*, with_torch: bool) -> None:
@@ -32,6 +35,8 @@ def load(*, with_torch: bool) -> None:
             SLOW_OR_ABSENT
         ):
             importlib.import_module(module.name)
+    if "torch" in sys.modules and not with_torch:
+        raise RuntimeError("a module that loads torch is missing from NEED_TORCH")
 
 
 def become_worker(command: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.acceptance.world import REPOSITORY, Worker
-from tests.faults.harness.arena import Arena
+from tests.faults.harness.arena import Arena, Servers
 
 PROGRAM = Path(__file__).with_name("forking.py")
 
@@ -86,6 +86,26 @@ class Nursery:
         if self._process.stdout is None:
             raise RuntimeError("the nursery has no standard output")
         return json.loads(self._process.stdout.readline())
+
+
+class NurseryArena(Arena):
+    """An arena whose workers come from a nursery."""
+
+    arguments: Sequence[str] = ()
+
+    def __init__(self, directory: Path, servers: Servers, nursery: Nursery) -> None:
+        super().__init__(directory, servers)
+        self._nursery = nursery
+
+    def start(
+        self,
+        bug: str = "",
+        fault: str = "",
+        threads: int = 4,
+        settings: Mapping[str, str] | None = None,
+    ) -> Worker:
+        planted = {"HARNESS_BUG": bug, **(settings or {})}
+        return self._nursery.start(self, fault, threads, planted, self.arguments)
 
 
 class Life(Worker):

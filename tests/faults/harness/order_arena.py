@@ -5,17 +5,17 @@ import itertools
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 
-from tests.acceptance.world import Worker, wait_until
-from tests.faults.harness.arena import Arena, Servers
+from tests.acceptance.world import wait_until
+from tests.faults.harness.arena import Servers
 from tests.faults.harness.checker import Violation
-from tests.faults.harness.nursery import Nursery
+from tests.faults.harness.nursery import Nursery, NurseryArena
 from tests.faults.harness.order_checker import (
     OrderCase,
     order_events,
@@ -36,7 +36,7 @@ ORDERS, PRODUCTS = "orders", "products"
 PAUSE_SECONDS = 0.1
 
 
-class OrderArena(Arena):
+class OrderArena(NurseryArena):
     """Workers consume the given streams, orders at least."""
 
     def __init__(
@@ -47,9 +47,9 @@ class OrderArena(Arena):
         nursery: Nursery,
         streams: tuple[str, ...] = (ORDERS,),
     ) -> None:
-        super().__init__(directory, servers)
+        super().__init__(directory, servers, nursery)
         self.streams = streams
-        self._nursery = nursery
+        self.arguments = [part for name in streams for part in ("--stream", name)]
         self.sent_orders: dict[str, SentOrder] = {}
         self.redis_url = redis_url
         self.redis = redis.Redis.from_url(redis_url, decode_responses=True)
@@ -67,17 +67,6 @@ class OrderArena(Arena):
     def close(self) -> None:
         self.redis.close()
         super().close()
-
-    def start(
-        self,
-        bug: str = "",
-        fault: str = "",
-        threads: int = 4,
-        settings: Mapping[str, str] | None = None,
-    ) -> Worker:
-        streams = [part for name in self.streams for part in ("--stream", name)]
-        planted = {"HARNESS_BUG": bug, **(settings or {})}
-        return self._nursery.start(self, fault, threads, planted, streams)
 
     def send_all(self, messages: Sequence[Sent | SentOrder]) -> None:
         """Send each message to its own stream's queue, in this order."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from product_consumer.models import Embedding
 from tests import factories
-from tests.faults.harness.arena import Arena
+from tests.faults.harness.arena import POLL_SECONDS, Arena
 from tests.faults.harness.stand_in import picture_vector
 
 
@@ -34,6 +35,8 @@ def vector_of(data: bytes) -> Embedding:
 
 def end_leases(arena: Arena) -> None:
     """What dead workers held is visible again, as it would be after their leases."""
+    # A poll that a dead worker left open would take it, for a whole lease.
+    time.sleep(POLL_SECONDS)
     for handle in _handles(arena):
         with contextlib.suppress(ClientError):
             arena.sqs.change_message_visibility(
