@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table, bindparam, func, select
+from sqlalchemy import Column, Connection, Row, Select, Table, bindparam, func, select
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger_database import Database, open_database
@@ -76,6 +76,7 @@ class Ledger:
 
     def __init__(self, database: Database, *, repair_horizon_seconds: int) -> None:
         self.database = database
+        self._image_embeddings = _image_embeddings(database)
         self._recording = Recording(database, timedelta(seconds=repair_horizon_seconds))
         self._model_id: str | None = None
 
@@ -143,17 +144,9 @@ class Ledger:
 
     def image_embeddings(self, sha256s: Iterable[str]) -> dict[str, Embedding]:
         """Return the image vectors that this model made of pictures with these digests."""
-        wanted = self.database.each(set(sha256s))
-        # One row of each: a placeholder picture may stand for any number of products.
-        packed = (
-            select(products.c.image_embedding)
-            .where(products.c.image_sha256 == wanted.c.value)
-            .where(products.c.model_id == self._model_id)
-            .limit(1)
-            .scalar_subquery()
-        )
+        parameters = {"sha256s": self.database.texts(set(sha256s)), "model_id": self._model_id}
         with self.database.reading() as connection:
-            found = connection.execute(select(wanted.c.value, packed)).all()
+            found = connection.execute(self._image_embeddings, parameters).all()
         return {sha256: unpack(vector) for sha256, vector in found if vector is not None}
 
     def record(self, changes: Sequence[Change]) -> Recorded:
@@ -263,3 +256,16 @@ class Ledger:
     @staticmethod
     def _read_meta(connection: Connection) -> dict[str, str]:
         return {row.key: row.value for row in connection.execute(select(ledger_meta))}
+
+
+def _image_embeddings(database: Database) -> Select[Any]:
+    wanted = database.each("sha256s")
+    # One row of each: a placeholder picture may stand for any number of products.
+    packed = (
+        select(products.c.image_embedding)
+        .where(products.c.image_sha256 == wanted.c.value)
+        .where(products.c.model_id == bindparam("model_id"))
+        .limit(1)
+        .scalar_subquery()
+    )
+    return select(wanted.c.value, packed)

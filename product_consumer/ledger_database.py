@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     TableValuedAlias,
     Text,
+    bindparam,
     cast,
     create_engine,
     event,
@@ -81,11 +82,18 @@ class Database:
         """An ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
         return (sqlite if self.is_sqlite else postgresql).insert(table)
 
-    def each(self, values: Iterable[str]) -> TableValuedAlias:
-        """A table of these texts, in its column ``value``, whatever their number."""
+    def each(self, name: str) -> TableValuedAlias:
+        """A table of the texts in the parameter ``name``, in its column ``value``: one statement,
+        whatever their number. ``texts`` makes the parameter.
+        """
         if self.is_sqlite:
-            return func.json_each(json.dumps(list(values))).table_valued("value")
-        return func.unnest(cast(list(values), ARRAY(Text))).table_valued("value").render_derived()
+            return func.json_each(bindparam(name)).table_valued("value")
+        array = cast(bindparam(name), ARRAY(Text))
+        return func.unnest(array).table_valued("value").render_derived()
+
+    def texts(self, values: Iterable[str]) -> object:
+        """The parameter that ``each`` takes."""
+        return json.dumps(list(values)) if self.is_sqlite else list(values)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

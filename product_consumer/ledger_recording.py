@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, tuple_, update
 
 from product_consumer.ledger_database import Database
 from product_consumer.ledger_rows import Change, pack, select_rows
-from product_consumer.ledger_schema import price_history, products, review_history
+from product_consumer.ledger_schema import UtcTimestamp, price_history, products, review_history
 from product_consumer.models import Product, ProductRow
 
 _PICTURE = ("image_sha256", "image_etag", "image_last_modified")
@@ -33,6 +33,13 @@ _PAYLOAD = (
 _DECIDED = ("last_update", "deleted", "version_rank", "version_value", "payload_hash")
 _VECTORS = ("text_embedding", "image_embedding", "model_id")
 
+_MARK_OUTDATED = (
+    update(products)
+    .where(products.c.id.in_(bindparam("ids", expanding=True)))
+    .where(products.c.check_after.is_distinct_from(bindparam("mark", type_=UtcTimestamp())))
+    .values(check_after=bindparam("mark", type_=UtcTimestamp()))
+)
+
 
 class Recording:
     """Writes changes to one database; thread-safe."""
@@ -41,6 +48,10 @@ class Recording:
         self._database = database
         self._repair_horizon = repair_horizon
         self._upsert = _upsert_statement(database)
+        self._append = {
+            table: database.insert(table).on_conflict_do_nothing()
+            for table in (price_history, review_history)
+        }
 
     def record(self, changes: Sequence[Change], model_id: str | None) -> dict[str, ProductRow]:
         """Write the changes; return the current row of every product among them."""
@@ -80,19 +91,14 @@ class Recording:
         ]
         for table, rows in ((price_history, prices), (review_history, reviews)):
             if rows:
-                connection.execute(self._database.insert(table).on_conflict_do_nothing(), rows)
+                connection.execute(self._append[table], rows)
 
 
 def _mark_outdated(connection: Connection, ids: set[str], check_after: datetime) -> None:
     """Mark products whose messages were all outdated too: such a delivery may be the retry of a
     write that was cut off. The others have their mark already and are not written twice.
     """
-    connection.execute(
-        update(products)
-        .where(products.c.id.in_(ids))
-        .where(products.c.check_after.is_distinct_from(check_after))
-        .values(check_after=check_after)
-    )
+    connection.execute(_MARK_OUTDATED, {"ids": list(ids), "mark": check_after})
 
 
 def _values(change: Change, model_id: str | None, check_after: datetime) -> dict[str, Any]:

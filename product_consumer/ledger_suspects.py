@@ -7,17 +7,21 @@ alone* reject it. A kill -9 in the middle of a batch cannot be told from a crash
 members; rejecting after two deaths of any kind would hit innocents.
 """
 
+import functools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from product_consumer.errors import RejectMessage
 from product_consumer.ledger_database import Database
 from product_consumer.ledger_schema import suspects
 
 MAX_DEATHS_ALONE = 2
+
+_FORGET = delete(suspects).where(suspects.c.message_id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +44,19 @@ class Suspects:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @functools.cached_property
+    def _note(self) -> Any:
+        insert = self._database.insert(suspects).on_conflict_do_nothing()
+        return insert.returning(suspects.c.message_id)
+
     def note(self, message_ids: Collection[str]) -> dict[str, Suspect]:
         """Note messages about to be worked on together, except suspects, which it returns."""
         if not message_ids:
             return {}
         now = datetime.now(UTC)
         rows = [_row(message_id, now) for message_id in sorted(set(message_ids))]
-        insert = self._database.insert(suspects).on_conflict_do_nothing()
         with self._database.writing() as connection:
-            noted = connection.execute(insert.returning(suspects.c.message_id), rows)
+            noted = connection.execute(self._note, rows)
             left_behind = set(message_ids) - set(noted.scalars())
             if not left_behind:
                 return {}
@@ -77,7 +85,7 @@ class Suspects:
         if not ids:
             return
         with self._database.writing() as connection:
-            connection.execute(delete(suspects).where(suspects.c.message_id.in_(ids)))
+            connection.execute(_FORGET, {"ids": list(ids)})
 
 
 def _row(message_id: str, now: datetime) -> dict[str, object]:

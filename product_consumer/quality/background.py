@@ -16,6 +16,8 @@ T = TypeVar("T")
 _WAIT_SECONDS = 0.2
 """How soon a stop is noticed while nothing is waiting."""
 _FAILURE_PAUSE_SECONDS = 5.0
+_GATHER_SECONDS = 0.2
+"""A batch that is not full is followed by this pause: small batches cost the most per item."""
 
 
 class Background(Generic[T]):
@@ -91,7 +93,10 @@ class Background(Generic[T]):
             self._lost(len(batch))
             self._stopping.wait(_FAILURE_PAUSE_SECONDS)
         else:
-            self._stopping.wait(monotonic() - started)
+            pause = monotonic() - started
+            if len(batch) < self._batch_size:
+                pause = max(pause, _GATHER_SECONDS)
+            self._stopping.wait(pause)
 
     def _take(self) -> list[T]:
         batch: list[T] = []
