@@ -57,6 +57,7 @@ PARENT_GRACE_SECONDS = 0.8
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 _LOOK_SECONDS = 0.2
+_STACKS_SECONDS = 0.3
 _ABORT_SECONDS = 3.0
 
 # What ends a child that has not come to its handlers yet.
@@ -145,14 +146,20 @@ class ProcessSupervisor:
     @contextmanager
     def _passing_on_stack_requests(self) -> Iterator[None]:
         def pass_on(*_: object) -> None:
-            for child in self._children():
-                child.dump_stacks()
+            threading.Thread(target=self._dump_stacks, name="stacks", daemon=True).start()
 
         previous = signal.signal(signal.SIGUSR1, pass_on)
         try:
             yield
         finally:
             signal.signal(signal.SIGUSR1, previous)
+
+    def _dump_stacks(self) -> None:
+        # They print to one stream, a piece at a time: all at once, nobody could read it.
+        pause = threading.Event()
+        for child in self._children():
+            child.dump_stacks()
+            pause.wait(_STACKS_SECONDS)
 
     def _children(self) -> list[Child]:
         return [place.child for place in self._places if place.child is not None]
