@@ -9,7 +9,7 @@ IN_BLOCKS := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-whole test-parts soak bench check lint types imports train-demo-model clean
+.PHONY: help setup demo test test-workers test-faults test-parts soak bench check lint types imports train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,12 +23,15 @@ ifdef ARGS
 test: lint imports types
 	$(BIN)/python -m pytest $(ARGS)
 else
-test: $(INSTALLED)  ## All checks and all tests, two at a time: what CI runs
-	@$(MAKE) --no-print-directory --jobs=2 $(IN_BLOCKS) test-whole lint imports types test-parts
+test: $(INSTALLED)  ## All checks and all tests, three at a time: what CI runs
+	@$(MAKE) --no-print-directory --jobs=3 $(IN_BLOCKS) test-faults test-workers lint imports types test-parts
 endif
 
-test-whole: $(INSTALLED)  ## The tests of whole workers
-	$(BIN)/python -m pytest tests/acceptance tests/faults
+test-faults: $(INSTALLED)  ## What must survive crashes and outages; waits more than it works
+	$(BIN)/python -m pytest tests/faults
+
+test-workers: $(INSTALLED)  ## The tests of whole workers
+	$(BIN)/python -m pytest tests/acceptance
 
 test-parts: $(INSTALLED)  ## The tests of single parts
 	$(BIN)/python -m pytest tests/unit tests/contracts

@@ -160,7 +160,7 @@ LAST_MODIFIED = "Sat, 21 Nov 2026 14:30:05 GMT"
 
 
 class Elasticsearch:
-    """Remembers the index that it is told to make, and accepts every document."""
+    """Remembers the indices that it is told to make, and accepts every document."""
 
     def __init__(self) -> None:
         self._indices: dict[str, Any] = {}
@@ -173,7 +173,9 @@ class Elasticsearch:
             return self._json({"status": "green"})
         if request.method == "PUT":
             self._indices[path[1:]] = json.loads(request.body)
-        return self._json(self._indices, 200 if self._indices else 404)
+        alias = path[1:].partition("_v1")[0]
+        found = {name: made for name, made in self._indices.items() if name == f"{alias}_v1"}
+        return self._json(found, 200 if found else 404)
 
     @staticmethod
     def _bulk(alias: str, body: bytes) -> Any:

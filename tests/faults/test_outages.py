@@ -56,7 +56,7 @@ def check_an_outage(arena: Arena, store: str, count: int, seconds: float) -> Non
 
 @pytest.mark.parametrize("store", STORES)
 def test_a_store_outage_costs_no_message_and_ends_by_itself(arena: Arena, store: str) -> None:
-    check_an_outage(arena, store, count=300, seconds=6)
+    check_an_outage(arena, store, count=1000, seconds=6)
 
 
 @pytest.mark.soak
