@@ -70,6 +70,7 @@ def decode_intact_jpeg(data: bytes, size: tuple[int, int], factor: int) -> NDArr
         if simplejpeg.decode_jpeg_header(data, **scaling)[:2] != (height, width):
             return None
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **scaling)
-    except ValueError:
+    # Documented is ValueError; a subsampling that it has no name for is a KeyError.
+    except Exception:
         return None
     return pixels
