@@ -20,10 +20,11 @@ def check_work_longer_than_its_lease(arena: Arena, nursery: Nursery, count: int)
     numbers = range(100, 100 + count)
     draw(arena, numbers)
     arena.send_all([product(f"p{n}", 1, arena.images_url, picture=n) for n in numbers])
-    fault = "no_heartbeats,slow:amid_embed:3:4"
-    workers = [nursery.start(arena, fault, settings=SHORT_LEASE) for _ in range(2)]
+    slow = nursery.start(arena, "no_heartbeats,slow:amid_embed:3:4", settings=SHORT_LEASE)
+    arena.wait_for_event("receive")
+    other = nursery.start(arena, "no_heartbeats", settings=SHORT_LEASE)
     arena.wait_until_drained(120)
-    arena.stop(*workers)
+    arena.stop(slow, other)
 
     assert lost_leases(arena.events()) != []
     assert arena.verdict() == []

@@ -101,12 +101,14 @@ def check_left_at(worker: Worker, arena: Arena, signals: int, code: int, seconds
         worker.send_signal(signal.SIGTERM)
     got = arena.wait_for_exit(worker, STOP_SECONDS + 5)
     took = time.monotonic() - started
-    wait_until(lambda: arena.hidden_in_queue() == 0, 2)
+    # What failed in passing before the end is put off, as at any other time.
+    put_off = worker.log.count("will retry message")
+    wait_until(lambda: arena.hidden_in_queue() == put_off, 2)
 
     # The first signal may have done it.
     assert got in (code, 0), worker.log
     assert took <= seconds
-    assert arena.hidden_in_queue() == 0, worker.log
+    assert arena.hidden_in_queue() == put_off, worker.log
 
 
 def check_stop_everywhere(moments: Moments, signals: int, code: int, seconds: float) -> None:
