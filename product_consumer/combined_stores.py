@@ -1,7 +1,7 @@
 """The ledger and the stores as consumer threads use them: what several ask at once is one call.
 
-A batch of ten messages costs the ledger about 1.5 ms of CPU per message on its own, and a third of
-that when four such batches share their statements (PostgreSQL, both sides counted).
+A statement for forty rows costs PostgreSQL and its client hardly more than one for ten, and the
+busier the threads are the more of them share one (``benchmarks/gil.py`` counts calls per message).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

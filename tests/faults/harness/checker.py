@@ -27,6 +27,9 @@ from tests.faults.harness.workload import Sent, newest
 _SHOWN = 5
 
 Row = TypeVar("Row", bound=tuple[object, ...])
+AnyCase = TypeVar("AnyCase")
+Checks = Sequence[tuple[str, Callable[[AnyCase], Iterator[str]]]]
+"""What decides each invariant: all that breaks it, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Case:
 
 def violations(case: Case) -> list[Violation]:
     """Return what was broken, a few examples per invariant; empty when every promise was kept."""
-    checks: tuple[tuple[str, Callable[[Case], Iterator[str]]], ...] = (
+    checks: Checks[Case] = (
         ("I1", _lost),
         ("I2", _different),
         ("I3", _backwards),
@@ -62,12 +65,18 @@ def violations(case: Case) -> list[Violation]:
         ("I7", _left_over),
         ("I8", _deleted_too_early),
     )
+    return run_checks(checks, case)
+
+
+def run_checks(checks: Checks[AnyCase], case: AnyCase, prefix: str = "") -> list[Violation]:
+    """Return a few examples of what each check complains of, and how many more there are."""
     found: list[Violation] = []
     for invariant, check in checks:
         details = list(check(case))
-        found += [Violation(invariant, detail) for detail in details[:_SHOWN]]
+        shown = details[:_SHOWN]
         if len(details) > _SHOWN:
-            found.append(Violation(invariant, f"... and {len(details) - _SHOWN} more"))
+            shown.append(f"... and {len(details) - _SHOWN} more")
+        found += [Violation(invariant, prefix + detail) for detail in shown]
     return found
 
 

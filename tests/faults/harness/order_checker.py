@@ -10,12 +10,12 @@ I8  no message was deleted before the ledger and Redis had confirmed
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from tests.faults.harness.checker import Violation
+from tests.faults.harness.checker import Checks, Violation, run_checks
 from tests.faults.harness.order_state import GLOBAL_KEY, OrderState, Row
 from tests.faults.harness.orders import (
     CONFLICT,
@@ -29,7 +29,6 @@ from tests.faults.harness.orders import (
 from tests.faults.harness.recording import Event
 
 PREFIX = "order_"
-_SHOWN = 5
 _OF_PROCESSES = ("killed", "crash", "exit")
 
 
@@ -45,7 +44,7 @@ class OrderCase:
 
 def order_violations(case: OrderCase) -> list[Violation]:
     """Return what was broken, a few examples per invariant; empty when every promise was kept."""
-    checks: tuple[tuple[str, Callable[[OrderCase], Iterator[str]]], ...] = (
+    checks: Checks[OrderCase] = (
         ("I1", _lost),
         ("I3", _backwards),
         ("I4", _totals),
@@ -53,13 +52,7 @@ def order_violations(case: OrderCase) -> list[Violation]:
         ("I7", _left_over),
         ("I8", _deleted_too_early),
     )
-    found: list[Violation] = []
-    for invariant, check in checks:
-        details = [f"orders: {detail}" for detail in check(case)]
-        found += [Violation(invariant, detail) for detail in details[:_SHOWN]]
-        if len(details) > _SHOWN:
-            found.append(Violation(invariant, f"orders: ... and {len(details) - _SHOWN} more"))
-    return found
+    return run_checks(checks, case, prefix="orders: ")
 
 
 def order_events(events: Sequence[Event]) -> list[Event]:
