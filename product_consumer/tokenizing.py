@@ -62,7 +62,10 @@ class QuickTokenizer:
         self._special = {original.decoder[number]: number for number in original.all_special_ids}
         self._clean: Callable[[str], str] = original.clean_fn
         self._lowers = original.clean_fn is get_clean_fn("lower")
-        self._find_words: Callable[[str], list[str]] = original.pat.findall
+        # Else the pattern engine gives up the GIL for every word and has to wait for it again.
+        self._find_words: Callable[[str], list[str]] = functools.partial(
+            original.pat.findall, concurrent=False
+        )
         self._words = Tokenizer(
             BPE(
                 vocab=dict(original.encoder),
