@@ -1,6 +1,7 @@
 """One batch through the model: pixels and token ids to unit vectors, device errors told apart."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,15 +27,15 @@ Returned = TypeVar("Returned")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vectors:
-    """Normalised rows of one item; not finite where the model's output was not or had no length."""
+    """Normalised rows of one item; NaN where the model's output was not finite or had no length."""
 
     text: Embedding | None
     image: Embedding | None
 
     @property
     def is_valid(self) -> bool:
-        present = [side for side in (self.text, self.image) if side is not None]
-        return all(bool(np.isfinite(side).all()) for side in present)
+        """Say whether no side is NaN; the first number tells, because a row is NaN as a whole."""
+        return not any(math.isnan(side[0]) for side in (self.text, self.image) if side is not None)
 
 
 Outcomes = list[Vectors | Exception]
@@ -151,9 +152,10 @@ def _normalise(rows: Rows) -> list[Embedding]:
     wide = rows.astype(np.float64)
     if wide.size == 0:
         return []
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        unit = wide / np.linalg.norm(wide, axis=1, keepdims=True)
-    return list(unit.astype(np.float32))
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
+    with np.errstate(invalid="ignore"):
+        return list((wide / lengths).astype(np.float32))
 
 
 def _is_out_of_device_memory(error: RuntimeError) -> bool:

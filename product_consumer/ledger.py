@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Select, Table, bindparam, func, select
+from sqlalchemy import Connection, Select, Table, bindparam, func, select
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger_database import Database, open_database
@@ -23,11 +23,11 @@ from product_consumer.ledger_recording import Recording
 from product_consumer.ledger_rows import (
     KNOWN_COLUMNS,
     Change,
+    CurrentRows,
     Known,
     KnownPicture,
     as_known,
-    select_rows,
-    unpack,
+    unpack_embeddings,
 )
 from product_consumer.ledger_schema import (
     SCHEMA_VERSION,
@@ -46,12 +46,9 @@ from product_consumer.models import (
     StoreIdentity,
 )
 from product_consumer.settings import Settings
+from product_consumer.vectors import unpack
 
 __all__ = ["Change", "Known", "KnownPicture", "Ledger", "Recorded", "open_ledger"]
-
-_WANTED = products.c.id.in_(bindparam("ids", expanding=True))
-_KNOWN = select(*KNOWN_COLUMNS).where(_WANTED)
-_REVISIONS = select(products.c.id, products.c.revision).where(_WANTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,13 @@ class Ledger:
 
     def __init__(self, database: Database, *, repair_horizon_seconds: int) -> None:
         self.database = database
+        wanted = database.among(products.c.id, "ids")
+        self._known = select(*KNOWN_COLUMNS).where(wanted)
+        self._revisions = select(products.c.id, products.c.revision).where(wanted)
+        self._rows = CurrentRows(database)
         self._image_embeddings = _image_embeddings(database)
+        self._newest_prices = _newest(database, price_history, ("price_minor", "currency"))
+        self._newest_reviews = _newest(database, review_history, ("rating", "reviews_count"))
         self._recording = Recording(database, timedelta(seconds=repair_horizon_seconds))
         self._model_id: str | None = None
 
@@ -132,11 +135,15 @@ class Ledger:
 
     def look_up(self, candidates: Sequence[Product]) -> list[Known]:
         """Return what is known of each product, in order, compared with the candidate."""
-        ids = list({product.id for product in candidates})
+        ids = self.database.texts({product.id for product in candidates})
         with self.database.reading() as connection:
-            rows = {row.id: row for row in connection.execute(_KNOWN, {"ids": ids})}
+            found = connection.execute(self._known, {"ids": ids}).all()
+        rows = {
+            row.id: (row, embeddings)
+            for row, embeddings in zip(found, unpack_embeddings(found), strict=True)
+        }
         return [
-            as_known(rows[product.id], product.version, self._model_id)
+            as_known(*rows[product.id], product.version, self._model_id)
             if product.id in rows
             else Known()
             for product in candidates
@@ -147,7 +154,8 @@ class Ledger:
         parameters = {"sha256s": self.database.texts(set(sha256s)), "model_id": self._model_id}
         with self.database.reading() as connection:
             found = connection.execute(self._image_embeddings, parameters).all()
-        return {sha256: unpack(vector) for sha256, vector in found if vector is not None}
+        packed = {sha256: vector for sha256, vector in found if vector is not None}
+        return dict(zip(packed, unpack(list(packed.values())), strict=True))
 
     def record(self, changes: Sequence[Change]) -> Recorded:
         """Decide, append history, mark, and read the current rows back, in one transaction.
@@ -174,13 +182,14 @@ class Ledger:
     def revisions(self, product_ids: Iterable[str]) -> dict[str, int]:
         """Return the current revision of each product that exists, tombstones included."""
         with self.database.reading() as connection:
-            found = connection.execute(_REVISIONS, {"ids": list(set(product_ids))})
+            ids = self.database.texts(set(product_ids))
+            found = connection.execute(self._revisions, {"ids": ids})
             return {row.id: row.revision for row in found}
 
     def rows(self, product_ids: Iterable[str]) -> dict[str, ProductRow]:
         """Return the current row of each product that exists, tombstones included."""
         with self.database.reading() as connection:
-            return select_rows(connection, set(product_ids))
+            return self._rows(connection, set(product_ids))
 
     def price_history(self, product_id: str, limit: int = 1000) -> list[PriceObservation]:
         """Return price observations, newest first."""
@@ -194,46 +203,28 @@ class Ledger:
         self, product_ids: Iterable[str], limit: int
     ) -> dict[str, list[PriceObservation]]:
         """Return the newest price observations of each product that has any, newest first."""
-        columns = price_history.c
-        shown = (columns.observed_at, columns.price_minor, columns.currency)
         found: dict[str, list[PriceObservation]] = {}
-        for row in self._newest(price_history, shown, product_ids, limit):
-            found.setdefault(row.product_id, []).append(
-                PriceObservation(row.observed_at, row.price_minor, row.currency)
-            )
+        for product_id, at, minor, currency in self._newest(
+            self._newest_prices, product_ids, limit
+        ):
+            found.setdefault(product_id, []).append(PriceObservation(at, minor, currency))
         return found
 
     def recent_reviews(
         self, product_ids: Iterable[str], limit: int
     ) -> dict[str, list[ReviewObservation]]:
         """Return the newest review observations of each product that has any, newest first."""
-        columns = review_history.c
-        shown = (columns.observed_at, columns.rating, columns.reviews_count)
         found: dict[str, list[ReviewObservation]] = {}
-        for row in self._newest(review_history, shown, product_ids, limit):
-            found.setdefault(row.product_id, []).append(
-                ReviewObservation(row.observed_at, row.rating, row.reviews_count)
-            )
+        for product_id, at, rating, count in self._newest(self._newest_reviews, product_ids, limit):
+            found.setdefault(product_id, []).append(ReviewObservation(at, rating, count))
         return found
 
     def _newest(
-        self, table: Table, shown: Sequence[Column[Any]], product_ids: Iterable[str], limit: int
-    ) -> Sequence[Row[Any]]:
-        place = func.row_number().over(
-            partition_by=table.c.product_id, order_by=table.c.observed_at.desc()
-        )
-        ranked = (
-            select(table.c.product_id, *shown, place.label("place"))
-            .where(table.c.product_id.in_(set(product_ids)))
-            .subquery()
-        )
-        query = (
-            select(ranked.c.product_id, *(ranked.c[column.name] for column in shown))
-            .where(ranked.c.place <= limit)
-            .order_by(ranked.c.product_id, ranked.c.place)
-        )
+        self, statement: Select[Any], product_ids: Iterable[str], limit: int
+    ) -> Sequence[Any]:
+        parameters = {"ids": self.database.texts(set(product_ids)), "limit": limit}
         with self.database.reading() as connection:
-            return connection.execute(query).all()
+            return connection.execute(statement, parameters).all()
 
     def check(self) -> str:
         """Return one line on what was reached."""
@@ -269,3 +260,23 @@ def _image_embeddings(database: Database) -> Select[Any]:
         .scalar_subquery()
     )
     return select(wanted.c.value, packed)
+
+
+def _newest(database: Database, table: Table, observed: Sequence[str]) -> Select[Any]:
+    """The last ``limit`` rows of each product, newest first: id, time, what was observed."""
+    columns = table.c
+    place = func.row_number().over(
+        partition_by=columns.product_id, order_by=columns.observed_at.desc()
+    )
+    ranked = (
+        select(columns.product_id, columns.observed_at, *(columns[name] for name in observed))
+        .add_columns(place.label("place"))
+        .where(database.among(columns.product_id, "ids"))
+        .subquery()
+    )
+    *shown, ranked_place = ranked.columns
+    return (
+        select(*shown)
+        .where(ranked_place <= bindparam("limit"))
+        .order_by(ranked.c.product_id, ranked_place)
+    )

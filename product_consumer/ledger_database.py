@@ -11,19 +11,24 @@ from time import monotonic
 from typing import Any
 
 import psycopg
+from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import (
     ARRAY,
+    Column,
+    ColumnElement,
     Connection,
     Engine,
     Table,
     TableValuedAlias,
     Text,
+    any_,
     bindparam,
     cast,
     create_engine,
     event,
     func,
     make_url,
+    select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
@@ -66,7 +71,7 @@ class Database:
         """Raises ``ConfigurationError`` for a URL that is neither SQLite's nor PostgreSQL's."""
         self._engine = _open_engine(url, timeout_seconds=timeout_seconds, connections=connections)
         # What only reads needs no transaction, which would be two more journeys to the server.
-        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._without_transaction = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # SQLite has one writer: threads queue here in turn instead of polling the file's lock.
         self._writer: AbstractContextManager[Any] = (
@@ -91,14 +96,20 @@ class Database:
         array = cast(bindparam(name), ARRAY(Text))
         return func.unnest(array).table_valued("value").render_derived()
 
+    def among(self, column: Column[Any], name: str) -> ColumnElement[bool]:
+        """Whether a column of text is one of the texts in the parameter ``name``."""
+        if self.is_sqlite:
+            return column.in_(select(self.each(name).c.value))
+        return column == any_(cast(bindparam(name), ARRAY(Text)))
+
     def texts(self, values: Iterable[str]) -> object:
-        """The parameter that ``each`` takes."""
+        """The parameter that ``each`` and ``among`` take."""
         return json.dumps(list(values)) if self.is_sqlite else list(values)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection to read with; each statement sees what is committed when it starts."""
-        with _translated_errors(), self._reading.connect() as connection:
+        with _translated_errors(), self._without_transaction.connect() as connection:
             yield connection
 
     @contextmanager
@@ -109,6 +120,14 @@ class Database:
         cannot wait for another writer.
         """
         with self._writer, _translated_errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing_once(self) -> Iterator[Connection]:
+        """A connection for one statement that writes, which is a transaction of its own: that saves
+        two journeys to the server.
+        """
+        with self._writer, self.reading() as connection:
             yield connection
 
     @contextmanager
@@ -174,6 +193,7 @@ def _open_engine(url: str, *, timeout_seconds: float, connections: int) -> Engin
     if backend == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     else:
+        event.listen(engine, "connect", _send_arrays_as_bytes)
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _try_after_idling)
     return engine
@@ -206,6 +226,11 @@ def _refuse_lazy_commits(connection: Connection) -> None:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _send_arrays_as_bytes(connection: psycopg.Connection[Any], _record: object) -> None:
+    # The driver would write arrays as text, at three times the cost and more for binary columns.
+    connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
 def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:

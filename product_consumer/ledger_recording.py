@@ -1,20 +1,18 @@
-"""The one transaction that writes products: compare and set, history, mark, and what is current.
+"""The one transaction that writes products: compare and set, history, mark, and what is current."""
 
-Rows go to PostgreSQL as many runs of one prepared statement, sent together. One statement with many
-rows in it was tried: at a hundred rows it costs the client 1.7 times as much, because the driver
-has to read a text of thousands of parameters that it never saw before.
-"""
-
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, tuple_, update
 
+from product_consumer.ledger_bulk import BulkInsert
 from product_consumer.ledger_database import Database
-from product_consumer.ledger_rows import Change, pack, select_rows
+from product_consumer.ledger_rows import PLAIN_COLUMNS, Change, CurrentRows, as_product_row
 from product_consumer.ledger_schema import UtcTimestamp, price_history, products, review_history
-from product_consumer.models import Product, ProductRow
+from product_consumer.models import Embeddings, Product, ProductRow
+from product_consumer.vectors import pack, unpack
 
 _PICTURE = ("image_sha256", "image_etag", "image_last_modified")
 # Columns that a tombstone leaves as they were: it carries none of them.
@@ -33,13 +31,6 @@ _PAYLOAD = (
 _DECIDED = ("last_update", "deleted", "version_rank", "version_value", "payload_hash")
 _VECTORS = ("text_embedding", "image_embedding", "model_id")
 
-_MARK_OUTDATED = (
-    update(products)
-    .where(products.c.id.in_(bindparam("ids", expanding=True)))
-    .where(products.c.check_after.is_distinct_from(bindparam("mark", type_=UtcTimestamp())))
-    .values(check_after=bindparam("mark", type_=UtcTimestamp()))
-)
-
 
 class Recording:
     """Writes changes to one database; thread-safe."""
@@ -47,11 +38,20 @@ class Recording:
     def __init__(self, database: Database, repair_horizon: timedelta) -> None:
         self._database = database
         self._repair_horizon = repair_horizon
-        self._upsert = _upsert_statement(database)
-        self._append = {
-            table: database.insert(table).on_conflict_do_nothing()
+        self._upsert = BulkInsert(database, products, _replace_older)
+        self._append_prices, self._append_reviews = (
+            BulkInsert(database, table, lambda insert: insert.on_conflict_do_nothing())
             for table in (price_history, review_history)
-        }
+        )
+
+        mark = bindparam("mark", type_=UtcTimestamp())
+        self._mark = (
+            update(products)
+            .where(database.among(products.c.id, "ids"))
+            .where(products.c.check_after.is_distinct_from(mark))
+            .values(check_after=mark)
+        )
+        self._rows = CurrentRows(database)
 
     def record(self, changes: Sequence[Change], model_id: str | None) -> dict[str, ProductRow]:
         """Write the changes; return the current row of every product among them."""
@@ -60,11 +60,46 @@ class Recording:
         ids = {change.product.id for change in changes}
         check_after = datetime.now(UTC) + self._repair_horizon
         with self._database.writing() as connection:
-            values = [_values(change, model_id, check_after) for change in ordered]
-            connection.execute(self._upsert, values)
+            accepted: dict[str, ProductRow | None] = {}
+            for distinct in _rounds(ordered):
+                accepted |= self._write(connection, distinct, model_id, check_after)
             self._append_history(connection, [change.product for change in ordered])
-            _mark_outdated(connection, ids, check_after)
-            return select_rows(connection, ids)
+            rows = {product_id: row for product_id, row in accepted.items() if row is not None}
+            others = ids - rows.keys()
+            if others:
+                self._mark_outdated(connection, others, check_after)
+                rows |= self._rows(connection, others)
+            return rows
+
+    def _write(
+        self,
+        connection: Connection,
+        changes: Sequence[Change],
+        model_id: str | None,
+        check_after: datetime,
+    ) -> dict[str, ProductRow | None]:
+        """Return the new row of each product whose change was accepted; None where its vectors are
+        those of an earlier change.
+        """
+        ids = [change.product.id for change in changes if change.embeddings is not None]
+        present = [change.embeddings for change in changes if change.embeddings is not None]
+        texts = pack([each.text for each in present])
+        images = pack([each.image for each in present])
+        packed = dict(zip(ids, zip(texts, images, strict=True), strict=True))
+        returned = self._upsert(
+            connection,
+            [
+                _values(change, packed.get(change.product.id), model_id, check_after)
+                for change in changes
+            ],
+        )
+        # As every later reader will see them.
+        stored = map(Embeddings, unpack(texts), unpack(images))
+        embeddings = dict(zip(ids, stored, strict=True))
+        return {
+            row.id: as_product_row(row, embeddings[row.id]) if row.id in embeddings else None
+            for row in returned
+        }
 
     def _append_history(self, connection: Connection, seen: Sequence[Product]) -> None:
         prices = [
@@ -89,20 +124,40 @@ class Recording:
             and product.reviews_count is not None
             and not product.deleted
         ]
-        for table, rows in ((price_history, prices), (review_history, reviews)):
-            if rows:
-                connection.execute(self._append[table], rows)
+        self._append_prices(connection, prices)
+        self._append_reviews(connection, reviews)
+
+    def _mark_outdated(
+        self, connection: Connection, ids: Iterable[str], check_after: datetime
+    ) -> None:
+        """Mark products whose messages were all outdated too: such a delivery may be the retry of a
+        write that was cut off. What has its mark already is not written twice.
+        """
+        parameters = {"ids": self._database.texts(ids), "mark": check_after}
+        connection.execute(self._mark, parameters)
 
 
-def _mark_outdated(connection: Connection, ids: set[str], check_after: datetime) -> None:
-    """Mark products whose messages were all outdated too: such a delivery may be the retry of a
-    write that was cut off. The others have their mark already and are not written twice.
-    """
-    connection.execute(_MARK_OUTDATED, {"ids": list(ids), "mark": check_after})
+def _rounds(ordered: Sequence[Change]) -> list[list[Change]]:
+    """Part the changes so that no product is in a round twice; those of one keep their order."""
+    rounds: list[list[Change]] = []
+    seen: Counter[str] = Counter()
+    for change in ordered:
+        number = seen[change.product.id]
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(change)
+        seen[change.product.id] += 1
+    return rounds
 
 
-def _values(change: Change, model_id: str | None, check_after: datetime) -> dict[str, Any]:
-    product, embeddings, picture = change.product, change.embeddings, change.picture
+def _values(
+    change: Change,
+    vectors: tuple[bytes, bytes] | None,
+    model_id: str | None,
+    check_after: datetime,
+) -> dict[str, Any]:
+    product, picture = change.product, change.picture
+    text, image = vectors or (None, None)
     values: dict[str, Any] = {name: getattr(product, name) for name in _PAYLOAD}
     values |= {
         "id": product.id,
@@ -111,9 +166,9 @@ def _values(change: Change, model_id: str | None, check_after: datetime) -> dict
         "version_rank": product.version.rank,
         "version_value": product.version.value,
         "payload_hash": product.version.payload_hash,
-        "text_embedding": None if embeddings is None else pack(embeddings.text),
-        "image_embedding": None if embeddings is None else pack(embeddings.image),
-        "model_id": None if embeddings is None else model_id,
+        "text_embedding": text,
+        "image_embedding": image,
+        "model_id": model_id if vectors else None,
         "image_sha256": picture.sha256 if picture else None,
         "image_etag": picture.etag if picture else None,
         "image_last_modified": picture.last_modified if picture else None,
@@ -123,10 +178,11 @@ def _values(change: Change, model_id: str | None, check_after: datetime) -> dict
     return values
 
 
-def _upsert_statement(database: Database) -> Any:
-    """Insert, or replace an older version; a tombstone keeps the payload it hides."""
-    statement = database.insert(products)
-    new = statement.excluded
+def _replace_older(insert: Any) -> Any:
+    """Have an insert replace an older version, and return what it wrote; a tombstone keeps the
+    payload it hides.
+    """
+    new = insert.excluded
     changes: dict[str, ColumnElement[Any]] = {
         name: case((new.deleted, products.c[name]), else_=new[name])
         for name in (*_PAYLOAD, *_PICTURE)
@@ -139,6 +195,7 @@ def _upsert_statement(database: Database) -> Any:
     is_newer = tuple_(*(products.c[name] for name in order)) < tuple_(
         *(new[name] for name in order)
     )
-    return statement.on_conflict_do_update(
+    upsert = insert.on_conflict_do_update(
         index_elements=[products.c.id], set_=changes, where=is_newer
     )
+    return upsert.returning(*PLAIN_COLUMNS)

@@ -1,23 +1,17 @@
 """Rows of the ledger as values of ours, and the other way round."""
 
-import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
+from product_consumer.ledger_database import Database
 from product_consumer.ledger_schema import products
-from product_consumer.models import (
-    Embedding,
-    Embeddings,
-    PictureSource,
-    Product,
-    ProductRow,
-    Version,
-)
+from product_consumer.models import Embeddings, PictureSource, Product, ProductRow, Version
+from product_consumer.vectors import unpack
 
-ROW_COLUMNS = (
+PLAIN_COLUMNS = (
     products.c.id,
     products.c.revision,
     products.c.deleted,
@@ -29,9 +23,9 @@ ROW_COLUMNS = (
     products.c.reviews_count,
     products.c.image_url,
     products.c.last_update,
-    products.c.text_embedding,
-    products.c.image_embedding,
 )
+"""The fields of ``ProductRow`` in their order, up to its embeddings."""
+VECTOR_COLUMNS = (products.c.text_embedding, products.c.image_embedding)
 KNOWN_COLUMNS = (
     products.c.id,
     products.c.version_rank,
@@ -43,10 +37,8 @@ KNOWN_COLUMNS = (
     products.c.image_sha256,
     products.c.image_etag,
     products.c.image_last_modified,
-    products.c.text_embedding,
-    products.c.image_embedding,
+    *VECTOR_COLUMNS,
 )
-_ROWS = select(*ROW_COLUMNS).where(products.c.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,42 +75,51 @@ class Known:
     picture: KnownPicture | None = None
 
 
-def select_rows(connection: Connection, product_ids: set[str]) -> dict[str, ProductRow]:
-    """Return the current row of each of the products that exists."""
-    found = connection.execute(_ROWS, {"ids": list(product_ids)})
-    return {row.id: as_product_row(row) for row in found}
+class CurrentRows:
+    """Reads what stores are given."""
+
+    def __init__(self, database: Database) -> None:
+        self._texts = database.texts
+        wanted = database.among(products.c.id, "ids")
+        self._statement = select(*PLAIN_COLUMNS, *VECTOR_COLUMNS).where(wanted)
+
+    def __call__(self, connection: Connection, product_ids: Iterable[str]) -> dict[str, ProductRow]:
+        """Return the current row of each of the products that exists."""
+        found = connection.execute(self._statement, {"ids": self._texts(product_ids)}).all()
+        return {
+            row.id: as_product_row(row, embeddings)
+            for row, embeddings in zip(found, unpack_embeddings(found), strict=True)
+        }
 
 
-def as_product_row(row: Any) -> ProductRow:
-    """Turn a row of ``ROW_COLUMNS`` into what stores are given."""
-    embeddings = None
-    if row.text_embedding is not None and row.image_embedding is not None:
-        embeddings = Embeddings(unpack(row.text_embedding), unpack(row.image_embedding))
-    plain = {name: value for name, value in row._mapping.items() if not name.endswith("_embedding")}
-    return ProductRow(**plain, embeddings=embeddings)
+def as_product_row(row: Any, embeddings: Embeddings | None) -> ProductRow:
+    """Join a row that begins with ``PLAIN_COLUMNS`` and its vectors."""
+    fields: list[Any] = [*row[: len(PLAIN_COLUMNS)], embeddings]
+    return ProductRow(*fields)
 
 
-def as_known(row: Any, version: Version, model_id: str | None) -> Known:
+def unpack_embeddings(found: Sequence[Any]) -> list[Embeddings | None]:
+    """Return the vectors of rows that have the columns of both."""
+    complete = [
+        row for row in found if row.text_embedding is not None and row.image_embedding is not None
+    ]
+    texts = unpack([row.text_embedding for row in complete])
+    images = unpack([row.image_embedding for row in complete])
+    by_id = {
+        row.id: Embeddings(text, image)
+        for row, text, image in zip(complete, texts, images, strict=True)
+    }
+    return [by_id.get(row.id) for row in found]
+
+
+def as_known(
+    row: Any, embeddings: Embeddings | None, version: Version, model_id: str | None
+) -> Known:
     """Compare a row of ``KNOWN_COLUMNS`` with a message of this version."""
     stored = Version(row.version_rank, row.version_value, row.payload_hash)
     if version <= stored:
         return Known(is_outdated=True)
-    if row.image_sha256 is None or row.model_id != model_id:
+    if row.image_sha256 is None or row.model_id != model_id or embeddings is None:
         return Known()
     source = PictureSource(row.image_sha256, row.image_etag, row.image_last_modified)
-    embeddings = Embeddings(unpack(row.text_embedding), unpack(row.image_embedding))
     return Known(picture=KnownPicture(row.name, row.image_url, source, embeddings))
-
-
-def pack(embedding: Embedding) -> bytes:
-    """Return the vector as float16: half the size, 1 - cosine under 1e-6."""
-    return embedding.astype(np.float16).tobytes()
-
-
-def unpack(packed: bytes) -> Embedding:
-    """Return the vector that ``pack`` packed, of unit length."""
-    # Rounding to float16 moved the length by up to 5e-4; readers are promised unit length.
-    vector = np.frombuffer(packed, dtype=np.float16).astype(np.float32)
-    # Ten times as fast as numpy's norm for a row, and called for every vector of every message.
-    length = math.sqrt(vector.dot(vector))
-    return vector / np.float32(length) if length > 0 else vector

@@ -7,21 +7,18 @@ alone* reject it. A kill -9 in the middle of a batch cannot be told from a crash
 members; rejecting after two deaths of any kind would hit innocents.
 """
 
-import functools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import delete, select, update
 
 from product_consumer.errors import RejectMessage
+from product_consumer.ledger_bulk import BulkInsert
 from product_consumer.ledger_database import Database
 from product_consumer.ledger_schema import suspects
 
 MAX_DEATHS_ALONE = 2
-
-_FORGET = delete(suspects).where(suspects.c.message_id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +40,13 @@ class Suspects:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    @functools.cached_property
-    def _note(self) -> Any:
-        insert = self._database.insert(suspects).on_conflict_do_nothing()
-        return insert.returning(suspects.c.message_id)
+        self._note = BulkInsert(
+            database,
+            suspects,
+            lambda insert: insert.on_conflict_do_nothing().returning(suspects.c.message_id),
+        )
+        wanted = database.among(suspects.c.message_id, "ids")
+        self._select, self._forget = select(suspects).where(wanted), delete(suspects).where(wanted)
 
     def note(self, message_ids: Collection[str]) -> dict[str, Suspect]:
         """Note messages about to be worked on together, except suspects, which it returns."""
@@ -55,14 +54,12 @@ class Suspects:
             return {}
         now = datetime.now(UTC)
         rows = [_row(message_id, now) for message_id in sorted(set(message_ids))]
-        with self._database.writing() as connection:
-            noted = connection.execute(self._note, rows)
-            left_behind = set(message_ids) - set(noted.scalars())
-            if not left_behind:
+        with self._database.writing_once() as connection:
+            noted = {row.message_id for row in self._note(connection, rows)}
+            left_behind = self._database.texts(set(message_ids) - noted)
+            if len(noted) == len(rows):
                 return {}
-            found = connection.execute(
-                select(suspects).where(suspects.c.message_id.in_(left_behind))
-            ).all()
+            found = connection.execute(self._select, {"ids": left_behind}).all()
         return {
             row.message_id: Suspect(row.message_id, row.deaths_alone + int(row.is_alone))
             for row in found
@@ -70,7 +67,7 @@ class Suspects:
 
     def note_alone(self, suspect: Suspect) -> None:
         """Note that a suspect is about to be worked on with no other message beside it."""
-        with self._database.writing() as connection:
+        with self._database.writing_once() as connection:
             connection.execute(
                 update(suspects)
                 .where(suspects.c.message_id == suspect.message_id)
@@ -84,8 +81,8 @@ class Suspects:
         ids = set(message_ids)
         if not ids:
             return
-        with self._database.writing() as connection:
-            connection.execute(_FORGET, {"ids": list(ids)})
+        with self._database.writing_once() as connection:
+            connection.execute(self._forget, {"ids": self._database.texts(ids)})
 
 
 def _row(message_id: str, now: datetime) -> dict[str, object]:

@@ -1,12 +1,14 @@
 """The values that travel between the parts. Frozen, without I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from product_consumer.vectors import combine
 
 Embedding = NDArray[np.float32]
 """One vector of unit length, shape (dimension,), float32."""
@@ -82,14 +84,19 @@ class Embeddings:
     @property
     def combined(self) -> Embedding:
         """Normalised mean of image and text; the text vector where they cancel out exactly."""
-        total = self.text + self.image
-        length = float(np.linalg.norm(total))
-        return (total / length).astype(np.float32) if length > 1e-6 else self.text
+        return combine([self.text], [self.image])[0]
 
     def by_field(self, name: str) -> Embedding:
         """``name`` is one of ``VECTOR_FIELDS``."""
         found: Embedding = getattr(self, name)
         return found
+
+
+def vectors_of(embeddings: Sequence[Embeddings], name: str) -> list[Embedding]:
+    """The same vector of many products; ``name`` is one of ``VECTOR_FIELDS``."""
+    if name == "combined":
+        return combine([each.text for each in embeddings], [each.image for each in embeddings])
+    return [each.by_field(name) for each in embeddings]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from product_consumer.ledger_bulk import BulkInsert
 from product_consumer.ledger_database import Database
 from product_consumer.models import QualityFlag
 from product_consumer.orders.models import Order
@@ -21,6 +22,10 @@ class QualityStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._add = BulkInsert(database, quality_flags, _replace_flag)
+        self._observe = BulkInsert(database, product_order_history, _add_to_history)
+        wanted = database.among(product_order_history.c.product_id, "ids")
+        self._uses = select(product_order_history).where(wanted)
 
     def setup(self) -> None:
         """Create the tables that are missing; safe when several processes start together."""
@@ -32,13 +37,8 @@ class QualityStore:
         rows = {tuple(getattr(flag, name) for name in _KEY): _flag_row(flag) for flag in flags}
         if not rows:
             return
-        statement = self._database.insert(quality_flags)
-        statement = statement.on_conflict_do_update(
-            index_elements=[quality_flags.c[name] for name in _KEY],
-            set_={name: statement.excluded[name] for name in ("reason", "at")},
-        )
-        with self._database.writing() as connection:
-            connection.execute(statement, [rows[key] for key in sorted(rows)])
+        with self._database.writing_once() as connection:
+            self._add(connection, [rows[key] for key in sorted(rows)])
 
     def flags(
         self,
@@ -65,14 +65,13 @@ class QualityStore:
 
     def product_uses(self, product_ids: Iterable[str]) -> dict[tuple[str, str], ProductUse]:
         """Return how products were ordered so far, by (product id, currency)."""
-        columns = product_order_history.c
-        query = select(product_order_history).where(columns.product_id.in_(set(product_ids)))
+        parameters = {"ids": self._database.texts(set(product_ids))}
         with self._database.reading() as connection:
             return {
                 (row.product_id, row.currency): ProductUse(
                     row.observations, row.mean_unit_minor, row.mean_quantity
                 )
-                for row in connection.execute(query)
+                for row in connection.execute(self._uses, parameters)
             }
 
     def observe(self, orders: Sequence[Order]) -> None:
@@ -84,22 +83,30 @@ class QualityStore:
                 lines.setdefault(key, []).append((item.unit_minor, item.quantity))
         if not lines:
             return
-        table = product_order_history
-        statement = self._database.insert(table)
-        new = statement.excluded
-        together = table.c.observations + new.observations
-        means = {
-            name: (table.c[name] * table.c.observations + new[name] * new.observations) / together
-            for name in ("mean_unit_minor", "mean_quantity")
-        }
-        statement = statement.on_conflict_do_update(
-            index_elements=[table.c.product_id, table.c.currency],
-            set_={"observations": together, **means},
-        )
         # Sorted, so that two processes lock the rows in the same order.
         rows = [_use_row(key, lines[key]) for key in sorted(lines)]
-        with self._database.writing() as connection:
-            connection.execute(statement, rows)
+        with self._database.writing_once() as connection:
+            self._observe(connection, rows)
+
+
+def _replace_flag(insert: Any) -> Any:
+    return insert.on_conflict_do_update(
+        index_elements=[quality_flags.c[name] for name in _KEY],
+        set_={name: insert.excluded[name] for name in ("reason", "at")},
+    )
+
+
+def _add_to_history(insert: Any) -> Any:
+    table, new = product_order_history, insert.excluded
+    together = table.c.observations + new.observations
+    means = {
+        name: (table.c[name] * table.c.observations + new[name] * new.observations) / together
+        for name in ("mean_unit_minor", "mean_quantity")
+    }
+    return insert.on_conflict_do_update(
+        index_elements=[table.c.product_id, table.c.currency],
+        set_={"observations": together, **means},
+    )
 
 
 def _flag_row(flag: QualityFlag) -> dict[str, Any]:

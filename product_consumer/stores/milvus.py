@@ -9,7 +9,7 @@ from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.milvus_client import CallRefused, MilvusConnection
 from product_consumer.stores.milvus_collection import CollectionSetup, alias_target
 from product_consumer.stores.milvus_packing import RowPacker, send
-from product_consumer.stores.milvus_rows import field_names, id_filter, to_entity, vector_field
+from product_consumer.stores.milvus_rows import field_names, id_filter, to_entities, vector_field
 
 _IDS_PER_CALL = 100
 
@@ -58,15 +58,13 @@ class MilvusStore:
         A row that Milvus refuses fails with ``RejectMessage``, or with ``RetryMessage`` where
         Milvus does not say whose fault it was.
         """
-        failed: dict[str, ProductConsumerError] = {}
-        entities: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            if row.deleted:
-                continue
-            try:
-                entities[row.id] = to_entity(row, self.vector_fields, self._declared)
-            except RejectMessage as error:
-                failed[row.id] = error
+        shown = [row for row in rows if not row.deleted]
+        entities = to_entities(shown, self.vector_fields, self._declared)
+        failed: dict[str, ProductConsumerError] = {
+            row.id: RejectMessage("store_rejected", "the row has no embeddings")
+            for row in shown
+            if row.id not in entities
+        }
         deleted = {row.id: None for row in rows if row.deleted}
         return failed | self._attempt(self._delete, deleted) | self._attempt(self._upsert, entities)
 

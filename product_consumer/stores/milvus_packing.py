@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from pymilvus import DataType
 from pymilvus.exceptions import ParamError
 from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
 from pymilvus.grpc_gen.schema_pb2 import BytesArray, FieldData
+
+from product_consumer.vectors import stack
 
 Entity = Mapping[str, Any]
 
@@ -75,7 +76,7 @@ def _column(field: Mapping[str, Any], entities: Sequence[Entity]) -> FieldData:
 
 def _fill_vectors(column: FieldData, vectors: Sequence[Any]) -> None:
     column.vectors.dim = len(vectors[-1])
-    packed = np.concatenate(vectors).astype("<f4", copy=False).tobytes()
+    packed = stack(vectors).astype("<f4", copy=False).tobytes()
     # On the wire a packed list of floats and one of bytes are the same; only the latter is filled
     # without a Python object per number.
     column.vectors.float_vector.MergeFromString(BytesArray(data=[packed]).SerializeToString())

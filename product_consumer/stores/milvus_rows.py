@@ -1,12 +1,11 @@
 """What products look like in Milvus: fields, rows, filters, and the identity of a collection."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from product_consumer.errors import RejectMessage
-from product_consumer.models import ProductRow, StoreIdentity
+from product_consumer.models import ProductRow, StoreIdentity, vectors_of
 from product_consumer.prices import to_major
 
 MAX_ID_BYTES = 512
@@ -26,17 +25,27 @@ def vector_field(name: str) -> str:
     return f"{name}_embedding"
 
 
-def to_entity(
-    row: ProductRow, vector_fields: Iterable[str], declared: Collection[str]
-) -> dict[str, Any]:
-    """Return the row as Milvus takes it: prices in major units, times in epoch milliseconds.
+def to_entities(
+    rows: Sequence[ProductRow], vector_fields: Iterable[str], declared: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the rows by id as Milvus takes them; those without embeddings, which it cannot hold,
+    are left out.
+    """
+    complete = [(row, row.embeddings) for row in rows if row.embeddings is not None]
+    entities = {row.id: _to_entity(row, declared) for row, _ in complete}
+    for name in vector_fields:
+        vectors = vectors_of([embeddings for _, embeddings in complete], name)
+        for (row, _), vector in zip(complete, vectors, strict=True):
+            entities[row.id][vector_field(name)] = vector
+    return entities
+
+
+def _to_entity(row: ProductRow, declared: Collection[str]) -> dict[str, Any]:
+    """All but the vectors: prices in major units, times in epoch milliseconds.
 
     An unknown value is null where its field is ``declared`` in the schema, and left out where it is
-    a dynamic field, so that it reads back as absent. Raises ``RejectMessage`` for a row without
-    embeddings, which cannot be stored.
+    a dynamic field, so that it reads back as absent.
     """
-    if row.embeddings is None:
-        raise RejectMessage("store_rejected", "the row has no embeddings")
     entity: dict[str, Any] = {
         "id": row.id,
         "name": cut_text(row.name, TEXT_BYTES["name"]),
@@ -49,10 +58,7 @@ def to_entity(
         "image_url": cut_text(row.image_url, TEXT_BYTES["image_url"]),
         "revision": row.revision,
     }
-    entity = {k: v for k, v in entity.items() if v is not None or k in declared}
-    for name in vector_fields:
-        entity[vector_field(name)] = row.embeddings.by_field(name)
-    return entity
+    return {k: v for k, v in entity.items() if v is not None or k in declared}
 
 
 def _price(row: ProductRow) -> float | None:

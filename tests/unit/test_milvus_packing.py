@@ -15,7 +15,7 @@ from pymilvus.grpc_gen import milvus_pb2
 from product_consumer.models import StoreIdentity
 from product_consumer.stores.milvus_client import new_schema
 from product_consumer.stores.milvus_packing import RowPacker
-from product_consumer.stores.milvus_rows import field_names, to_entity
+from product_consumer.stores.milvus_rows import field_names, to_entities
 from tests.factories import embeddings, product_row
 
 VECTORS = ("text", "image", "combined")
@@ -58,7 +58,7 @@ def packed_by_the_client(description: Any, entities: Sequence[Any]) -> milvus_pb
 
 def as_entities(description: Any, rows: Sequence[Any]) -> list[dict[str, Any]]:
     declared = field_names(description)
-    return [to_entity(row, VECTORS, declared) for row in rows]
+    return [to_entities([row], VECTORS, declared)[row.id] for row in rows]
 
 
 @given(ROWS)

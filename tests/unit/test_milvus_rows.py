@@ -1,6 +1,7 @@
 """What goes to Milvus and what its failures mean; no server."""
 
 import json
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from milvus_lite.search.filter import parse_expr
 
-from product_consumer.errors import RejectMessage
-from product_consumer.models import StoreIdentity
+from product_consumer.models import ProductRow, StoreIdentity
 from product_consumer.stores.milvus_errors import Failure, classify, describe
 from product_consumer.stores.milvus_rows import (
     NULLABLE,
@@ -22,15 +22,19 @@ from product_consumer.stores.milvus_rows import (
     identity_text,
     parse_identity,
     supports_null,
-    to_entity,
+    to_entities,
 )
-from tests.factories import product_row
+from tests.factories import embeddings, product_row
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VECTORS = ("text", "image", "combined")
 UNKNOWN: dict[str, Any] = dict.fromkeys(
     ["store_url", "price_minor", "currency", "rating", "reviews_count"]
 )
+
+
+def to_entity(row: ProductRow, vectors: Sequence[str], declared: Collection[str]) -> dict[str, Any]:
+    return to_entities([row], vectors, declared)[row.id]
 
 
 def test_a_row_has_exactly_the_fields_that_readers_know():
@@ -74,9 +78,21 @@ def test_an_unknown_value_is_left_out_where_its_field_is_dynamic():
     assert not set(NULLABLE) & set(entity)
 
 
-def test_a_row_without_embeddings_is_refused():
-    with pytest.raises(RejectMessage, match="store_rejected"):
-        to_entity(product_row(embeddings=None), VECTORS, declared=SCALARS)
+def test_a_row_without_embeddings_is_left_out():
+    rows = [product_row(id="bare", embeddings=None), product_row(id="complete")]
+
+    assert list(to_entities(rows, VECTORS, declared=SCALARS)) == ["complete"]
+
+
+def test_each_row_gets_its_own_vectors():
+    rows = [product_row(id=str(seed), embeddings=embeddings(seed)) for seed in range(3)]
+
+    entities = to_entities(rows, VECTORS, declared=SCALARS)
+
+    for row in rows:
+        for name in VECTORS:
+            expected = row.embeddings.by_field(name) if row.embeddings else None
+            assert entities[row.id][f"{name}_embedding"] == pytest.approx(expected)
 
 
 def test_a_long_name_is_cut_to_what_its_field_holds():
