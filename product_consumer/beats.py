@@ -12,7 +12,7 @@ TURN_SECONDS = 60.0
 """How long a call to the ledger or a store may wait to be made together with other threads'."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Beat:
     stage: str
     at: float

@@ -159,7 +159,7 @@ class Download:
             self.finish(self._failure(code, message))
         else:
             etag, last_modified = answer.validators()
-            image = FetchedImage(bytes(answer.body), etag, last_modified)
+            image = FetchedImage(answer.body, etag, last_modified)
             self.finish(image if image.data else empty_image())
 
     def finish(self, result: FetchResult) -> None:

@@ -48,13 +48,7 @@ def open_body(body: str | bytes) -> dict[str, Any]:
 def read_json(text: str) -> Any:
     """Parse JSON; raise ``InvalidMessage`` for whatever two parsers could read differently."""
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_float=_decimal,
-            parse_int=_integer,
-            parse_constant=_refuse_constant,
-        )
+        value = _DECODER.decode(text)
     except RecursionError as error:
         raise _too_deep() from error
     except json.JSONDecodeError as error:
@@ -116,6 +110,14 @@ def _integer(text: str) -> int:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise InvalidMessage("json_nonfinite", f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_float=_decimal,
+    parse_int=_integer,
+    parse_constant=_refuse_constant,
+)
 
 
 def _check_depth(value: Any) -> None:

@@ -1,5 +1,6 @@
 """One answer of an image server: taken in within limits, then judged for its message."""
 
+import functools
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ _MISSING_ATTEMPTS = 3
 _EMPTY_ATTEMPTS = 3
 # To read more of a redirect's or a failure's body costs more than a new connection.
 _MAX_IGNORED_BYTES = 64 * 1024
+# ``Date`` is the same in all answers of a second, and ``Last-Modified`` in many.
+_REMEMBERED_DATES = 1024
+_MAX_DATE_CHARACTERS = 100
 
 
 class Answer:
@@ -33,11 +37,17 @@ class Answer:
     def __init__(self, max_bytes: int) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.body = bytearray()
+        self._chunks: list[bytes] = []
+        self._body_bytes = 0
         self.refusal: ProductConsumerError | None = None
         self._max_bytes = max_bytes
         self._header_bytes = 0
         self._ignored_bytes = 0
+
+    @property
+    def body(self) -> bytes:
+        """What has arrived of it."""
+        return b"".join(self._chunks)
 
     @property
     def location(self) -> str:
@@ -61,9 +71,9 @@ class Answer:
         self._header_bytes += len(line)
         if self._header_bytes > MAX_HEADER_BYTES:
             self.refusal = ImageUnavailable("image_headers", "headers over 64 KiB")
-        elif line.startswith(b"HTTP/") and not self.body:
+        elif line.startswith(b"HTTP/") and not self._chunks:
             self._begin(line)
-        elif not self.body:
+        elif not self._chunks:
             name, _, value = line.partition(b":")
             self._take_header(_text(name.strip()).lower(), _text(value.strip()))
         return self.refusal is None
@@ -73,10 +83,11 @@ class Answer:
         if self.status != 200:
             self._ignored_bytes += len(chunk)
             return self._ignored_bytes <= _MAX_IGNORED_BYTES
-        if len(self.body) + len(chunk) > self._max_bytes:
+        self._body_bytes += len(chunk)
+        if self._body_bytes > self._max_bytes:
             self.refusal = too_large(self._max_bytes)
             return False
-        self.body += chunk
+        self._chunks.append(chunk)
         return True
 
     def _begin(self, status_line: bytes) -> None:
@@ -149,6 +160,12 @@ def _seconds_until(http_date: str) -> float:
 
 def _date(http_date: str) -> float:
     """Epoch seconds of an HTTP date; NaN, which no comparison holds for, when it is none."""
+    is_short = len(http_date) <= _MAX_DATE_CHARACTERS
+    return _epoch_seconds(http_date) if is_short else math.nan
+
+
+@functools.lru_cache(_REMEMBERED_DATES)
+def _epoch_seconds(http_date: str) -> float:
     try:
         moment = parsedate_to_datetime(http_date)
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()

@@ -44,6 +44,7 @@ _UNKNOWN = ("", "free", "n/a")
 _ARABIC_DECIMAL = "\N{ARABIC DECIMAL SEPARATOR}"
 _DECIMALS = f".,{_ARABIC_DECIMAL}"
 _SEPARATORS = f" .,'{_ARABIC_DECIMAL}"
+_SEPARATOR = re.compile(f"[{_SEPARATORS}]")
 # One space joins groups of three digits only. The point of "Rs.500" belongs to the word before it.
 _NUMBER = re.compile(
     r"(?:(?<![^\W\d_])[.,])?[0-9]+"
@@ -129,7 +130,9 @@ def _from_text(raw: str, currency_field: object, default_currency: str) -> Price
 def _checked_text(raw: str) -> str:
     check_text(raw, "price")
     # "12²" is a footnote and "12½" a fraction; NFKC would make 122 and 121/2 of them.
-    has_odd_digits = any(unicodedata.category(c) == "No" for c in raw[:MAX_PRICE_CHARACTERS])
+    has_odd_digits = not raw.isascii() and any(
+        unicodedata.category(c) == "No" for c in raw[:MAX_PRICE_CHARACTERS]
+    )
     if len(raw) > MAX_PRICE_CHARACTERS or has_odd_digits:
         raise InvalidMessage("price_invalid", f"{excerpt(raw)} is not a price")
     text = plain_digits(raw).translate(_SAME_SIGN)
@@ -172,7 +175,7 @@ def _amount(number: str, currency: str, raw: str) -> Decimal:
 
 def _decimal_separator(number: str, currency: str, raw: str) -> str | None:
     """Return which separator of a number is the decimal one; None when all of them make groups."""
-    *parts, tail = re.split(f"[{_SEPARATORS}]", number)
+    *parts, tail = _SEPARATOR.split(number)
     signs = [character for character in number if character in _SEPARATORS]
     if not signs:
         return None

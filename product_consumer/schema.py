@@ -36,7 +36,8 @@ MAX_DESCRIPTION_BYTES = 64 * 1024
 MAX_LABEL_BYTES = 1024
 MAX_STORE_URL_BYTES = 2048
 
-_UNPRINTABLE = {"Cc", "Zl", "Zp"}
+# Not all that ``isprintable`` refuses: other spaces and unassigned characters may be in an id.
+_CONTROLS = {"Cc", "Zl", "Zp"}
 _Clean = Callable[[Any, str, list[str]], Any]
 
 
@@ -68,7 +69,7 @@ def _clean_id(value: Any, field: str, _flags: list[str]) -> str:
     text = unicodedata.normalize("NFC", stripped)
     if not text:
         raise InvalidMessage("id_invalid", "id is blank")
-    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+    if not text.isprintable() and any(unicodedata.category(each) in _CONTROLS for each in text):
         raise InvalidMessage("id_invalid", f"{excerpt(text)} contains a control character")
     if len(text.encode()) > MAX_ID_BYTES:
         raise _id_too_long(text)

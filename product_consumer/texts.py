@@ -7,6 +7,7 @@ from product_consumer.errors import InvalidMessage
 
 MAX_EXCERPT_CHARACTERS = 200
 
+_NOT_ASCII = re.compile("[^\x00-\x7f]")
 # PostgreSQL refuses NUL in text; a lone surrogate cannot be encoded as UTF-8 at all.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -33,10 +34,17 @@ def plain_digits(text: str) -> str:
 
     NFKC alone turns full-width digits into ASCII but leaves Arabic-Indic and other scripts' digits.
     """
-    normal = unicodedata.normalize("NFKC", text)
-    visible = (c for c in normal if unicodedata.category(c) != "Cf")
-    ascii_digits = (str(unicodedata.decimal(c)) if c.isdecimal() else c for c in visible)
-    return " ".join("".join(ascii_digits).split())
+    # ASCII has none of what is changed here, and is all that most numbers consist of.
+    if not text.isascii():
+        text = _NOT_ASCII.sub(_plain, unicodedata.normalize("NFKC", text))
+    return " ".join(text.split())
+
+
+def _plain(found: re.Match[str]) -> str:
+    character = found.group()
+    if unicodedata.category(character) == "Cf":
+        return ""
+    return str(unicodedata.decimal(character)) if character.isdecimal() else character
 
 
 def excerpt(value: object) -> str:

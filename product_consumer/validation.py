@@ -40,6 +40,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 RANK_VERSION, RANK_EVENT_TIME, RANK_SENT_TIME = 2, 1, 0
 _MAX_VERSION = 2**63 - 1
+_SORTED = json.JSONEncoder(sort_keys=True)
 _VERSION_TEXT = re.compile(r"-?[0-9]+")
 _MICROSECONDS_TEXT = re.compile(r"[0-9]{1,17}")
 
@@ -225,4 +226,4 @@ def _payload_hash(content: dict[str, Any]) -> str:
     Absent fields are left out: a field added later must not change the hash of other messages.
     """
     said = {name: value for name, value in content.items() if value is not None}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_SORTED.encode(said).encode()).hexdigest()

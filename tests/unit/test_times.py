@@ -172,3 +172,23 @@ def test_anything_is_a_time_between_the_limits_or_a_named_reason(raw):
         assert error.reason in {"time_invalid", "version_in_future"}
     else:
         assert event_time is None or EARLIEST <= event_time.at <= NOW + MAX_FUTURE
+
+
+SENSIBLE_TIMES = st.datetimes(datetime(1991, 1, 1), datetime(2026, 11, 30))
+
+
+@given(
+    st.from_regex(r"[0-3][0-9][01][0-9]20[0-2][0-9]_[0-2][0-9][0-6][0-9][0-6][0-9]", fullmatch=True)
+    | SENSIBLE_TIMES.map(lambda at: f"{at:%d%m%Y_%H%M%S}")
+)
+def test_a_crawlers_time_is_read_as_strptime_reads_it(text: str):
+    try:
+        expected = datetime.strptime(text, "%d%m%Y_%H%M%S").replace(tzinfo=SAIGON)
+    except ValueError:
+        expected = None
+
+    if expected is None:
+        with pytest.raises(InvalidMessage, match="time_invalid"):
+            read(text)
+    elif expected <= NOW:
+        assert read(text) == expected
