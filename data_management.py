@@ -293,11 +293,15 @@ class ProductPipeline:
         for it.
         """
         with self._metrics.stage("prepare"):
+            # Names first: between pictures the caches are cold, and one took five times as long.
             for work in fetched:
+                with self._settling(work, "prepare"):
+                    work.tokens = self._embedder.tokenise(work.valid_product.name)
+            for work in unsettled(fetched):
                 with self._settling(work, "prepare"):
                     shrunk_to = self._embedder.shorter_side_pixels
                     picture = self._decoder.decode(work.image, shrunk_to)
-                    work.prepared = self._embedder.prepare(picture, work.valid_product.name)
+                    work.prepared = self._embedder.prepare(picture, work.tokens)
                     work.image = b""
         return unsettled(fetched)
 

@@ -1,12 +1,14 @@
 """What one worker process costs per message beside decoding and the model: CPU and GIL-held time.
 
-    python benchmarks/gil.py [--threads 10 32] [--seconds S] [--windows N] [--sqlite]
+    python benchmarks/gil.py [--threads 10 32] [--seconds S] [--windows N] [--sqlite] [--shared]
 
 Runs the real worker in a process of its own against servers in other processes that answer at once:
 SQS, an image host and Elasticsearch are canned, Milvus confirms upserts unread, the ledger is a
 real PostgreSQL. Decoding is a sleep of 7 ms, the device one of 6 ms and 0.8 ms per item. What is
 left is what Python does for a message, and since one thread at a time holds the GIL, one second
-divided by the GIL-held time is the most messages per second that a process can reach.
+divided by the GIL-held time is the most messages per second that a process can reach. The worker
+has a core of its own, which is enough for one GIL, and the servers have the others; ``--shared``
+leaves that to the system.
 
 GIL-held time is a thread's CPU time less what passed while it had given the GIL up, counted by a
 small C library (``gilshim.c``, which says what it does not see; needs a C compiler, Linux and a
@@ -40,6 +42,7 @@ NANOSECONDS_PER_MS = 1e6
 
 def main() -> None:
     options = read_options()
+    own_core = None if options.shared else take_a_core()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
         directory = Path(scratch)
         # PostgreSQL runs as another user.
@@ -50,7 +53,7 @@ def main() -> None:
         servers = start_servers(running, use_postgres=not options.sqlite)
         for number, threads in enumerate(options.threads):
             settings = fresh_settings(servers, directory / f"data-{number}", number)
-            report = measure(settings, directory, shim, threads, options)
+            report = measure(settings, directory, shim, threads, options, own_core)
             print_report(threads, report)
 
 
@@ -60,8 +63,24 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="per window")
     parser.add_argument("--windows", type=int, default=3, help="their median is printed")
     parser.add_argument("--warm-up", type=int, default=1000, help="messages before the first")
+    parser.add_argument(
+        "--shared", action="store_true", help="worker and servers on all cores, not on their own"
+    )
     parser.add_argument("--sqlite", action="store_true", help="ledger in SQLite, not PostgreSQL")
     return parser.parse_args()
+
+
+def take_a_core() -> int | None:
+    """Keep this process, and the servers it will start, off one core, which is returned; None where
+    there is no other, or no way to choose.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return None
+    os.sched_setaffinity(0, cores[1:])
+    return cores[0]
 
 
 def start_servers(running: ExitStack, *, use_postgres: bool) -> dict[str, str]:
@@ -123,8 +142,9 @@ def measure(
     shim: Path | None,
     threads: int,
     options: argparse.Namespace,
+    own_core: int | None,
 ) -> dict[str, Any]:
-    """Run one worker to the end of its windows; return its report."""
+    """Run one worker to the end of its windows, on its own core if any; return its report."""
     report, log = directory / f"report-{threads}.json", directory / f"log-{threads}"
     names = ("HOME", "PATH", "LANG", "TMPDIR")
     environment = {name: os.environ[name] for name in names if name in os.environ} | settings
@@ -134,6 +154,8 @@ def measure(
     for name in ("warm_up", "windows", "seconds"):
         arguments += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     limit = 120.0 + (options.windows + 1) * (options.seconds + 1.0) + STOP_SECONDS
+    if own_core is not None:
+        arguments += ["--core", str(own_core)]
     command = [sys.executable, str(BENCHMARKS / "gil_worker.py"), *arguments]
     try:
         with log.open("wb") as stream:
@@ -190,15 +212,16 @@ def print_held(windows: list[dict[str, Any]]) -> None:
 
 
 def print_steps(report: dict[str, Any]) -> None:
+    """With the cost of asking, which the other figures are without."""
     window = report["steps"]
     held_title = "GIL-held ms" if report["has_shim"] else ""
-    print(f"  {'by step':<26}{held_title:>12}{'CPU ms':>9}{'calls':>9}   (with the cost of asking)")
+    print(f"  {'by step':<26}{held_title:>12}{'CPU ms':>9}{'calls':>9}{'takes':>9}")
     steps = sorted(window["steps"].items(), key=lambda item: -item[1]["held_ns"])
     for name, spent in steps:
         held = f"{per_message(window, spent['held_ns']):.3f}" if report["has_shim"] else ""
         cpu = per_message(window, spent["cpu_ns"])
-        calls = spent["releases"] / window["messages"]
-        print(f"  {name:<26}{held:>12}{cpu:>9.3f}{calls:>9.2f}")
+        calls, takes = (spent[each] / window["messages"] for each in ("calls", "releases"))
+        print(f"  {name:<26}{held:>12}{cpu:>9.3f}{calls:>9.2f}{takes:>9.1f}")
     for name in report["missing"]:
         print(f"  not found, so not told apart: {name}")
 

@@ -35,13 +35,14 @@ def build_shim(directory: Path) -> Path | None:
 @dataclass(frozen=True, slots=True)
 class Spent:
     """CPU time in nanoseconds. ``held_ns``: with the GIL; ``taking_ns``: of the rest, waiting for
-    the GIL and taking it; ``releases``: how often it was taken again.
+    the GIL and taking it; ``releases``: how often it was taken again; ``calls``: of a step.
     """
 
     cpu_ns: int = 0
     held_ns: int = 0
     taking_ns: int = 0
     releases: int = 0
+    calls: int = 0
 
     def __sub__(self, before: "Spent") -> "Spent":
         return Spent(
@@ -49,6 +50,7 @@ class Spent:
             self.held_ns - before.held_ns,
             self.taking_ns - before.taking_ns,
             self.releases - before.releases,
+            self.calls - before.calls,
         )
 
     def __add__(self, other: "Spent") -> "Spent":
@@ -57,6 +59,7 @@ class Spent:
             self.held_ns + other.held_ns,
             self.taking_ns + other.taking_ns,
             self.releases + other.releases,
+            self.calls + other.calls,
         )
 
 
@@ -70,6 +73,8 @@ class Shim:
             raise LookupError("the library of gilshim.c is not in LD_PRELOAD")
         library.gil_own_held_ns.restype = ctypes.c_longlong
         self.own_held_ns: Callable[[], int] = library.gil_own_held_ns
+        library.gil_own_releases.restype = ctypes.c_longlong
+        self.own_releases: Callable[[], int] = library.gil_own_releases
         self._accounts = library.gil_accounts
         self._rows = (ctypes.c_longlong * (5 * MAX_THREADS))()
 
@@ -100,8 +105,9 @@ class Steps:
     it.
     """
 
-    def __init__(self, held_ns: Callable[[], int] | None) -> None:
-        self._held_ns = held_ns or time.thread_time_ns
+    def __init__(self, shim: Shim | None) -> None:
+        self._held_ns = shim.own_held_ns if shim else time.thread_time_ns
+        self._releases = shim.own_releases if shim else int
         self._local = threading.local()
         self._of_threads: list[_OfThread] = []
 
@@ -115,29 +121,28 @@ class Steps:
         def watched(*arguments: Any, **named: Any) -> Any:
             own = self._own()
             outer = own.step
-            own.enter(step, self._held_ns())
+            own.enter(step, self._held_ns(), self._releases())
             own.calls[step] += 1
             try:
                 return original(*arguments, **named)
             finally:
-                own.enter(outer, self._held_ns())
+                own.enter(outer, self._held_ns(), self._releases())
 
         setattr(owner, name, watched)
         return True
 
     def totals(self) -> dict[str, Spent]:
-        """Return CPU and GIL-held time so far per step; ``releases`` is the number of calls."""
+        """Return what each step has spent so far."""
         totals: dict[str, Spent] = {}
         for each in list(self._of_threads):
             for step in list(each.cpu):
-                spent = Spent(each.cpu[step], each.held[step], 0, each.calls[step])
-                totals[step] = totals.get(step, Spent()) + spent
+                totals[step] = totals.get(step, Spent()) + each.spent(step)
         return totals
 
     def _own(self) -> "_OfThread":
         own: _OfThread | None = getattr(self._local, "own", None)
         if own is None:
-            own = self._local.own = _OfThread(time.thread_time_ns(), self._held_ns())
+            own = self._local.own = _OfThread(self._held_ns(), self._releases())
             self._of_threads.append(own)
         return own
 
@@ -145,17 +150,21 @@ class Steps:
 class _OfThread:
     """One thread's account; written by that thread alone."""
 
-    def __init__(self, cpu_ns: int, held_ns: int) -> None:
+    def __init__(self, held_ns: int, releases: int) -> None:
         self.step = OTHERWISE
         self.cpu: Counter[str] = Counter()
         self.held: Counter[str] = Counter()
+        self.releases: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
-        self._cpu_ns = cpu_ns
-        self._held_ns = held_ns
+        self._cpu_ns, self._held_ns, self._releases = time.thread_time_ns(), held_ns, releases
 
-    def enter(self, step: str, held_ns: int) -> None:
+    def enter(self, step: str, held_ns: int, releases: int) -> None:
         cpu_ns = time.thread_time_ns()
         self.cpu[self.step] += cpu_ns - self._cpu_ns
         self.held[self.step] += held_ns - self._held_ns
-        self._cpu_ns, self._held_ns = cpu_ns, held_ns
+        self.releases[self.step] += releases - self._releases
+        self._cpu_ns, self._held_ns, self._releases = cpu_ns, held_ns, releases
         self.step = step
+
+    def spent(self, step: str) -> Spent:
+        return Spent(self.cpu[step], self.held[step], 0, self.releases[step], self.calls[step])

@@ -43,6 +43,7 @@ from product_consumer.preparing import PreparedItem  # noqa: E402
 from product_consumer.quality.background import Background  # noqa: E402
 from product_consumer.queues.sqs import SqsQueue  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
+from product_consumer.stopping import leave  # noqa: E402
 from product_consumer.stores.elasticsearch import ElasticsearchStore  # noqa: E402
 from product_consumer.stores.milvus import MilvusStore  # noqa: E402
 from product_consumer.validation import ProductParser  # noqa: E402
@@ -69,8 +70,8 @@ class SleepingEmbedder(Embedder):
             self._run, name="model", max_batch=MAX_BATCH, max_waiting=4 * MAX_BATCH
         )
 
-    def prepare(self, _picture: Any, text: str | None) -> PreparedItem:
-        return PreparedItem(self._pixels, super().prepare(None, text).tokens)
+    def prepare(self, _picture: Any, tokens: Any) -> PreparedItem:
+        return PreparedItem(self._pixels, tokens)
 
     def _run(self, items: Sequence[PreparedItem]) -> list[Vectors | Exception]:
         self._runner.on_pass(len(items))
@@ -101,7 +102,7 @@ WATCHED: tuple[tuple[Any, str, str], ...] = (
     (Suspects, "forget", "suspects: forget"),
     (ImageFetcher, "fetch_all", "fetch images"),
     (ImageDecoder, "decode", "decode (asleep)"),
-    (SleepingEmbedder, "prepare", "tokenise"),
+    (Embedder, "tokenise", "tokenise"),
     (Embedder, "embed", "hand over to the batcher"),
     (MilvusStore, "write", "Milvus"),
     (ElasticsearchStore, "write", "Elasticsearch"),
@@ -135,7 +136,7 @@ class Measuring:
             self._shim: Shim | None = Shim()
         except LookupError:
             self._shim = None
-        self._steps = Steps(self._shim.own_held_ns if self._shim else None)
+        self._steps = Steps(self._shim)
         self._missing: list[str] = []
 
     def count_acknowledged(self) -> None:
@@ -215,21 +216,26 @@ def _differences(before: dict[str, Spent], after: dict[str, Spent]) -> dict[str,
     return {name: asdict(spent - before.get(name, Spent())) for name, spent in after.items()}
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description="Started by gil.py.")
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--warm-up", type=int, required=True, help="messages")
     parser.add_argument("--windows", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--core", type=int, help="the only one to run on")
     options = parser.parse_args()
+    if options.core is not None:
+        # Before any thread is started: they inherit it.
+        os.sched_setaffinity(0, {options.core})
     setattr(embedding, "load_embedder", load_sleeping_embedder)  # noqa: B010
     setattr(ImageDecoder, "decode", decode)  # noqa: B010
     measuring = Measuring(options)
     measuring.count_acknowledged()
     threading.Thread(target=measuring.run, name="measuring", daemon=True).start()
-    return thread_runner.main(["--threads", str(options.threads)])
+    # As the program does: the interpreter's own end takes seconds.
+    leave(thread_runner.main(["--threads", str(options.threads)]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

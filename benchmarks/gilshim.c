@@ -139,6 +139,12 @@ long long gil_own_held_ns(void)
     return cpu_ns() - atomic_load(&account(HELD)->released_ns);
 }
 
+/* How often the calling thread has given up the GIL and taken it again. */
+long long gil_own_releases(void)
+{
+    return atomic_load(&account(HELD)->releases);
+}
+
 /* Fills rows of (thread id, released, taking, releases, released_at) and returns how many. */
 int gil_accounts(long long *rows, int max_rows)
 {

@@ -99,7 +99,7 @@ def picture_ways(loaded: LoadedModel) -> list[Way]:
     def ours(preparer: Preparer) -> Callable[[bytes], NDArray[np.uint8]]:
         def run(file: bytes) -> NDArray[np.uint8]:
             picture = decoder.decode(file, preparer.shorter_side_pixels)
-            pixels = preparer.prepare(picture, None).pixels
+            pixels = preparer.resize(picture)
             if pixels is None:
                 raise ValueError("no pixels for a picture")
             return pixels
@@ -117,7 +117,7 @@ def name_rows(loaded: LoadedModel, what: str, rounds: int) -> list[list[str]]:
     preparer = Preparer(loaded)
     ways = [
         Way("OpenCLIP's tokenizer", loaded.tokenizer),
-        Way("ours", lambda text: preparer.prepare(None, text)),
+        Way("ours", preparer.tokenise),
     ]
     seconds = take_turns(ways, NAMES[what], rounds)
     return [[what, way.name, *figures(seconds, way, ways[0])] for way in ways]

@@ -67,9 +67,15 @@ class Embedder:
             max_waiting=WAITING_BATCHES * self._max_batch,
         )
 
-    def prepare(self, picture: NDArray[np.uint8] | None, text: str | None) -> PreparedItem:
-        """See ``Preparer.prepare``."""
-        return self._preparer.prepare(picture, text)
+    def tokenise(self, text: str) -> NDArray[np.int64]:
+        """See ``Preparer.tokenise``."""
+        return self._preparer.tokenise(text)
+
+    def prepare(
+        self, picture: NDArray[np.uint8] | None, tokens: NDArray[np.int64] | None
+    ) -> PreparedItem:
+        """Bring a picture to the model's size (see ``Preparer.resize``), beside its text."""
+        return PreparedItem(None if picture is None else self._preparer.resize(picture), tokens)
 
     def embed(
         self, items: Sequence[PreparedItem], *, alone: bool = False
@@ -90,7 +96,7 @@ class Embedder:
 
     def embed_text(self, text: str) -> Embedding:
         """Return the vector of a text; raises what ``embed`` returns or raises."""
-        vectors = self._ask_one(self.prepare(None, text))
+        vectors = self._ask_one(self.prepare(None, self.tokenise(text)))
         return _present(vectors.text)
 
     def embed_picture(self, picture: NDArray[np.uint8]) -> Embedding:
@@ -107,7 +113,7 @@ class Embedder:
         """
         started = time.monotonic()
         self._runner.capture_before_next_batch()
-        item = self.prepare(np.zeros((64, 64, 3), dtype=np.uint8), "warm up")
+        item = self.prepare(np.zeros((64, 64, 3), dtype=np.uint8), self.tokenise("warm up"))
         for count in (1,) if self.device == "cpu" else (1, self._max_batch):
             for answer in self.embed([item] * count):
                 self._check_warm(answer)

@@ -34,7 +34,9 @@ class PreparedItem:
 
 
 class Preparer:
-    """Resizes, crops and tokenises as OpenCLIP does for one model; for any number of threads."""
+    """Resizes, crops and tokenises as OpenCLIP does for one model; for any number of threads,
+    without a lock of the model's.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._is_half_precision = loaded.dtype != torch.float32
@@ -57,19 +59,18 @@ class Preparer:
             return None
         return self._picture_pixels
 
-    def prepare(self, picture: NDArray[np.uint8] | None, text: str | None) -> PreparedItem:
-        """Resize, crop and tokenise in the caller's thread; takes no lock of the model's.
+    def tokenise(self, text: str) -> NDArray[np.int64]:
+        """Return the token ids, (context length,), padded; any text is taken and cut to the model's
+        context length, its end mark kept.
+        """
+        return self._tokenise(text)
+
+    def resize(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize and crop, in the caller's thread, to the model's size.
 
         The picture, RGB (height, width, 3) and of moderate proportions, is handled as by OpenCLIP's
-        own evaluation transform of this model; any text is taken and cut to the model's context
-        length, its end mark kept.
+        own evaluation transform of this model.
         """
-        return PreparedItem(
-            None if picture is None else self._prepare_picture(picture),
-            None if text is None else self._tokenise(text),
-        )
-
-    def _prepare_picture(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = picture.shape[:2]
         is_small = min(height, width) < self._picture_pixels
         if self._fast_resize is None or is_small or height > MAX_FAST_HEIGHT * width:

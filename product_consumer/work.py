@@ -12,6 +12,9 @@ from product_consumer.models import Embedding, Embeddings, Message, Outcome, Pic
 
 if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.
+    import numpy as np
+    from numpy.typing import NDArray
+
     from product_consumer.preparing import PreparedItem
 
 
@@ -25,6 +28,7 @@ class Work:
     known: KnownPicture | None = None
     image: bytes = b""
     picture: PictureSource | None = None
+    tokens: "NDArray[np.int64] | None" = None
     prepared: "PreparedItem | None" = None
     embeddings: Embeddings | None = None
 

@@ -86,8 +86,11 @@ class StandInEmbedder:
         self.texts: list[str] = []
         self.fail: Callable[[str], Exception | None] = lambda _name: None
 
-    def prepare(self, _picture: object, name: str) -> str:
+    def tokenise(self, name: str) -> str:
         return name
+
+    def prepare(self, _picture: object, tokens: str) -> str:
+        return tokens
 
     def embed(self, names: Sequence[str], *, alone: bool = False) -> list[Embeddings | Exception]:
         if names:

@@ -75,6 +75,10 @@ def embedder(loaded: LoadedModel) -> Iterator[Embedder]:
     made.close()
 
 
+def prepared(embedder: Embedder, pixels: Picture | None, text: str) -> PreparedItem:
+    return embedder.prepare(pixels, embedder.tokenise(text))
+
+
 def embeddings(answer: Answer) -> Embeddings:
     if isinstance(answer, ProductConsumerError):
         raise answer
@@ -110,7 +114,7 @@ def test_vectors_equal_those_of_plain_open_clip(directory: Path, quick_gelu: boo
     tokenizer = open_clip.get_tokenizer(tiny.model_name)
 
     for size in SIZES:
-        [answer] = ours.embed([ours.prepare(picture(*size), f"{NAME} {size}")])
+        [answer] = ours.embed([prepared(ours, picture(*size), f"{NAME} {size}")])
         with torch.no_grad():
             image = model.encode_image(transform(Image.fromarray(picture(*size))).unsqueeze(0))[
                 0
@@ -183,11 +187,11 @@ def test_a_prepared_picture_is_that_of_open_clip_within_two_grey_levels(
         expected = Image.fromarray(image)
         for step in transform.transforms[:-2]:
             expected = step(expected)
-        prepared = embedder.prepare(image, None).pixels
-        assert prepared is not None
-        assert prepared.shape == (pixels, pixels, 3)
-        assert prepared.dtype == np.uint8
-        difference = np.abs(prepared.astype(int) - np.asarray(expected, dtype=int))
+        resized = embedder.prepare(image, None).pixels
+        assert resized is not None
+        assert resized.shape == (pixels, pixels, 3)
+        assert resized.dtype == np.uint8
+        difference = np.abs(resized.astype(int) - np.asarray(expected, dtype=int))
         assert difference.max() <= grey_levels
         assert difference.mean() < 0.3
     embedder.close()
@@ -209,7 +213,7 @@ def test_normalising_on_the_device_equals_to_tensor_and_normalize(embedder: Embe
 
 
 def test_every_vector_has_unit_length_and_the_models_dimension(embedder: Embedder) -> None:
-    [answer] = embedder.embed([embedder.prepare(picture(), NAME)])
+    [answer] = embedder.embed([prepared(embedder, picture(), NAME)])
     for field in ("text", "image", "combined"):
         vector = embeddings(answer).by_field(field)
         assert vector.dtype == np.float32
@@ -228,7 +232,7 @@ def test_any_text_has_a_vector(embedder: Embedder, text: str) -> None:
 def test_a_long_text_is_cut_at_the_context_length_and_keeps_its_end_mark(
     embedder: Embedder,
 ) -> None:
-    tokens = embedder.prepare(None, "áo thun " * 5_000).tokens
+    tokens = embedder.tokenise("áo thun " * 5_000)
     assert tokens is not None
     assert tokens.shape == (77,)
     assert tokens[0] == 49406
@@ -240,7 +244,7 @@ def test_a_long_text_is_cut_at_the_context_length_and_keeps_its_end_mark(
 )
 def test_cutting_a_long_text_early_changes_no_token(embedder: Embedder, text: str) -> None:
     expected = open_clip.get_tokenizer("ViT-L-14-336")([text])[0].numpy()
-    tokens = embedder.prepare(None, text).tokens
+    tokens = embedder.tokenise(text)
     assert tokens is not None
     assert np.array_equal(tokens, expected)
 
@@ -250,7 +254,7 @@ def test_any_text_has_tokens_between_a_start_and_an_end_mark(loaded: LoadedModel
 
     @given(st.text(max_size=200) | st.text(st.characters(categories=["Cs", "Cc", "So"])))
     def check(text: str) -> None:
-        tokens = embedder.prepare(None, text).tokens
+        tokens = embedder.tokenise(text)
         assert tokens is not None
         assert tokens[0] == 49406
         assert 49407 in tokens
@@ -260,18 +264,18 @@ def test_any_text_has_tokens_between_a_start_and_an_end_mark(loaded: LoadedModel
 
 
 def test_one_side_alone_equals_that_side_of_a_product(embedder: Embedder) -> None:
-    [answer] = embedder.embed([embedder.prepare(picture(), NAME)])
+    [answer] = embedder.embed([prepared(embedder, picture(), NAME)])
     assert np.allclose(embedder.embed_text(NAME), embeddings(answer).text, atol=1e-6)
     assert np.allclose(embedder.embed_picture(picture()), embeddings(answer).image, atol=1e-6)
 
 
 def test_a_product_without_one_of_its_sides_is_a_mistake_of_the_caller(embedder: Embedder) -> None:
     with pytest.raises(ValueError, match="one of them is missing"):
-        embedder.embed([embedder.prepare(None, NAME)])
+        embedder.embed([prepared(embedder, None, NAME)])
 
 
 def test_vectors_are_the_same_from_many_threads_as_one_at_a_time(embedder: Embedder) -> None:
-    items = [embedder.prepare(picture(seed=n), f"product {n}") for n in range(40)]
+    items = [prepared(embedder, picture(seed=n), f"product {n}") for n in range(40)]
     alone = [embeddings(embedder.embed([item])[0]) for item in items]
 
     def embed_four(start: int) -> list[Answer]:
@@ -293,7 +297,7 @@ def test_one_hand_over_is_one_forward_pass(embedder: Embedder) -> None:
         return torch.ones(len(values), embedder.dimension)
 
     replace(embedder, "encode_image", count)
-    item = embedder.prepare(picture(), NAME)
+    item = prepared(embedder, picture(), NAME)
     embedder.embed([item] * 10)
     assert counts == [10]
 
@@ -315,7 +319,7 @@ def test_the_model_lock_is_held_by_the_model_thread_during_forward_passes(
 
 def test_preparing_goes_on_while_the_model_is_busy(embedder: Embedder) -> None:
     with embedder.model_lock:
-        item = embedder.prepare(picture(), NAME)
+        item = prepared(embedder, picture(), NAME)
     assert item.pixels is not None
     assert item.tokens is not None
 
@@ -339,7 +343,7 @@ def spoil(embedder: Embedder, marker: int, times: int) -> list[int]:
 
 
 def grey_items(embedder: Embedder, levels: Sequence[int]) -> list[PreparedItem]:
-    return [embedder.prepare(grey_picture(level), "grey") for level in levels]
+    return [prepared(embedder, grey_picture(level), "grey") for level in levels]
 
 
 def test_a_vector_that_is_never_finite_is_rejected_alone(embedder: Embedder) -> None:
@@ -373,7 +377,7 @@ def test_the_length_of_a_finite_vector_does_not_matter(embedder: Embedder, value
 
 
 def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(embedder: Embedder) -> None:
-    items = [embedder.prepare(picture(seed=n), f"product {n}") for n in range(10)]
+    items = [prepared(embedder, picture(seed=n), f"product {n}") for n in range(10)]
     expected = [embeddings(answer) for answer in embedder.embed(items)]
     encode = embedder._loaded.model.encode_image
     passes: list[int] = []
@@ -396,7 +400,7 @@ def test_an_item_too_large_for_the_device_alone_is_retried_later(embedder: Embed
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     replace(embedder, "encode_image", encode_image)
-    [answer] = embedder.embed([embedder.prepare(picture(), NAME)])
+    [answer] = embedder.embed([prepared(embedder, picture(), NAME)])
     assert isinstance(answer, RetryMessage)
     assert answer.reason == "device_out_of_memory"
 
@@ -418,7 +422,7 @@ def test_a_lost_device_is_fatal_for_this_item_and_all_after_it(
 
     replace(embedder, "encode_image", encode_image)
     with pytest.raises(FatalError):
-        embedder.embed([embedder.prepare(picture(), NAME)] * 3)
+        embedder.embed([prepared(embedder, picture(), NAME)] * 3)
     with pytest.raises(FatalError):
         embedder.embed_text(NAME)
 
@@ -513,7 +517,7 @@ def test_lower_precision_keeps_the_direction_of_vectors(
 
 
 def test_a_product_among_longer_names_has_the_vector_it_has_alone(embedder: Embedder) -> None:
-    short, long = (embedder.prepare(picture(), name) for name in ("mug", "mug " * 60))
+    short, long = (prepared(embedder, picture(), name) for name in ("mug", "mug " * 60))
     alone = embeddings(embedder.embed([short])[0])
     among = embeddings(embedder.embed([short, long])[0])
     assert np.allclose(alone.text, among.text, atol=1e-6)

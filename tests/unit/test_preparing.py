@@ -39,9 +39,7 @@ def preparer(
 
 def prepared(data: bytes, by: Preparer) -> Pixels:
     """As the pipeline does it."""
-    pixels = by.prepare(DECODER.decode(data, by.shorter_side_pixels), None).pixels
-    assert pixels is not None
-    return pixels
+    return by.resize(DECODER.decode(data, by.shorter_side_pixels))
 
 
 def prepared_by_open_clip(data: bytes, pixels: int, **preprocess: Any) -> Pixels:
@@ -157,6 +155,6 @@ def test_preparing_leaves_the_picture_as_it_was() -> None:
     picture = np.asarray(draw_photograph(300, 400)).copy()
     before = picture.copy()
 
-    preparer().prepare(picture, None)
+    preparer().resize(picture)
 
     assert np.array_equal(picture, before)

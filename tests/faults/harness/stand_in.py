@@ -33,8 +33,11 @@ class Embedder:
     shorter_side_pixels = None
     failed = False
 
-    def prepare(self, picture: NDArray[np.uint8], text: str) -> PreparedItem:
-        return PreparedItem(picture.tobytes(), text)
+    def tokenise(self, text: str) -> str:
+        return text
+
+    def prepare(self, picture: NDArray[np.uint8], tokens: str) -> PreparedItem:
+        return PreparedItem(picture.tobytes(), tokens)
 
     def embed(self, items: Sequence[PreparedItem], *, alone: bool = False) -> list[Embeddings]:
         time.sleep(BATCH_SECONDS)
