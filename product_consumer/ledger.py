@@ -1,7 +1,7 @@
 """The ledger: SQL tables that decide which message is newest and hold everything else can be
 rebuilt from.
 
-One transaction per batch (``record``) does four things: a compare-and-set by ``Version`` that gives
+Recording a batch (``record``) does four things: a compare-and-set by ``Version`` that gives
 every accepted change the product's next revision, the history rows, the mark ``check_after``, and
 reading the current rows back. The stores are then given those current rows, never the messages, so
 a message that lost the comparison re-drives the newest state instead of being acknowledged blindly.
@@ -158,7 +158,7 @@ class Ledger:
         return dict(zip(packed, unpack(list(packed.values())), strict=True))
 
     def record(self, changes: Sequence[Change]) -> Recorded:
-        """Decide, append history, mark, and read the current rows back, in one transaction.
+        """Decide, append history, mark, and read the current rows back: see ``ledger_recording``.
 
         A change that the database refuses for its own data is reported in ``failures`` and leaves
         the others untouched.

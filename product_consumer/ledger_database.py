@@ -122,13 +122,14 @@ class Database:
         with self._writer, _translated_errors(), self._engine.begin() as connection:
             yield connection
 
-    @contextmanager
-    def writing_once(self) -> Iterator[Connection]:
-        """A connection for one statement that writes, which is a transaction of its own: that saves
-        two journeys to the server.
+    def writing_in_steps(self) -> AbstractContextManager[Connection]:
+        """A connection for statements of which each may stay when a later one fails. The first must
+        be one that writes.
+
+        On PostgreSQL each is a transaction of its own, which saves two journeys to the server. On
+        SQLite, where a commit waits for the disk, they are one.
         """
-        with self._writer, self.reading() as connection:
-            yield connection
+        return self.writing() if self.is_sqlite else self.reading()
 
     @contextmanager
     def setting_up(self) -> Iterator[Connection]:

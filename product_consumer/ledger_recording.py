@@ -1,17 +1,22 @@
-"""The one transaction that writes products: compare and set, history, mark, and what is current."""
+"""What writes products: compare and set, history, mark, and what is current.
+
+On SQLite that is one transaction. On PostgreSQL what a newer message changes is one statement, with
+its history and mark; then outdated ones are marked, and read. A process that dies in between has
+acknowledged nothing, and its messages find everything as if they came late.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, tuple_, update
 
 from product_consumer.ledger_bulk import BulkInsert
 from product_consumer.ledger_database import Database
 from product_consumer.ledger_rows import PLAIN_COLUMNS, Change, CurrentRows, as_product_row
 from product_consumer.ledger_schema import UtcTimestamp, price_history, products, review_history
-from product_consumer.models import Embeddings, Product, ProductRow
+from product_consumer.models import Embeddings, ProductRow
 from product_consumer.vectors import pack, unpack
 
 _PICTURE = ("image_sha256", "image_etag", "image_last_modified")
@@ -38,19 +43,21 @@ class Recording:
     def __init__(self, database: Database, repair_horizon: timedelta) -> None:
         self._database = database
         self._repair_horizon = repair_horizon
-        self._upsert = BulkInsert(database, products, _replace_older)
-        self._append_prices, self._append_reviews = (
+        histories = [
             BulkInsert(database, table, lambda insert: insert.on_conflict_do_nothing())
             for table in (price_history, review_history)
-        )
-
+        ]
+        self._upsert = BulkInsert(database, products, _replace_older, beside=histories)
         mark = bindparam("mark", type_=UtcTimestamp())
-        self._mark = (
-            update(products)
+        # Locked in the order of the upsert: two that waited for each other would deadlock.
+        unmarked = (
+            select(products.c.id)
             .where(database.among(products.c.id, "ids"))
             .where(products.c.check_after.is_distinct_from(mark))
-            .values(check_after=mark)
+            .order_by(products.c.id)
+            .with_for_update()
         )
+        self._mark = update(products).where(products.c.id.in_(unmarked)).values(check_after=mark)
         self._rows = CurrentRows(database)
 
     def record(self, changes: Sequence[Change], model_id: str | None) -> dict[str, ProductRow]:
@@ -59,11 +66,10 @@ class Recording:
         ordered = sorted(changes, key=lambda change: (change.product.id, change.product.version))
         ids = {change.product.id for change in changes}
         check_after = datetime.now(UTC) + self._repair_horizon
-        with self._database.writing() as connection:
+        with self._database.writing_in_steps() as connection:
             accepted: dict[str, ProductRow | None] = {}
             for distinct in _rounds(ordered):
                 accepted |= self._write(connection, distinct, model_id, check_after)
-            self._append_history(connection, [change.product for change in ordered])
             rows = {product_id: row for product_id, row in accepted.items() if row is not None}
             others = ids - rows.keys()
             if others:
@@ -92,6 +98,8 @@ class Recording:
                 _values(change, packed.get(change.product.id), model_id, check_after)
                 for change in changes
             ],
+            _prices(changes),
+            _reviews(changes),
         )
         # As every later reader will see them.
         stored = map(Embeddings, unpack(texts), unpack(images))
@@ -100,32 +108,6 @@ class Recording:
             row.id: as_product_row(row, embeddings[row.id]) if row.id in embeddings else None
             for row in returned
         }
-
-    def _append_history(self, connection: Connection, seen: Sequence[Product]) -> None:
-        prices = [
-            {
-                "product_id": product.id,
-                "observed_at": product.observed_at,
-                "price_minor": product.price_minor,
-                "currency": product.currency,
-            }
-            for product in seen
-            if product.price_minor is not None and not product.deleted
-        ]
-        reviews = [
-            {
-                "product_id": product.id,
-                "observed_at": product.observed_at,
-                "rating": product.rating,
-                "reviews_count": product.reviews_count,
-            }
-            for product in seen
-            if product.rating is not None
-            and product.reviews_count is not None
-            and not product.deleted
-        ]
-        self._append_prices(connection, prices)
-        self._append_reviews(connection, reviews)
 
     def _mark_outdated(
         self, connection: Connection, ids: Iterable[str], check_after: datetime
@@ -148,6 +130,32 @@ def _rounds(ordered: Sequence[Change]) -> list[list[Change]]:
         rounds[number].append(change)
         seen[change.product.id] += 1
     return rounds
+
+
+def _prices(changes: Iterable[Change]) -> list[dict[str, Any]]:
+    return [
+        {
+            "product_id": product.id,
+            "observed_at": product.observed_at,
+            "price_minor": product.price_minor,
+            "currency": product.currency,
+        }
+        for product in (change.product for change in changes)
+        if product.price_minor is not None and not product.deleted
+    ]
+
+
+def _reviews(changes: Iterable[Change]) -> list[dict[str, Any]]:
+    return [
+        {
+            "product_id": product.id,
+            "observed_at": product.observed_at,
+            "rating": product.rating,
+            "reviews_count": product.reviews_count,
+        }
+        for product in (change.product for change in changes)
+        if product.rating is not None and product.reviews_count is not None and not product.deleted
+    ]
 
 
 def _values(

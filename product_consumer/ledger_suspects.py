@@ -7,11 +7,12 @@ alone* reject it. A kill -9 in the middle of a batch cannot be told from a crash
 members; rejecting after two deaths of any kind would hit innocents.
 """
 
+import functools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 
 from product_consumer.errors import RejectMessage
 from product_consumer.ledger_bulk import BulkInsert
@@ -40,13 +41,18 @@ class Suspects:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._note = BulkInsert(
-            database,
+
+    @functools.cached_property
+    def _insert(self) -> BulkInsert:
+        return BulkInsert(
+            self._database,
             suspects,
             lambda insert: insert.on_conflict_do_nothing().returning(suspects.c.message_id),
         )
-        wanted = database.among(suspects.c.message_id, "ids")
-        self._select, self._forget = select(suspects).where(wanted), delete(suspects).where(wanted)
+
+    @functools.cached_property
+    def _wanted(self) -> ColumnElement[bool]:
+        return self._database.among(suspects.c.message_id, "ids")
 
     def note(self, message_ids: Collection[str]) -> dict[str, Suspect]:
         """Note messages about to be worked on together, except suspects, which it returns."""
@@ -54,12 +60,14 @@ class Suspects:
             return {}
         now = datetime.now(UTC)
         rows = [_row(message_id, now) for message_id in sorted(set(message_ids))]
-        with self._database.writing_once() as connection:
-            noted = {row.message_id for row in self._note(connection, rows)}
+        with self._database.writing_in_steps() as connection:
+            noted = {row.message_id for row in self._insert(connection, rows)}
             left_behind = self._database.texts(set(message_ids) - noted)
             if len(noted) == len(rows):
                 return {}
-            found = connection.execute(self._select, {"ids": left_behind}).all()
+            found = connection.execute(
+                select(suspects).where(self._wanted), {"ids": left_behind}
+            ).all()
         return {
             row.message_id: Suspect(row.message_id, row.deaths_alone + int(row.is_alone))
             for row in found
@@ -67,7 +75,7 @@ class Suspects:
 
     def note_alone(self, suspect: Suspect) -> None:
         """Note that a suspect is about to be worked on with no other message beside it."""
-        with self._database.writing_once() as connection:
+        with self._database.writing_in_steps() as connection:
             connection.execute(
                 update(suspects)
                 .where(suspects.c.message_id == suspect.message_id)
@@ -81,8 +89,10 @@ class Suspects:
         ids = set(message_ids)
         if not ids:
             return
-        with self._database.writing_once() as connection:
-            connection.execute(self._forget, {"ids": self._database.texts(ids)})
+        with self._database.writing_in_steps() as connection:
+            connection.execute(
+                delete(suspects).where(self._wanted), {"ids": self._database.texts(ids)}
+            )
 
 
 def _row(message_id: str, now: datetime) -> dict[str, object]:

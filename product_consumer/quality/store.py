@@ -37,7 +37,7 @@ class QualityStore:
         rows = {tuple(getattr(flag, name) for name in _KEY): _flag_row(flag) for flag in flags}
         if not rows:
             return
-        with self._database.writing_once() as connection:
+        with self._database.writing_in_steps() as connection:
             self._add(connection, [rows[key] for key in sorted(rows)])
 
     def flags(
@@ -85,7 +85,7 @@ class QualityStore:
             return
         # Sorted, so that two processes lock the rows in the same order.
         rows = [_use_row(key, lines[key]) for key in sorted(lines)]
-        with self._database.writing_once() as connection:
+        with self._database.writing_in_steps() as connection:
             self._observe(connection, rows)
 
 

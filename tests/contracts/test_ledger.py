@@ -269,6 +269,23 @@ def test_threads_never_lose_a_revision(ledger: Ledger) -> None:
     assert len(ledger.price_history("abc123")) == 40
 
 
+def test_threads_that_write_the_same_products_never_wait_for_each_other_in_a_circle(
+    ledger: Ledger,
+) -> None:
+    names = [f"p{number:02}" for number in range(20)]
+
+    def write(turn: int) -> None:
+        # Old and new versions in turns, so that most batches only mark what others have written.
+        version = factories.version(turn % 37)
+        shuffled = random.Random(turn).sample(names, len(names))
+        ledger.record([change(factories.product(id=one, version=version)) for one in shuffled])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(250)))
+
+    assert set(ledger.revisions(names)) == set(names)
+
+
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
