@@ -2,73 +2,72 @@
 
 On PostgreSQL each column is one parameter, an array. The client's library gives up the GIL for
 every row that it sends as a statement of its own, thirty times a message, and a statement with all
-rows' values in it has to be read anew whenever their number changes.
+rows' values in it has to be read anew whenever their number changes. So has one of more than 4,096
+characters, whatever it says: that is why names are short here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Row, Table, bindparam, cast, func, select
+from sqlalchemy import ARRAY, Connection, Row, Table, bindparam, cast, func, literal_column, select
 
 from product_consumer.ledger_database import Database
 
 Rows = Sequence[Mapping[str, Any]]
+Finish = Callable[[Any], Any]
+"""Adds to an insert what a conflict does, and what is returned."""
 
 
 class BulkInsert:
-    """Inserts rows into one table; ``finish`` adds to the statement what a conflict does and what
-    is returned. Those ``beside`` it insert into tables of theirs at the same time, on PostgreSQL
-    as parts of the same statement.
+    """Inserts rows into a table, and others into the tables ``beside`` it: on PostgreSQL all by one
+    statement.
     """
 
     def __init__(
-        self,
-        database: Database,
-        table: Table,
-        finish: Callable[[Any], Any],
-        beside: Sequence["BulkInsert"] = (),
+        self, database: Database, table: Table, finish: Finish, *beside: tuple[Table, Finish]
     ) -> None:
-        self._table = table
-        self._beside = beside
+        parts = [(table, finish), *beside]
+        self._tables = [table for table, _ in parts]
         self._is_sqlite = database.is_sqlite
-        insert = database.insert(table)
         if database.is_sqlite:
-            self._statement = finish(insert)
+            self._statements = [finish(database.insert(table)) for table, finish in parts]
         else:
-            parts = [each._statement.cte(f"into_{each._table.name}") for each in beside]
-            self._statement = finish(_from_arrays(insert, table)).add_cte(*parts)
+            main, *others = (
+                finish(_from_arrays(database.insert(table), table, place))
+                for place, (table, finish) in enumerate(parts)
+            )
+            ctes = [other.cte(f"part{place}") for place, other in enumerate(others, 1)]
+            self._statements = [main.add_cte(*ctes)]
 
-    def __call__(self, connection: Connection, rows: Rows, *beside: Rows) -> Sequence[Row[Any]]:
-        """Insert rows that have a value for every column, and those ``beside`` them into their
-        tables; return what the statement for ``rows`` returns.
+    def __call__(self, connection: Connection, *rows: Rows) -> Sequence[Row[Any]]:
+        """Insert rows that have a value for every column of their table, the first into the main
+        one; return what its statement returns.
 
         An ``ON CONFLICT DO UPDATE`` takes no two rows of one key.
         """
         if self._is_sqlite:
-            for insert, its_rows in zip(self._beside, beside, strict=True):
-                insert(connection, its_rows)
-            return _execute(connection, self._statement, rows) if rows else ()
-        parameters = self._arrays(rows)
-        for insert, its_rows in zip(self._beside, beside, strict=True):
-            parameters |= insert._arrays(its_rows)
-        return _execute(connection, self._statement, parameters)
-
-    def _arrays(self, rows: Rows) -> dict[str, list[Any]]:
-        return {
-            _parameter(self._table, each.name): [row[each.name] for row in rows]
-            for each in self._table.columns
+            steps = zip(self._statements, rows, strict=True)
+            found = [_execute(connection, each, its) if its else () for each, its in steps]
+            return found[0]
+        arrays = {
+            _parameter(column.name, place): [row[column.name] for row in its_rows]
+            for place, (table, its_rows) in enumerate(zip(self._tables, rows, strict=True))
+            for column in table.columns
         }
+        return _execute(connection, self._statements[0], arrays)
 
 
-def _from_arrays(insert: Any, table: Table) -> Any:
-    columns = table.columns
-    arrays = [cast(bindparam(_parameter(table, each.name)), ARRAY(each.type)) for each in columns]
-    rows = func.unnest(*arrays).table_valued(*columns.keys()).render_derived()
-    return insert.from_select(columns.keys(), select(rows))
+def _from_arrays(insert: Any, table: Table, place: int) -> Any:
+    arrays = [
+        cast(bindparam(_parameter(column.name, place)), ARRAY(column.type))
+        for column in table.columns
+    ]
+    rows: Any = select(literal_column("*")).select_from(func.unnest(*arrays).alias("r"))
+    return insert.from_select(table.columns.keys(), rows)
 
 
-def _parameter(table: Table, column: str) -> str:
-    return f"{table.name}_{column}"
+def _parameter(column: str, place: int) -> str:
+    return f"{column}{place or ''}"
 
 
 def _execute(connection: Connection, statement: Any, parameters: Any) -> Sequence[Row[Any]]:

@@ -69,9 +69,16 @@ class Database:
 
     def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
         """Raises ``ConfigurationError`` for a URL that is neither SQLite's nor PostgreSQL's."""
-        self._engine = _open_engine(url, timeout_seconds=timeout_seconds, connections=connections)
-        # What only reads needs no transaction, which would be two more journeys to the server.
-        self._without_transaction = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = _open_engine(url, timeout_seconds, connections)
+        # What only reads needs no transaction, which would be two more journeys to the server. To
+        # turn it off and on again at each use costs a connection more than some of the questions.
+        self._without_transaction = _open_engine(
+            url,
+            timeout_seconds,
+            connections,
+            isolation_level="AUTOCOMMIT",
+            pool_reset_on_return=None,
+        )
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # SQLite has one writer: threads queue here in turn instead of polling the file's lock.
         self._writer: AbstractContextManager[Any] = (
@@ -149,6 +156,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._without_transaction.dispose()
 
 
 def open_database(settings: Settings) -> Database:
@@ -160,7 +168,7 @@ def open_database(settings: Settings) -> Database:
     )
 
 
-def _open_engine(url: str, *, timeout_seconds: float, connections: int) -> Engine:
+def _open_engine(url: str, timeout_seconds: float, connections: int, **options: Any) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -188,6 +196,7 @@ def _open_engine(url: str, *, timeout_seconds: float, connections: int) -> Engin
             pool_size=connections,
             max_overflow=connections,
             pool_timeout=timeout_seconds,
+            **options,
         )
     except (SQLAlchemyError, NoSuchModuleError, ImportError) as error:
         raise ConfigurationError("DATABASE_URL", str(error)) from error

@@ -43,11 +43,8 @@ class Recording:
     def __init__(self, database: Database, repair_horizon: timedelta) -> None:
         self._database = database
         self._repair_horizon = repair_horizon
-        histories = [
-            BulkInsert(database, table, lambda insert: insert.on_conflict_do_nothing())
-            for table in (price_history, review_history)
-        ]
-        self._upsert = BulkInsert(database, products, _replace_older, beside=histories)
+        histories = [(table, _keep_first) for table in (price_history, review_history)]
+        self._upsert = BulkInsert(database, products, _replace_older, *histories)
         mark = bindparam("mark", type_=UtcTimestamp())
         # Locked in the order of the upsert: two that waited for each other would deadlock.
         unmarked = (
@@ -184,6 +181,10 @@ def _values(
         "check_after": check_after,
     }
     return values
+
+
+def _keep_first(insert: Any) -> Any:
+    return insert.on_conflict_do_nothing()
 
 
 def _replace_older(insert: Any) -> Any:

@@ -1,0 +1,19 @@
+"""The statement that records a batch on PostgreSQL; no server."""
+
+from datetime import timedelta
+
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH, MAX_CACHED_STATEMENT_PARAMS
+from sqlalchemy.dialects.postgresql import psycopg
+
+from product_consumer.ledger_database import Database
+from product_consumer.ledger_recording import Recording
+
+
+def test_the_driver_remembers_how_to_read_the_statement_that_records_a_batch():
+    database = Database("postgresql://nobody@nowhere/none", timeout_seconds=1, connections=1)
+    [statement] = Recording(database, timedelta(minutes=5))._upsert._statements
+
+    compiled = statement.compile(dialect=psycopg.dialect())
+
+    assert len(compiled.string) <= MAX_CACHED_STATEMENT_LENGTH
+    assert len(compiled.params) <= MAX_CACHED_STATEMENT_PARAMS
