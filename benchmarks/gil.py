@@ -189,18 +189,19 @@ def print_report(threads: int, report: dict[str, Any]) -> None:
 
 
 def print_held(windows: list[dict[str, Any]]) -> None:
-    def median_of(field: str) -> float:
+    def per_window(field: str) -> list[float]:
         totals = [sum(spent[field] for spent in each["threads"].values()) for each in windows]
         pairs = zip(windows, totals, strict=True)
-        return statistics.median(per_message(each, total) for each, total in pairs)
+        return sorted(per_message(each, total) for each, total in pairs)
 
-    held, taking = median_of("held_ns"), median_of("taking_ns")
-    releases = median_of("releases") * NANOSECONDS_PER_MS
+    every_held = per_window("held_ns")
+    held, taking = statistics.median(every_held), statistics.median(per_window("taking_ns"))
+    releases = statistics.median(per_window("releases")) * NANOSECONDS_PER_MS
     verdict = "reached" if held <= GOAL_MS else "not reached"
     print(
-        f"GIL-held: {held:.2f} ms a message (goal {GOAL_MS} ms: {verdict}), so at most "
-        f"{1000 / held:.0f} messages/s;\n  {taking:.2f} ms of it waiting for the GIL and taking "
-        f"it, {releases:.0f} times a message"
+        f"GIL-held: {held:.2f} ms a message ({every_held[0]:.2f} to {every_held[-1]:.2f}; goal "
+        f"{GOAL_MS} ms: {verdict}), so at most {1000 / held:.0f} messages/s;\n"
+        f"  {taking:.2f} ms of it waiting for the GIL and taking it, {releases:.0f} times a message"
     )
     last = windows[-1]
     print(f"  {'by thread':<26}{'GIL-held ms':>12}{'CPU ms':>9}")
