@@ -265,10 +265,10 @@ class ProductPipeline:
         that changes alone costs no forward pass.
         """
         with self._metrics.stage("reuse"):
-            digests = [work.picture.sha256 for work in fetched if work.picture]
+            digests = [work.new_digest for work in fetched if work.new_digest is not None]
             images = self.breakers.call("ledger", lambda: self._ledger.image_embeddings(digests))
             for work in fetched:
-                image = work.known_image(images)
+                image = work.image_embedding(images)
                 if image is not None:
                     with self._settling(work, "reuse"):
                         work.embeddings = Embeddings(self._text_embedding(work), image)

@@ -57,13 +57,19 @@ class Work:
         elif self.known is not None:
             self.picture = self.known.source
 
-    def known_image(self, by_digest: Mapping[str, Embedding]) -> Embedding | None:
-        """Return the vector of the picture, where one was made of the same bytes before."""
+    @property
+    def new_digest(self) -> str | None:
+        """The digest of a picture that is not the product's known one."""
         if self.picture is None:
             return None
-        if self.known is not None and self.known.source.sha256 == self.picture.sha256:
-            return self.known.embeddings.image
-        return by_digest.get(self.picture.sha256)
+        is_known = self.known is not None and self.known.source.sha256 == self.picture.sha256
+        return None if is_known else self.picture.sha256
+
+    def image_embedding(self, by_digest: Mapping[str, Embedding]) -> Embedding | None:
+        """Return the vector of the picture, where one was made of the same bytes before."""
+        if self.new_digest is not None:
+            return by_digest.get(self.new_digest)
+        return self.known.embeddings.image if self.known else None
 
     def take_embeddings(self, result: Embeddings | ProductConsumerError) -> None:
         """Keep the vectors and drop what they were made of; raises the error if it is one."""
