@@ -49,7 +49,7 @@ class CombinedLedger:
         return self._ledger.rows(product_ids)
 
     def record(self, changes: Sequence[Change]) -> Recorded:
-        """See ``Ledger.record``: one transaction for the changes of all callers."""
+        """See ``Ledger.record``: one statement for the changes of all callers."""
         rows: dict[str, ProductRow] = {}
         failures: dict[int, ProductConsumerError] = {}
         for position, answer in enumerate(self._record(changes)):

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from typing import Final
 
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
@@ -37,7 +38,8 @@ class Answer:
     def __init__(self, max_bytes: int) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        self._chunks: list[bytes] = []
+        # Gives its bytes out without a copy; a list of chunks could be of one byte each.
+        self._body = BytesIO()
         self._body_bytes = 0
         self.refusal: ProductConsumerError | None = None
         self._max_bytes = max_bytes
@@ -47,7 +49,7 @@ class Answer:
     @property
     def body(self) -> bytes:
         """What has arrived of it."""
-        return b"".join(self._chunks)
+        return self._body.getvalue()
 
     @property
     def location(self) -> str:
@@ -71,9 +73,9 @@ class Answer:
         self._header_bytes += len(line)
         if self._header_bytes > MAX_HEADER_BYTES:
             self.refusal = ImageUnavailable("image_headers", "headers over 64 KiB")
-        elif line.startswith(b"HTTP/") and not self._chunks:
+        elif line.startswith(b"HTTP/") and not self._body_bytes:
             self._begin(line)
-        elif not self._chunks:
+        elif not self._body_bytes:
             name, _, value = line.partition(b":")
             self._take_header(_text(name.strip()).lower(), _text(value.strip()))
         return self.refusal is None
@@ -87,7 +89,7 @@ class Answer:
         if self._body_bytes > self._max_bytes:
             self.refusal = too_large(self._max_bytes)
             return False
-        self._chunks.append(chunk)
+        self._body.write(chunk)
         return True
 
     def _begin(self, status_line: bytes) -> None:
