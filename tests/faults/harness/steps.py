@@ -90,17 +90,22 @@ def _watch_rejections(fault: Fault) -> None:
 
 
 def _watch_commits(fault: Fault) -> None:
-    """A commit that is told of by what it commits: whoever records, in whichever thread."""
+    """The moment of the commit that records a batch: before it in a transaction, and just after a
+    statement that is a transaction of its own.
+    """
 
-    def note_statement(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        if "INSERT INTO price_history" in statement:
-            connection.info["records"] = True
+    def note_statement(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if "INSERT INTO price_history" not in statement:
+            return
+        if getattr(cursor.connection, "autocommit", False) is True:
+            fault.at("amid_record_commit")
+        connection.info["records"] = True
 
     def note_commit(connection: Connection) -> None:
         if connection.info.pop("records", False):
             fault.at("amid_record_commit")
 
-    sqlalchemy.event.listen(Engine, "before_cursor_execute", note_statement)
+    sqlalchemy.event.listen(Engine, "after_cursor_execute", note_statement)
     sqlalchemy.event.listen(Engine, "commit", note_commit)
 
 
