@@ -213,10 +213,11 @@ def print_held(windows: list[dict[str, Any]]) -> None:
 
 
 def print_steps(report: dict[str, Any]) -> None:
-    """With the cost of asking, which the other figures are without."""
     window = report["steps"]
     held_title = "GIL-held ms" if report["has_shim"] else ""
-    print(f"  {'by step':<26}{held_title:>12}{'CPU ms':>9}{'calls':>9}{'takes':>9}")
+    print(
+        f"  {'by step, asking included':<26}{held_title:>12}{'CPU ms':>9}{'calls':>9}{'takes':>9}"
+    )
     steps = sorted(window["steps"].items(), key=lambda item: -item[1]["held_ns"])
     for name, spent in steps:
         held = f"{per_message(window, spent['held_ns']):.3f}" if report["has_shim"] else ""

@@ -69,10 +69,12 @@ def main() -> None:
         worker.wait_until_ready()
         replay = Replay(site, worker)
         deadline = time.monotonic() + options.warm_up
-        while not replay.has_products or time.monotonic() < deadline:
+        is_warm = False
+        while not is_warm:
             note("warming up")
             replay.full(options.messages)
             replay.price_only()
+            is_warm = time.monotonic() >= deadline
         runs: list[Run] = []
         for _ in range(options.rounds):
             runs.append(replay.full(options.messages))
@@ -105,10 +107,6 @@ class Replay:
         self._known: list[Body] = []
         self._products = 0
         self._version = 1
-
-    @property
-    def has_products(self) -> bool:
-        return self._products > 0
 
     def full(self, count: int) -> Run:
         """New products, each with a picture of its own."""

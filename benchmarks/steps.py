@@ -99,10 +99,7 @@ def picture_ways(loaded: LoadedModel) -> list[Way]:
     def ours(preparer: Preparer) -> Callable[[bytes], NDArray[np.uint8]]:
         def run(file: bytes) -> NDArray[np.uint8]:
             picture = decoder.decode(file, preparer.shorter_side_pixels)
-            pixels = preparer.resize(picture)
-            if pixels is None:
-                raise ValueError("no pixels for a picture")
-            return pixels
+            return preparer.resize(picture)
 
         return run
 

@@ -40,7 +40,6 @@ class Answer:
         self.headers: dict[str, str] = {}
         # Gives its bytes out without a copy; a list of chunks could be of one byte each.
         self._body = BytesIO()
-        self._body_bytes = 0
         self.refusal: ProductConsumerError | None = None
         self._max_bytes = max_bytes
         self._header_bytes = 0
@@ -73,9 +72,9 @@ class Answer:
         self._header_bytes += len(line)
         if self._header_bytes > MAX_HEADER_BYTES:
             self.refusal = ImageUnavailable("image_headers", "headers over 64 KiB")
-        elif line.startswith(b"HTTP/") and not self._body_bytes:
+        elif line.startswith(b"HTTP/") and not self._body.tell():
             self._begin(line)
-        elif not self._body_bytes:
+        elif not self._body.tell():
             name, _, value = line.partition(b":")
             self._take_header(_text(name.strip()).lower(), _text(value.strip()))
         return self.refusal is None
@@ -85,8 +84,7 @@ class Answer:
         if self.status != 200:
             self._ignored_bytes += len(chunk)
             return self._ignored_bytes <= _MAX_IGNORED_BYTES
-        self._body_bytes += len(chunk)
-        if self._body_bytes > self._max_bytes:
+        if self._body.tell() + len(chunk) > self._max_bytes:
             self.refusal = too_large(self._max_bytes)
             return False
         self._body.write(chunk)

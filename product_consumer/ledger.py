@@ -78,8 +78,8 @@ class Ledger:
         self._revisions = select(products.c.id, products.c.revision).where(wanted)
         self._rows = CurrentRows(database)
         self._image_embeddings = _image_embeddings(database)
-        self._newest_prices = _newest(database, price_history, ("price_minor", "currency"))
-        self._newest_reviews = _newest(database, review_history, ("rating", "reviews_count"))
+        self._newest_prices = _newest(database, price_history)
+        self._newest_reviews = _newest(database, review_history)
         self._recording = Recording(database, timedelta(seconds=repair_horizon_seconds))
         self._model_id: str | None = None
 
@@ -138,13 +138,11 @@ class Ledger:
         ids = self.database.texts({product.id for product in candidates})
         with self.database.reading() as connection:
             found = connection.execute(self._known, {"ids": ids}).all()
-        rows = {
-            row.id: (row, embeddings)
-            for row, embeddings in zip(found, unpack_embeddings(found), strict=True)
-        }
+        rows = {row.id: row for row in found}
+        embeddings = unpack_embeddings(found)
         return [
-            as_known(*rows[product.id], product.version, self._model_id)
-            if product.id in rows
+            as_known(row, embeddings.get(product.id), product.version, self._model_id)
+            if (row := rows.get(product.id)) is not None
             else Known()
             for product in candidates
         ]
@@ -262,15 +260,14 @@ def _image_embeddings(database: Database) -> Select[Any]:
     return select(wanted.c.value, packed)
 
 
-def _newest(database: Database, table: Table, observed: Sequence[str]) -> Select[Any]:
-    """The last ``limit`` rows of each product, newest first: id, time, what was observed."""
+def _newest(database: Database, table: Table) -> Select[Any]:
+    """The last ``limit`` rows of each product in a history, newest first."""
     columns = table.c
     place = func.row_number().over(
         partition_by=columns.product_id, order_by=columns.observed_at.desc()
     )
     ranked = (
-        select(columns.product_id, columns.observed_at, *(columns[name] for name in observed))
-        .add_columns(place.label("place"))
+        select(*columns, place.label("place"))
         .where(database.among(columns.product_id, "ids"))
         .subquery()
     )

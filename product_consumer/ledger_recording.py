@@ -10,7 +10,17 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    bindparam,
+    case,
+    func,
+    select,
+    tuple_,
+    update,
+)
 
 from product_consumer.ledger_bulk import BulkInsert
 from product_consumer.ledger_database import Database
@@ -35,6 +45,8 @@ _PAYLOAD = (
 )
 _DECIDED = ("last_update", "deleted", "version_rank", "version_value", "payload_hash")
 _VECTORS = ("text_embedding", "image_embedding", "model_id")
+# What a message must know to have a row there.
+_HISTORIES = {price_history: ("price_minor",), review_history: ("rating", "reviews_count")}
 
 
 class Recording:
@@ -43,7 +55,7 @@ class Recording:
     def __init__(self, database: Database, repair_horizon: timedelta) -> None:
         self._database = database
         self._repair_horizon = repair_horizon
-        histories = [(table, _keep_first) for table in (price_history, review_history)]
+        histories = [(table, _keep_first) for table in _HISTORIES]
         self._upsert = BulkInsert(database, products, _replace_older, *histories)
         mark = bindparam("mark", type_=UtcTimestamp())
         # Locked in the order of the upsert: two that waited for each other would deadlock.
@@ -84,25 +96,23 @@ class Recording:
         """Return the new row of each product whose change was accepted; None where its vectors are
         those of an earlier change.
         """
-        ids = [change.product.id for change in changes if change.embeddings is not None]
-        present = [change.embeddings for change in changes if change.embeddings is not None]
-        texts = pack([each.text for each in present])
-        images = pack([each.image for each in present])
-        packed = dict(zip(ids, zip(texts, images, strict=True), strict=True))
+        new = {each.product.id: each.embeddings for each in changes if each.embeddings is not None}
+        texts = pack([embeddings.text for embeddings in new.values()])
+        images = pack([embeddings.image for embeddings in new.values()])
+        packed = dict(zip(new, zip(texts, images, strict=True), strict=True))
         returned = self._upsert(
             connection,
             [
                 _values(change, packed.get(change.product.id), model_id, check_after)
                 for change in changes
             ],
-            _prices(changes),
-            _reviews(changes),
+            *(_observed(table, changes) for table in _HISTORIES),
         )
         # As every later reader will see them.
         stored = map(Embeddings, unpack(texts), unpack(images))
-        embeddings = dict(zip(ids, stored, strict=True))
+        rounded = dict(zip(new, stored, strict=True))
         return {
-            row.id: as_product_row(row, embeddings[row.id]) if row.id in embeddings else None
+            row.id: as_product_row(row, rounded[row.id]) if row.id in rounded else None
             for row in returned
         }
 
@@ -129,29 +139,14 @@ def _rounds(ordered: Sequence[Change]) -> list[list[Change]]:
     return rounds
 
 
-def _prices(changes: Iterable[Change]) -> list[dict[str, Any]]:
+def _observed(table: Table, changes: Iterable[Change]) -> list[dict[str, Any]]:
+    """What the messages say for one of the histories; a tombstone says nothing."""
+    names = [column.name for column in table.columns if column.name != "product_id"]
     return [
-        {
-            "product_id": product.id,
-            "observed_at": product.observed_at,
-            "price_minor": product.price_minor,
-            "currency": product.currency,
-        }
+        {"product_id": product.id} | {name: getattr(product, name) for name in names}
         for product in (change.product for change in changes)
-        if product.price_minor is not None and not product.deleted
-    ]
-
-
-def _reviews(changes: Iterable[Change]) -> list[dict[str, Any]]:
-    return [
-        {
-            "product_id": product.id,
-            "observed_at": product.observed_at,
-            "rating": product.rating,
-            "reviews_count": product.reviews_count,
-        }
-        for product in (change.product for change in changes)
-        if product.rating is not None and product.reviews_count is not None and not product.deleted
+        if not product.deleted
+        and all(getattr(product, name) is not None for name in _HISTORIES[table])
     ]
 
 

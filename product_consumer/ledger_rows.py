@@ -86,10 +86,8 @@ class CurrentRows:
     def __call__(self, connection: Connection, product_ids: Iterable[str]) -> dict[str, ProductRow]:
         """Return the current row of each of the products that exists."""
         found = connection.execute(self._statement, {"ids": self._texts(product_ids)}).all()
-        return {
-            row.id: as_product_row(row, embeddings)
-            for row, embeddings in zip(found, unpack_embeddings(found), strict=True)
-        }
+        embeddings = unpack_embeddings(found)
+        return {row.id: as_product_row(row, embeddings.get(row.id)) for row in found}
 
 
 def as_product_row(row: Any, embeddings: Embeddings | None) -> ProductRow:
@@ -98,18 +96,17 @@ def as_product_row(row: Any, embeddings: Embeddings | None) -> ProductRow:
     return ProductRow(*fields)
 
 
-def unpack_embeddings(found: Sequence[Any]) -> list[Embeddings | None]:
-    """Return the vectors of rows that have the columns of both."""
+def unpack_embeddings(found: Sequence[Any]) -> dict[str, Embeddings]:
+    """Return the vectors, by product id, of the rows that have both."""
     complete = [
         row for row in found if row.text_embedding is not None and row.image_embedding is not None
     ]
     texts = unpack([row.text_embedding for row in complete])
     images = unpack([row.image_embedding for row in complete])
-    by_id = {
+    return {
         row.id: Embeddings(text, image)
         for row, text, image in zip(complete, texts, images, strict=True)
     }
-    return [by_id.get(row.id) for row in found]
 
 
 def as_known(

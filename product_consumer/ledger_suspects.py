@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, Delete, delete, select, update
 
 from product_consumer.errors import RejectMessage
 from product_consumer.ledger_bulk import BulkInsert
@@ -54,6 +54,10 @@ class Suspects:
     def _wanted(self) -> ColumnElement[bool]:
         return self._database.among(suspects.c.message_id, "ids")
 
+    @functools.cached_property
+    def _delete(self) -> Delete:
+        return delete(suspects).where(self._wanted)
+
     def note(self, message_ids: Collection[str]) -> dict[str, Suspect]:
         """Note messages about to be worked on together, except suspects, which it returns."""
         if not message_ids:
@@ -62,9 +66,9 @@ class Suspects:
         rows = [_row(message_id, now) for message_id in sorted(set(message_ids))]
         with self._database.writing_in_steps() as connection:
             noted = {row.message_id for row in self._insert(connection, rows)}
-            left_behind = self._database.texts(set(message_ids) - noted)
             if len(noted) == len(rows):
                 return {}
+            left_behind = self._database.texts(set(message_ids) - noted)
             found = connection.execute(
                 select(suspects).where(self._wanted), {"ids": left_behind}
             ).all()
@@ -90,9 +94,7 @@ class Suspects:
         if not ids:
             return
         with self._database.writing_in_steps() as connection:
-            connection.execute(
-                delete(suspects).where(self._wanted), {"ids": self._database.texts(ids)}
-            )
+            connection.execute(self._delete, {"ids": self._database.texts(ids)})
 
 
 def _row(message_id: str, now: datetime) -> dict[str, object]:

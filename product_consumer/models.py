@@ -5,12 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from product_consumer.vectors import Vector, combine
 
-from product_consumer.vectors import combine
-
-Embedding = NDArray[np.float32]
+Embedding = Vector
 """One vector of unit length, shape (dimension,), float32."""
 
 VECTOR_FIELDS = ("text", "image", "combined")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from product_consumer.demo.catalogue import assortment, draw_catalogue
 from product_consumer.demo.tiny_model import MODEL_NAME, config_path
-from product_consumer.models import VECTOR_FIELDS, Embeddings
+from product_consumer.models import VECTOR_FIELDS, Embeddings, vectors_of
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 Matrix = NDArray[np.float32]
@@ -77,7 +77,7 @@ def _embed(model: DemoModel, products: list[dict[str, Any]], images: Path) -> di
     texts = model.embed_texts([product["name"] for product in products])
     pictures = model.embed_pictures([images / product["image"] for product in products])
     both = [Embeddings(text, image) for text, image in zip(texts, pictures, strict=True)]
-    return {name: np.stack([one.by_field(name) for one in both]) for name in VECTOR_FIELDS}
+    return {name: np.stack(vectors_of(both, name)) for name in VECTOR_FIELDS}
 
 
 def _rates(queries: Matrix, vectors: Matrix, wanted: list[Pair], pairs: list[Pair]) -> Rates:
