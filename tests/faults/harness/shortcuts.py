@@ -34,7 +34,10 @@ def vector_of(data: bytes) -> Embedding:
 
 
 def end_leases(arena: Arena) -> None:
-    """What dead workers held is visible again, as it would be after their leases."""
+    """What dead workers are known to have held is visible again, as it would be after their leases.
+
+    What was on its way to one that died stays hidden: nobody has its receipts.
+    """
     # A poll that a dead worker left open would take it, for a whole lease.
     time.sleep(POLL_SECONDS)
     for handle in _handles(arena):
