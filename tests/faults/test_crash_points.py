@@ -38,7 +38,7 @@ POINTS = (
 )
 # What the server gave to a poll whose worker died before the answer came is hidden for a whole
 # lease: longer than all the deaths together, shorter than the wait for a queue that stands still.
-LONG_LEASE = {"SQS_VISIBILITY_TIMEOUT_SECONDS": "60", "REPAIR_HORIZON_SECONDS": "3"}
+LONG_LEASE = {"SQS_VISIBILITY_TIMEOUT_SECONDS": "30", "REPAIR_HORIZON_SECONDS": "3"}
 
 
 def five_messages(arena: Arena, number: int) -> list[Sent]:
