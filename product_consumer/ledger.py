@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, func, select
+from sqlalchemy import Connection, Select, Table, bindparam, func, literal_column, select, true
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger_database import Database, open_database
@@ -261,19 +261,26 @@ def _image_embeddings(database: Database) -> Select[Any]:
 
 
 def _newest(database: Database, table: Table) -> Select[Any]:
-    """The last ``limit`` rows of each product in a history, newest first."""
-    columns = table.c
-    place = func.row_number().over(
-        partition_by=columns.product_id, order_by=columns.observed_at.desc()
-    )
-    ranked = (
-        select(*columns, place.label("place"))
-        .where(database.among(columns.product_id, "ids"))
-        .subquery()
-    )
-    *shown, ranked_place = ranked.columns
-    return (
-        select(*shown)
-        .where(ranked_place <= bindparam("limit"))
-        .order_by(ranked.c.product_id, ranked_place)
-    )
+    """The last ``limit`` rows of each product in a history, newest first; the older ones, however
+    many, are not read.
+    """
+    wanted, last = database.each("ids"), table.alias("last")
+
+    def newest(*shown: Any) -> Select[Any]:
+        of_one = select(*shown).select_from(last).where(last.c.product_id == wanted.c.value)
+        return of_one.order_by(*_newest_first(last)).limit(bindparam("limit"))
+
+    if database.is_sqlite:
+        # It has no LATERAL, but an id for every row.
+        found: Any = table
+        row_ids = newest(literal_column("rowid")).correlate(wanted)
+        is_newest: Any = literal_column(f"{table.name}.rowid").in_(row_ids)
+    else:
+        found, is_newest = newest(last).lateral(), true()
+    joined = wanted.join(found, is_newest)
+    return select(*found.c).select_from(joined).order_by(found.c.product_id, *_newest_first(found))
+
+
+def _newest_first(history: Any) -> list[Any]:
+    """The order of the histories' own index, backwards."""
+    return [column.desc() for column in history.c if column.name != "product_id"]

@@ -392,3 +392,33 @@ def test_the_newest_observations_of_several_products_are_read_together(ledger: L
     assert {key: len(found) for key, found in reviews.items()} == {"a": 2, "b": 2}
     assert prices["a"] == ledger.price_history("a", 2)
     assert reviews["b"] == ledger.review_history("b", 2)
+
+
+def test_of_a_long_history_only_what_is_asked_for_is_read(postgres_url: str) -> None:
+    ledger = open_ledger(postgres_url)
+    ledger.setup()
+    with ledger.database.writing() as connection:
+        connection.execute(text(TWO_THOUSAND_PRICES))
+        connection.execute(text("ANALYZE price_history"))
+    with ledger.database.reading() as connection:
+        query = ledger._newest_prices.compile(connection)
+        explained = connection.exec_driver_sql(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", {"ids": ["a", "b", "stranger"], "limit": 5}
+        ).scalar_one()
+    ledger.close()
+
+    assert max(rows_read(explained[0]["Plan"])) == 10
+
+
+TWO_THOUSAND_PRICES = """
+    INSERT INTO price_history
+    SELECT CASE number % 2 WHEN 0 THEN 'a' ELSE 'b' END, to_timestamp(number), number, 'EUR'
+    FROM generate_series(1, 2000) AS numbers(number)
+"""
+
+
+def rows_read(plan: dict[str, Any]) -> Iterator[int]:
+    """The rows that each step of an explained query gave, all its runs together."""
+    yield int(plan["Actual Rows"] * plan["Actual Loops"])
+    for part in plan.get("Plans", ()):
+        yield from rows_read(part)
