@@ -50,24 +50,24 @@ class BulkInsert:
             found = [_execute(connection, each, its) if its else () for each, its in steps]
             return found[0]
         arrays = {
-            _parameter(column.name, place): [row[column.name] for row in its_rows]
+            _parameter(place, number): [row[column.name] for row in its_rows]
             for place, (table, its_rows) in enumerate(zip(self._tables, rows, strict=True))
-            for column in table.columns
+            for number, column in enumerate(table.columns)
         }
         return _execute(connection, self._statements[0], arrays)
 
 
 def _from_arrays(insert: Any, table: Table, place: int) -> Any:
     arrays = [
-        cast(bindparam(_parameter(column.name, place)), ARRAY(column.type))
-        for column in table.columns
+        cast(bindparam(_parameter(place, number)), ARRAY(column.type))
+        for number, column in enumerate(table.columns)
     ]
     rows: Any = select(literal_column("*")).select_from(func.unnest(*arrays).alias("r"))
     return insert.from_select(table.columns.keys(), rows)
 
 
-def _parameter(column: str, place: int) -> str:
-    return f"{column}{place or ''}"
+def _parameter(place: int, number: int) -> str:
+    return f"{'abc'[place]}{number}"
 
 
 def _execute(connection: Connection, statement: Any, parameters: Any) -> Sequence[Row[Any]]:

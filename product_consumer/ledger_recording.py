@@ -14,9 +14,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Table,
+    and_,
     bindparam,
     case,
     func,
+    or_,
     select,
     tuple_,
     update,
@@ -44,7 +46,8 @@ _PAYLOAD = (
     "brand",
 )
 _DECIDED = ("last_update", "deleted", "version_rank", "version_value", "payload_hash")
-_VECTORS = ("text_embedding", "image_embedding", "model_id")
+# Vectors, and what each is computed of.
+_VECTORS = {"text_embedding": "name", "image_embedding": "image_sha256"}
 # What a message must know to have a row there.
 _HISTORIES = {price_history: ("price_minor",), review_history: ("rating", "reviews_count")}
 
@@ -108,7 +111,7 @@ class Recording:
             ],
             *(_observed(table, changes) for table in _HISTORIES),
         )
-        # As every later reader will see them.
+        # As every later reader will see them, or as good: what is kept is of the same source.
         stored = map(Embeddings, unpack(texts), unpack(images))
         rounded = dict(zip(new, stored, strict=True))
         return {
@@ -192,7 +195,8 @@ def _replace_older(insert: Any) -> Any:
         for name in (*_PAYLOAD, *_PICTURE)
     }
     changes |= {name: new[name] for name in _DECIDED}
-    changes |= {name: func.coalesce(new[name], products.c[name]) for name in _VECTORS}
+    changes |= {name: _unless_equal(new, name, source) for name, source in _VECTORS.items()}
+    changes["model_id"] = func.coalesce(new.model_id, products.c.model_id)
     changes["revision"] = products.c.revision + 1
     changes["check_after"] = new.check_after
     order = ("version_rank", "version_value", "payload_hash")
@@ -203,3 +207,13 @@ def _replace_older(insert: Any) -> Any:
         index_elements=[products.c.id], set_=changes, where=is_newer
     )
     return upsert.returning(*PLAIN_COLUMNS)
+
+
+def _unless_equal(new: Any, vector: str, source: str) -> ColumnElement[Any]:
+    """The new vector, or the stored one where there is no new one or both are of the same source
+    and model: written again, it would be most of what PostgreSQL writes for a price that changes
+    alone.
+    """
+    old = products.c
+    is_equal = and_(old[source] == new[source], old.model_id == new.model_id)
+    return case((or_(new[vector].is_(None), is_equal), old[vector]), else_=new[vector])

@@ -195,6 +195,28 @@ def test_vectors_come_back_with_unit_length_and_the_same_direction(ledger: Ledge
         assert float(stored @ original) > 0.999999
 
 
+@pytest.mark.parametrize(
+    ("name", "digest", "text_is_new", "image_is_new"),
+    [
+        pytest.param("mug", "ab", False, False, id="nothing"),
+        pytest.param("red mug", "ab", True, False, id="name"),
+        pytest.param("mug", "cd", False, True, id="picture"),
+        pytest.param("red mug", "cd", True, True, id="both"),
+    ],
+)
+def test_only_vectors_of_what_has_changed_are_written(
+    ledger: Ledger, name: str, digest: str, text_is_new: bool, image_is_new: bool
+) -> None:
+    old, new = factories.embeddings(1), factories.embeddings(2)
+    ledger.record([Change(numbered(1, name="mug"), old, PictureSource("ab" * 32, None, None))])
+    ledger.record([Change(numbered(2, name=name), new, PictureSource(digest * 32, None, None))])
+
+    vectors = ledger.rows(["abc123"])["abc123"].embeddings
+    assert vectors is not None
+    assert np.allclose(vectors.text, (new if text_is_new else old).text, atol=1e-3)
+    assert np.allclose(vectors.image, (new if image_is_new else old).image, atol=1e-3)
+
+
 def test_every_write_marks_its_product_even_an_outdated_one(
     ledger: Ledger, ledger_url: str
 ) -> None:
