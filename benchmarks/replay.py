@@ -43,6 +43,7 @@ from benchmarks.servers import (
 GOAL_RATIO = 3.0
 DRAIN_SECONDS = 300.0
 POLL_SECONDS = 0.05
+COUNTED_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,8 @@ class Replay:
         self._feed.send(bodies)
         self._worker.resume()
         rate = self._drain(len(bodies))
+        # A message is deleted first and counted then.
+        time.sleep(COUNTED_SECONDS)
         after, cpu_after, statuses_after = self._look()
         grown = difference(after, before)
         statuses = statuses_after - statuses_before

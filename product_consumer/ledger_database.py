@@ -33,31 +33,24 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
-    DataError,
-    DBAPIError,
     DisconnectionError,
     NoSuchModuleError,
     SQLAlchemyError,
 )
-from sqlalchemy.exc import (
-    TimeoutError as PoolTimeoutError,
-)
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
+from product_consumer.errors import ConfigurationError
+from product_consumer.ledger_errors import translated_errors
 from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 5.0
 """Firewalls and restarts cut idle connections; asking before each use costs a journey each."""
+_LONG_SECONDS = 600
+"""For statements that read a whole table; the others have the time that a store has."""
 _SETUP_LOCK_KEY = 0x70726F64  # any constant: PostgreSQL advisory locks are numbers
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
-
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-_PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57", "58")
-_DATA_SQLSTATES = ("22", "23")
-_CONFIGURATION_SQLSTATES = ("28", "3D", "3F", "42")
 
 
 class Database:
@@ -116,7 +109,15 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection to read with; each statement sees what is committed when it starts."""
-        with _translated_errors(), self._without_transaction.connect() as connection:
+        with translated_errors(), self._without_transaction.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def reading_long(self) -> Iterator[Connection]:
+        """The same for what reads a whole table, which may take longer than other statements."""
+        with translated_errors(), self._engine.begin() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{_LONG_SECONDS}s'")
             yield connection
 
     @contextmanager
@@ -126,7 +127,7 @@ class Database:
         On SQLite its first statement must be one that writes: a transaction that began by reading
         cannot wait for another writer.
         """
-        with self._writer, _translated_errors(), self._engine.begin() as connection:
+        with self._writer, translated_errors(), self._engine.begin() as connection:
             yield connection
 
     def writing_in_steps(self) -> AbstractContextManager[Connection]:
@@ -141,7 +142,7 @@ class Database:
     @contextmanager
     def setting_up(self) -> Iterator[Connection]:
         """A transaction that one process at a time may be in, for creating tables."""
-        with _translated_errors(), self._engine.connect() as connection:
+        with translated_errors(), self._engine.connect() as connection:
             if self.is_sqlite:
                 # The journal mode lives in the file: set once, here, outside any transaction.
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -209,22 +210,6 @@ def _open_engine(url: str, timeout_seconds: float, connections: int, **options: 
     return engine
 
 
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Turn every database error into ``LedgerUnavailable``, ``ConfigurationError`` or
-    ``RejectMessage``.
-    """
-    try:
-        yield
-    except DBAPIError as error:
-        raise _translate(error) from error
-    except (OverflowError, UnicodeEncodeError) as error:
-        # A value that the driver cannot even send.
-        raise RejectMessage("store_rejected", f"ledger: {error}") from error
-    except PoolTimeoutError as error:
-        raise LedgerUnavailable("ledger", "no free connection") from error
-
-
 def _refuse_lazy_commits(connection: Connection) -> None:
     setting = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
     if setting == "off":
@@ -267,36 +252,3 @@ def _make_directory(database: str | None) -> None:
         Path(database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError("DATA_DIR", f"cannot be created: {error.strerror}") from error
-
-
-def _translate(error: DBAPIError) -> Exception:
-    if isinstance(error.orig, sqlite3.Error):
-        return _translate_sqlite(error.orig)
-    detail = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no answer"
-    if isinstance(error, DataError) and not getattr(error.orig, "sqlstate", None):
-        # Refused by the driver before the server saw it: text with a NUL, say.
-        return RejectMessage("store_rejected", f"ledger: {detail}")
-    state = getattr(error.orig, "sqlstate", None) or _guess_sqlstate(detail)
-    if state.startswith(_DATA_SQLSTATES):
-        return RejectMessage("store_rejected", f"ledger: {state} {detail}")
-    if state.startswith(_CONFIGURATION_SQLSTATES):
-        return ConfigurationError("DATABASE_URL", detail)
-    return LedgerUnavailable("ledger", detail)
-
-
-def _guess_sqlstate(detail: str) -> str:
-    # libpq reports refused log-ins while connecting as text only.
-    refused = "password authentication failed" in detail or "no password supplied" in detail
-    missing = "does not exist" in detail and "FATAL" in detail
-    return "28000" if refused or missing else "08006"
-
-
-def _translate_sqlite(error: sqlite3.Error) -> Exception:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return ConfigurationError("DATABASE_URL", f"the SQLite file is damaged: {error}")
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return ConfigurationError("DATABASE_URL", f"the SQLite file cannot be written: {error}")
-    if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG):
-        return RejectMessage("store_rejected", f"ledger: {error}")
-    return LedgerUnavailable("ledger", str(error))

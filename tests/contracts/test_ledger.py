@@ -416,6 +416,22 @@ def test_the_newest_observations_of_several_products_are_read_together(ledger: L
     assert reviews["b"] == ledger.review_history("b", 2)
 
 
+def test_a_check_says_where_the_ledger_is_and_how_many_products_it_shows(ledger: Ledger) -> None:
+    ledger.record([change(numbered(1, id=f"p{number}")) for number in range(3)])
+    ledger.record([change(factories.tombstone("p0"))])
+
+    assert ledger.check() == f"{ledger.database.address}, 2 products"
+
+
+def test_a_check_does_not_count_a_large_ledger_to_its_end(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("product_consumer.ledger.MAX_COUNTED", 2)
+    ledger.record([change(numbered(1, id=f"p{number}")) for number in range(4)])
+
+    assert ledger.check() == f"{ledger.database.address}, over 2 rows"
+
+
 def test_of_a_long_history_only_what_is_asked_for_is_read(postgres_url: str) -> None:
     ledger = open_ledger(postgres_url)
     ledger.setup()
