@@ -113,7 +113,7 @@ def failures_of(events: Iterable[Event], part: str, since: float) -> list[Event]
         if event.at >= since
         and (
             (event.kind == "write_failed" and event["store"] == part)
-            or (event.kind in ("record_failed", "look_up_failed") and part == "ledger")
+            or (event.kind == "ledger_failed" and part == "ledger")
         )
     ]
 

@@ -10,14 +10,16 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger import Change, Known, Recorded
-from product_consumer.models import Message, Product, ProductRow, Rejected
+from product_consumer.errors import LedgerUnavailable, ProductConsumerError
+from product_consumer.ledger import Change, Recorded
+from product_consumer.ledger_database import Database
+from product_consumer.models import Message, ProductRow, Rejected
 
 HELD_SECONDS = 60.0
 
@@ -124,14 +126,6 @@ class RecordedQueue(_Wrapper):
 
 
 class RecordedLedger(_Wrapper):
-    def look_up(self, candidates: Sequence[Product]) -> list[Known]:
-        try:
-            found: list[Known] = self._inner.look_up(candidates)
-        except Exception as error:
-            self._history.note("look_up_failed", error=type(error).__name__)
-            raise
-        return found
-
     def record(self, changes: Sequence[Change]) -> Recorded:
         products = [[change.product.id, change.product.version.value] for change in changes]
         call = next(_calls)
@@ -164,6 +158,29 @@ class RecordedStore(_Wrapper):
             raise
         self._history.note("write_done", refused=sorted(failures), **about)
         return failures
+
+
+def record_outages(history: History) -> None:
+    """Note ``ledger_failed`` for whatever a consumer asks of the database in vain. What others ask,
+    the sweeper say, tells consumers nothing.
+    """
+    databases: Any = Database
+    for name in ("reading", "writing"):
+        setattr(databases, name, _noting_outages(getattr(databases, name), history))
+
+
+def _noting_outages(connect: Callable[..., Any], history: History) -> Any:
+    @contextmanager
+    def connected(database: Database) -> Iterator[Any]:
+        try:
+            with connect(database) as connection:
+                yield connection
+        except LedgerUnavailable as error:
+            if threading.current_thread().name.startswith("consumer-"):
+                history.note("ledger_failed", error=str(error))
+            raise
+
+    return connected
 
 
 def deliveries(events: Iterable[Event]) -> dict[str, int]:

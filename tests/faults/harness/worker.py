@@ -27,6 +27,7 @@ from tests.faults.harness.recording import (  # noqa: E402
     RecordedLedger,
     RecordedQueue,
     RecordedStore,
+    record_outages,
 )
 
 
@@ -37,6 +38,7 @@ def main() -> int:
     fault = planting.Fault(os.environ.get("HARNESS_FAULT", ""), history)
     _wrap_parts(history, fault, bug)
     steps.plant(fault)
+    record_outages(history)
     wrap_order_parts(path, fault, bug)
     if bug == "swallow_unknown":
         data_management.decide = planting.swallowing(data_management.decide)  # type: ignore[attr-defined]
