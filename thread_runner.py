@@ -27,13 +27,14 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from product_consumer.backoff import Backoff
 from product_consumer.beats import stage_limits
 from product_consumer.child_process import end_with_parent, worker_command, worker_environment
-from product_consumer.errors import ConfigurationError, FatalError, Unavailable
+from product_consumer.command_line import ORDERS, PRODUCTS, read_options
+from product_consumer.errors import ConfigurationError, FatalError
 from product_consumer.logs import configure_logging
 from product_consumer.processes import PARENT_GRACE_SECONDS, ProcessSupervisor
 from product_consumer.settings import Settings, read_settings, read_systemd_environment
+from product_consumer.starting import open_order_parts, open_parts
 from product_consumer.stopping import Stop, leave
 from product_consumer.supervision import (
     EXIT_CONFIGURATION,
@@ -49,7 +50,6 @@ from product_consumer.systemd import Notifier
 if TYPE_CHECKING:
     from data_management import Pipeline
     from product_consumer.embedding import Embedder
-    from product_consumer.ledger_database import Database
     from product_consumer.metrics import Metrics
     from product_consumer.models import Product
     from product_consumer.orders.models import Order
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
     from product_consumer.parts import Parts
 
 log = logging.getLogger(__name__)
-
-PRODUCTS, ORDERS = "products", "orders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class Stream:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until stopped, or until the queue is empty; return the exit code."""
-    options = _read_options(arguments)
+    options = read_options(arguments)
     try:
         settings = _settings(options)
         if options.process_number is not None:
@@ -98,56 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FatalError as error:
         log.error("Fatal: %s", error)
         return EXIT_FATAL
-
-
-def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="thread_runner.py",
-        description="Consume product messages (make each product searchable) and orders from SQS.",
-    )
-    parser.add_argument(
-        "--stream",
-        action="append",
-        choices=(PRODUCTS, ORDERS),
-        help="what to consume; may be given twice (default products)",
-    )
-    parser.add_argument(
-        "--processes", type=int, metavar="N", help="processes that share one GPU (default 1)"
-    )
-    # Given by the process that watches over several.
-    parser.add_argument("--process-number", type=int, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="consumer threads per stream, in each process (default 10)",
-    )
-    parser.add_argument(
-        "--until-empty",
-        action="store_true",
-        help="end when the queue has twice in a row reported no message, waiting or in flight",
-    )
-    parser.add_argument(
-        "--serve", action="store_true", help="also answer questions about orders over HTTP"
-    )
-    parser.add_argument(
-        "--demo",
-        action="store_true",
-        help="show the whole job on a sample catalogue with local servers, then exit",
-    )
-    parser.add_argument(
-        "--catalog", type=Path, metavar="DIR", help="with --demo: products.json and images/ to use"
-    )
-    options = parser.parse_args(arguments)
-    if options.demo and (options.stream or options.serve or options.processes is not None):
-        parser.error("--demo shows both streams; it takes no --stream, --serve or --processes")
-    if options.catalog is not None and not options.demo:
-        parser.error("--catalog goes with --demo")
-    if options.threads is not None and not 1 <= options.threads <= 256:
-        parser.error("--threads takes a whole number from 1 to 256")
-    if options.processes is not None and not 1 <= options.processes <= 64:
-        parser.error("--processes takes a whole number from 1 to 64")
-    return options
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -206,7 +154,7 @@ def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, 
     with _stop(settings) as stop, serving(settings, metrics, stop), ExitStack() as opened:
         streams: list[Stream] = []
         if PRODUCTS in names:
-            parts = _open_parts(settings, stop, metrics=metrics)
+            parts = open_parts(settings, stop.requested, metrics=metrics)
             if parts is None:
                 return EXIT_OK
             opened.callback(parts.close)
@@ -217,7 +165,7 @@ def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, 
             opened.callback(quality.stop)
             streams.append(_product_stream(settings, parts, stop, quality.check_product))
         if ORDERS in names:
-            order_parts = _open_order_parts(settings, stop, metrics, database)
+            order_parts = open_order_parts(settings, stop.requested, metrics, database)
             if order_parts is None:
                 return EXIT_OK
             opened.callback(order_parts.close)
@@ -242,12 +190,12 @@ def _run_demo(settings: Settings, catalogue: Path | None) -> int:
         ) from error
 
     with _stop(settings) as stop, Demo(settings, catalogue) as demo, ExitStack() as opened:
-        parts = _open_parts(demo.settings, stop, created_by="demo")
+        parts = open_parts(demo.settings, stop.requested, created_by="demo")
         if parts is None:
             return EXIT_OK
         opened.callback(parts.close)
         database = parts.ledger.database
-        orders = _open_order_parts(demo.settings, stop, demo.order_metrics, database)
+        orders = open_order_parts(demo.settings, stop.requested, demo.order_metrics, database)
         if orders is None:
             return EXIT_OK
         opened.callback(orders.close)
@@ -262,31 +210,6 @@ def _run_demo(settings: Settings, catalogue: Path | None) -> int:
 def _stop(settings: Settings) -> Stop:
     dump_stacks_on_request()
     return Stop(settings.drain_seconds, Notifier(read_systemd_environment()))
-
-
-def _open_parts(
-    settings: Settings,
-    stop: Stop,
-    *,
-    created_by: str = "worker",
-    metrics: "Metrics | None" = None,
-) -> "Parts | None":
-    """Open queue, ledger, model and stores, waiting for what is down; None when stopped."""
-    # Imported here: torch takes seconds, and a wrong setting must be reported before that.
-    from product_consumer.parts import Parts
-
-    parts = Parts(settings, metrics)
-    steps = (
-        parts.open_queue,
-        lambda: parts.open_ledger(created_by),
-        parts.load_model,
-        parts.open_stores,
-    )
-    for step in steps:
-        if not _retry_until_available(step, stop.requested):
-            parts.close()
-            return None
-    return parts
 
 
 def _product_stream(
@@ -328,35 +251,6 @@ def _order_stream(
 ) -> Stream:
     pipeline = parts.pipeline(stop.requested, on_counted)
     return Stream(Source(parts.queue, parts.in_flight), pipeline, parts.metrics)
-
-
-def _open_order_parts(
-    settings: Settings, stop: Stop, metrics: "Metrics", database: "Database | None"
-) -> "OrderParts | None":
-    """Open queue, ledger and Redis, waiting for what is down; None when stopped."""
-    # Nothing of this loads torch, Milvus or Elasticsearch: orders alone start at once.
-    from product_consumer.orders.parts import OrderParts
-
-    parts = OrderParts(settings, metrics)
-    steps = (parts.open_queue, lambda: parts.open_ledger(database), parts.open_stats)
-    for step in steps:
-        if not _retry_until_available(step, stop.requested):
-            parts.close()
-            return None
-    return parts
-
-
-def _retry_until_available(step: Callable[[], object], stopping: threading.Event) -> bool:
-    backoff = Backoff(1.0, 30.0)
-    while not stopping.is_set():
-        try:
-            step()
-        except Unavailable as error:
-            log.warning("Waiting to start: %s", error)
-            backoff.wait(stopping)
-        else:
-            return True
-    return False
 
 
 def _consume(
