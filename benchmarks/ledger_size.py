@@ -1,0 +1,158 @@
+"""Whether what a message asks of the ledger costs more when the ledger is large.
+
+    python benchmarks/ledger_size.py [--products N ...] [--prices N] [--rounds N]
+
+Starts a PostgreSQL of its own, fills it with products (two vectors of 768 numbers each) and prices
+of them, and times the calls that a batch makes for ``BATCH`` products at once: medians in
+milliseconds, client included. The last column is what one price-only update adds to PostgreSQL's
+write-ahead log, in bytes, without copies of whole pages. 300,000 products with 10 prices each need
+1.5 GB of disk.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+from sqlalchemy import text
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.measuring import markdown, middle
+from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger_database import Database
+from product_consumer.models import PictureSource
+from tests import backends, factories
+
+BATCH = 100
+RECENT_PRICES = 20
+DIMENSION = 768
+EMBEDDINGS = factories.embeddings(1, DIMENSION)
+
+# One product is recorded by the ledger itself; the others are copies of it.
+MORE_PRODUCTS = """
+    INSERT INTO products SELECT (copy).* FROM (
+        SELECT jsonb_populate_record(products, jsonb_build_object(
+            'id', 'p' || number, 'image_sha256', lpad('p' || number, 64, '0'), 'check_after', NULL
+        )) AS copy
+        FROM products, generate_series(CAST(:first AS bigint), :last) AS numbers(number)
+        WHERE products.id = 'seed'
+    ) AS copies
+"""
+MORE_PRICES = """
+    INSERT INTO price_history
+    SELECT 'p' || number, to_timestamp(86400 * day), 100 + day, 'EUR'
+    FROM generate_series(CAST(:first AS bigint), :last) AS numbers(number),
+         generate_series(1, CAST(:prices AS bigint)) AS days(day)
+"""
+LOG_BYTES = "SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS bigint)"
+
+
+def main() -> None:
+    options = read_options()
+    with backends.start_postgres() as server:
+        url = backends.create_database(server.url, "ledger_size")
+        database = Database(url, timeout_seconds=600, connections=2)
+        ledger = Ledger(database, repair_horizon_seconds=300)
+        ledger.setup()
+        ledger.claim_model("benchmark/none", DIMENSION)
+        with database.reading() as connection:
+            # Copies of whole pages, after each checkpoint, say nothing of what an update writes.
+            connection.execute(text("ALTER SYSTEM SET full_page_writes = off"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        benchmark = Benchmark(ledger, options.rounds)
+        rows = [benchmark.run(size, options.prices) for size in sorted(options.products)]
+        ledger.close()
+    print(f"`python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}`\n")
+    print(f"Milliseconds for {BATCH} products; {options.prices} prices of each product.\n")
+    names = ("look up", "record", "revisions", f"last {RECENT_PRICES} prices", "check", "log bytes")
+    print(markdown(("products", *names), rows))
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time the ledger at several sizes.")
+    parser.add_argument("--products", type=int, nargs="+", default=[3_000, 30_000, 300_000])
+    parser.add_argument("--prices", type=int, default=10, help="in the history of each product")
+    parser.add_argument("--rounds", type=int, default=20)
+    return parser.parse_args()
+
+
+class Benchmark:
+    """Grows one ledger and times it."""
+
+    def __init__(self, ledger: Ledger, rounds: int) -> None:
+        self._ledger = ledger
+        self._rounds = rounds
+        self._generator = random.Random(3)  # noqa: S311
+        self._versions = count(2)
+        self._size = 0
+        ledger.record([self._change("seed", 1)])
+
+    def run(self, size: int, prices: int) -> Sequence[object]:
+        """Grow to ``size`` products; return a row of the table."""
+        print(f"filling up to {size} products", file=sys.stderr, flush=True)
+        self._grow(size, prices)
+        ledger = self._ledger
+        log_bytes: list[float] = []
+        times = (
+            self._time(lambda changes: ledger.look_up([each.product for each in changes])),
+            self._time(ledger.record, log_bytes),
+            self._time(lambda changes: ledger.revisions(_ids(changes))),
+            self._time(lambda changes: ledger.recent_prices(_ids(changes), RECENT_PRICES)),
+            self._time(lambda _: ledger.check()),
+        )
+        shown = (f"{milliseconds:.1f}" for milliseconds in times)
+        return (f"{size:,}", *shown, f"{middle(log_bytes):.0f}")
+
+    def _grow(self, size: int, prices: int) -> None:
+        numbers = {"first": self._size, "last": size - 1}
+        with self._ledger.database.writing() as connection:
+            connection.execute(text(MORE_PRODUCTS), numbers)
+            connection.execute(text(MORE_PRICES), numbers | {"prices": prices})
+            # PostgreSQL does this by itself within minutes.
+            connection.execute(text("ANALYZE"))
+        self._size = size
+
+    def _time(
+        self, call: Callable[[list[Change]], object], log_bytes: list[float] | None = None
+    ) -> float:
+        """The median of its runs; ``log_bytes`` gets what each wrote, per product."""
+        taken = []
+        for _ in range(self._rounds):
+            version = next(self._versions)
+            numbers = self._generator.sample(range(self._size), BATCH)
+            changes = [self._change(f"p{number}", version) for number in numbers]
+            before = self._log_bytes()
+            started = time.perf_counter()
+            call(changes)
+            taken.append(1000 * (time.perf_counter() - started))
+            if log_bytes is not None:
+                log_bytes.append((self._log_bytes() - before) / BATCH)
+        return middle(taken)
+
+    def _log_bytes(self) -> int:
+        with self._ledger.database.reading() as connection:
+            return int(connection.execute(text(LOG_BYTES)).scalar_one())
+
+    def _change(self, product_id: str, version: int) -> Change:
+        """Another price of a product whose name and picture stay."""
+        product = factories.product(
+            id=product_id,
+            version=factories.version(version),
+            price_minor=1000 + version,
+            observed_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=version),
+        )
+        picture = PictureSource(f"{product_id:0>64}", '"tag"', None)
+        return Change(product, EMBEDDINGS, picture)
+
+
+def _ids(changes: Sequence[Change]) -> list[str]:
+    return [change.product.id for change in changes]
+
+
+if __name__ == "__main__":
+    main()
