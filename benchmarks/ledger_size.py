@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measuring import markdown, middle
+from benchmarks.measuring import command, markdown, middle
 from product_consumer.ledger import Change, Ledger
 from product_consumer.ledger_database import Database
 from product_consumer.models import PictureSource
@@ -67,7 +67,7 @@ def main() -> None:
         benchmark = Benchmark(ledger, options.rounds)
         rows = [benchmark.run(size, options.prices) for size in sorted(options.products)]
         ledger.close()
-    print(f"`python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}`\n")
+    print(f"{command()}\n")
     print(f"Milliseconds for {BATCH} products; {options.prices} prices of each product.\n")
     names = ("look up", "record", "revisions", f"last {RECENT_PRICES} prices", "check", "log bytes")
     print(markdown(("products", *names), rows))

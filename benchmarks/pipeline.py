@@ -16,7 +16,6 @@ Timeouts and the time a message stays hidden are longer than any stop.
 """
 
 import argparse
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measuring import Window, difference, markdown, middle
+from benchmarks.measuring import Window, command, difference, markdown, middle
 from benchmarks.model import DESCRIPTION
 from benchmarks.servers import (
     Feed,
@@ -152,7 +151,7 @@ def counting_stages(worker: WorkerProcess, stages: dict[str, float]) -> Iterator
 
 def print_report(site: Site, windows: Windows, cores: int) -> None:
     kilobytes = site.photographs.mean_bytes / 1000
-    print(f"`python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`\n")
+    print(f"{command()}\n")
     print(f"{cores} cores for everything; photographs of 800 x 800 pixels, {kilobytes:.0f} KB;")
     print(f"model: {DESCRIPTION}. CPU in milliseconds per message.\n")
     header = ["worker", "window", "messages/s", "worker CPU", "servers' CPU", "together"]

@@ -17,7 +17,6 @@ is for; there a full update takes at least so long, and a price-only one what it
 
 import argparse
 import random
-import shlex
 import sys
 import time
 from collections import Counter
@@ -28,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measuring import difference, markdown, middle
+from benchmarks.measuring import command, difference, markdown, middle
 from benchmarks.model import DESCRIPTION
 from benchmarks.servers import (
     Body,
@@ -187,7 +186,7 @@ class Replay:
 
 
 def print_report(runs: Sequence[Run], options: argparse.Namespace, cores: int) -> None:
-    print(f"`python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`\n")
+    print(f"{command()}\n")
     print(f"{cores} cores for everything; photographs of 800 x 800 pixels; model: {DESCRIPTION}.\n")
     header = [
         *("messages", "number", "messages/s", "worker CPU ms", "embedded"),

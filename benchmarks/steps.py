@@ -26,7 +26,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measuring import markdown
+from benchmarks.measuring import command, markdown
 from benchmarks.model import DESCRIPTION, write_model
 from benchmarks.photographs import draw
 from product_consumer.images import ImageDecoder
@@ -61,7 +61,7 @@ def main() -> None:
             }
         )
         loaded = load_model(settings)
-    print(f"`python {' '.join(sys.argv)}`\n\nmodel: {DESCRIPTION}\n")
+    print(f"{command()}\n\nmodel: {DESCRIPTION}\n")
     rows = [row for size in options.pixels for row in picture_rows(loaded, size, options.rounds)]
     print(markdown(["JPEG", "way", "CPU ms", "of OpenCLIP's", "mean diff", "largest diff"], rows))
     rows = [row for what in NAMES for row in name_rows(loaded, what, options.rounds)]
