@@ -130,11 +130,7 @@ class RecordedLedger(_Wrapper):
         products = [[change.product.id, change.product.version.value] for change in changes]
         call = next(_calls)
         self._history.note("record", call=call, products=products)
-        try:
-            recorded: Recorded = self._inner.record(changes)
-        except Exception as error:
-            self._history.note("record_failed", call=call, error=type(error).__name__)
-            raise
+        recorded: Recorded = self._inner.record(changes)
         self._history.note(
             "record_done",
             call=call,
