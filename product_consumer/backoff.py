@@ -5,9 +5,14 @@ half of the exponential delay is certain, so that a struggling host gets its pau
 is random, so that what failed together does not come back together.
 """
 
+import logging
 from collections.abc import Callable
 from random import random as _random
 from threading import Event
+
+from product_consumer.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 # 2 ** 64 times any base is over any cap; a larger exponent would overflow a float.
 _MAX_EXPONENT = 64
@@ -51,6 +56,22 @@ class Backoff:
     def reset(self) -> None:
         """Start again from the first delay; called when the dependency answered."""
         self._waits = 0
+
+
+def retry_until_available(step: Callable[[], object], stopping: Event, waiting: str) -> bool:
+    """Repeat a step of a start while it raises ``Unavailable``; False when asked to stop before it
+    was done. Every failure is logged as ``waiting``.
+    """
+    backoff = Backoff()
+    while not stopping.is_set():
+        try:
+            step()
+        except Unavailable as error:
+            log.warning("%s: %s", waiting, error)
+            backoff.wait(stopping)
+        else:
+            return True
+    return False
 
 
 def _with_jitter(delay_seconds: float, random: Callable[[], float]) -> float:

@@ -1,15 +1,14 @@
 """The order service as a command of its own, or beside a worker."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
 import typer
 
-from product_consumer.backoff import Backoff
-from product_consumer.errors import Unavailable
+from product_consumer.backoff import retry_until_available
 from product_consumer.ledger_database import Database, open_database
 from product_consumer.logs import configure_logging
 from product_consumer.settings import Settings, read_settings
@@ -61,7 +60,8 @@ def order_service(
     from product_consumer.quality.store import QualityStore
 
     ledger, flags = OrderLedger(database), QualityStore(database)
-    if not all(_retry_until_available(each.setup, stopping) for each in (ledger, flags)):
+    waiting = "The order service waits to start"
+    if not all(retry_until_available(each.setup, stopping, waiting) for each in (ledger, flags)):
         yield None
         return
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
@@ -73,16 +73,3 @@ def order_service(
         yield server
     finally:
         server.stop()
-
-
-def _retry_until_available(set_up: Callable[[], object], stopping: Event) -> bool:
-    backoff = Backoff(1.0, 30.0)
-    while not stopping.is_set():
-        try:
-            set_up()
-        except Unavailable as error:
-            log.warning("The order service waits to start: %s", error)
-            backoff.wait(stopping)
-        else:
-            return True
-    return False

@@ -7,6 +7,7 @@ characters, whatever it says: that is why names are short here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from string import ascii_lowercase
 from typing import Any
 
 from sqlalchemy import ARRAY, Connection, Row, Table, bindparam, cast, func, literal_column, select
@@ -67,7 +68,7 @@ def _from_arrays(insert: Any, table: Table, place: int) -> Any:
 
 
 def _parameter(place: int, number: int) -> str:
-    return f"{'abc'[place]}{number}"
+    return f"{ascii_lowercase[place]}{number}"
 
 
 def _execute(connection: Connection, statement: Any, parameters: Any) -> Sequence[Row[Any]]:

@@ -1,12 +1,10 @@
 """Opens the parts of a stream at the start of a worker, waiting for what is down."""
 
-import logging
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
-from product_consumer.backoff import Backoff
-from product_consumer.errors import Unavailable
+from product_consumer.backoff import retry_until_available
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from product_consumer.orders.parts import OrderParts
     from product_consumer.parts import Parts
 
-log = logging.getLogger(__name__)
+AnyParts = TypeVar("AnyParts", "Parts", "OrderParts")
 
 
 def open_parts(
@@ -36,11 +34,7 @@ def open_parts(
         parts.load_model,
         parts.open_stores,
     )
-    for step in steps:
-        if not _retry_until_available(step, stopping):
-            parts.close()
-            return None
-    return parts
+    return _opened(parts, steps, stopping)
 
 
 def open_order_parts(
@@ -52,21 +46,13 @@ def open_order_parts(
 
     parts = OrderParts(settings, metrics)
     steps = (parts.open_queue, lambda: parts.open_ledger(database), parts.open_stats)
-    for step in steps:
-        if not _retry_until_available(step, stopping):
-            parts.close()
-            return None
-    return parts
+    return _opened(parts, steps, stopping)
 
 
-def _retry_until_available(step: Callable[[], object], stopping: threading.Event) -> bool:
-    backoff = Backoff(1.0, 30.0)
-    while not stopping.is_set():
-        try:
-            step()
-        except Unavailable as error:
-            log.warning("Waiting to start: %s", error)
-            backoff.wait(stopping)
-        else:
-            return True
-    return False
+def _opened(
+    parts: AnyParts, steps: Iterable[Callable[[], object]], stopping: threading.Event
+) -> AnyParts | None:
+    if all(retry_until_available(step, stopping, "Waiting to start") for step in steps):
+        return parts
+    parts.close()
+    return None

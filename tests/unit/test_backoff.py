@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_consumer.backoff import Backoff, exponential_delay_seconds
+from product_consumer.backoff import Backoff, exponential_delay_seconds, retry_until_available
+from product_consumer.errors import StoreUnavailable
 
 
 def never_lucky() -> float:
@@ -81,3 +82,24 @@ def test_a_wait_ends_at_once_on_stop() -> None:
     threading.Timer(0.05, stopping.set).start()
 
     assert Backoff(3600.0, 3600.0).wait(stopping) is True
+
+
+def test_a_step_of_a_start_is_repeated_until_its_part_is_there() -> None:
+    answers = iter([StoreUnavailable("milvus", "down"), StoreUnavailable("milvus", "down"), None])
+
+    def step() -> None:
+        error = next(answers)
+        if error is not None:
+            raise error
+
+    event = RecordingEvent()
+
+    assert retry_until_available(step, event, "Waiting")
+    assert len(event.waits) == 2
+
+
+def test_no_step_of_a_start_is_begun_after_a_stop() -> None:
+    event = threading.Event()
+    event.set()
+
+    assert not retry_until_available(lambda: pytest.fail("begun"), event, "Waiting")
