@@ -29,7 +29,7 @@ from tests.faults.harness.orders import (
 from tests.faults.harness.recording import Event
 
 PREFIX = "order_"
-_OF_PROCESSES = ("killed", "crash", "exit")
+_OF_PROCESSES = ("killed", "crash", "exit", "ledger_failed")
 
 
 @dataclass(frozen=True, slots=True)
