@@ -187,13 +187,16 @@ def test_the_embedder_needs_nothing_but_pytorch_and_what_open_clip_brings() -> N
     }
     # Used where it is there: see ``make_tokenizer``.
     brought.add("tokenizers")
-    todo, seen = ["embedding"], set()
+    todo, seen = ["product_consumer.embedding"], set()
     while todo:
         name = todo.pop()
         seen.add(name)
-        for imported in imports_of(PACKAGE / f"{name}.py"):
-            root, _, part = imported.partition(".")
+        path = (ROOT / name.replace(".", "/")).with_suffix(".py")
+        if not path.exists():
+            path = path.with_suffix("") / "__init__.py"
+        for imported in imports_of(path):
+            root = imported.partition(".")[0]
             if root == PACKAGE.name:
-                todo += [part] if part and part not in seen else []
+                todo += [imported] if imported not in seen else []
             else:
                 assert root in brought | set(sys.stdlib_module_names), f"{name} imports {imported}"
