@@ -21,8 +21,8 @@ from product_consumer.errors import (
     FatalError,
     QueueUnavailable,
 )
-from product_consumer.fetching import ImageFetcher
-from product_consumer.images import ImageDecoder
+from product_consumer.images.decoder import ImageDecoder
+from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Change, Ledger
 from product_consumer.ledger_suspects import Suspect, Suspects

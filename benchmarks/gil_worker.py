@@ -31,9 +31,9 @@ from product_consumer import embedding  # noqa: E402
 from product_consumer.batching import Batcher  # noqa: E402
 from product_consumer.demo import tiny_model  # noqa: E402
 from product_consumer.embedding import Embedder  # noqa: E402
-from product_consumer.fetching import ImageFetcher  # noqa: E402
 from product_consumer.forward import Vectors  # noqa: E402
-from product_consumer.images import ImageDecoder  # noqa: E402
+from product_consumer.images.decoder import ImageDecoder  # noqa: E402
+from product_consumer.images.fetcher import ImageFetcher  # noqa: E402
 from product_consumer.in_flight import InFlightTracker  # noqa: E402
 from product_consumer.ledger import Ledger  # noqa: E402
 from product_consumer.ledger_suspects import Suspects  # noqa: E402

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from product_consumer.errors import ConfigurationError
-from product_consumer.fetching import ImageFetcher
-from product_consumer.images import ImageDecoder
+from product_consumer.images.decoder import ImageDecoder
+from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Ledger, open_ledger
 from product_consumer.metrics import Metrics

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.fetching import FetchedImage, FetchResult, ImageRequest
+from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest
 from product_consumer.ledger import KnownPicture
 from product_consumer.models import Embedding, Embeddings, Message, Outcome, PictureSource, Product
 

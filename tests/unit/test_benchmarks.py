@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.measuring import Window, cpu_seconds, difference, markdown, middle
 from benchmarks.photographs import Photographs, draw
 from benchmarks.servers import product
-from product_consumer.images import ImageDecoder
+from product_consumer.images.decoder import ImageDecoder
 from product_consumer.validation import ProductParser
 from tests import factories
 

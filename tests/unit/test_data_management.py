@@ -24,7 +24,7 @@ from product_consumer.errors import (
     RejectMessage,
     StoreUnavailable,
 )
-from product_consumer.fetching import FetchedImage, FetchResult, ImageRequest, NotModified
+from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest, NotModified
 from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Change, Ledger
 from product_consumer.ledger_database import Database

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from product_consumer.images import ImageDecoder
+from product_consumer.images.decoder import ImageDecoder
 from product_consumer.model_loading import LoadedModel
 from product_consumer.preparing import FAST_RESIZE_PIXELS, Preparer
 from tests.photographs import draw_photograph, jpeg_of

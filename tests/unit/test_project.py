@@ -30,12 +30,12 @@ HOMES = {
     "price_parser": ("prices.py",),
     "prometheus_client": ("metrics.py",),
     "psycopg": ("ledger",),
-    "pycurl": ("fetching.py", "downloading.py"),
+    "pycurl": ("images/",),
     # The embedded server needs the generated service definition that pymilvus carries.
     "pymilvus": ("stores/milvus", "stores/embedded_milvus.py"),
     "redis": ("orders/redis_stats.py",),
     "requests": ("quality/language_model.py",),
-    "simplejpeg": ("jpegs.py",),
+    "simplejpeg": ("images/",),
     "sqlalchemy": (
         *("ledger", "orders/ledger.py", "orders/statistics.py", "orders/tables.py"),
         *("quality/store.py", "quality/tables.py"),

@@ -23,8 +23,8 @@ from sqlalchemy.engine import Connection, Engine
 
 import thread_runner
 from product_consumer import deciding
-from product_consumer.fetching import ImageFetcher
-from product_consumer.images import ImageDecoder
+from product_consumer.images.decoder import ImageDecoder
+from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Ledger
 from product_consumer.ledger_marks import LedgerMarks

@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
-from product_consumer.fetching import (
+from product_consumer.images.fetcher import (
     FetchedImage,
     FetchResult,
     ImageFetcher,
     ImageRequest,
     NotModified,
 )
-from product_consumer.http_answers import retry_after_seconds
+from product_consumer.images.response import retry_after_seconds
 from tests.hostile_server import (
     Behaviour,
     HostileServer,

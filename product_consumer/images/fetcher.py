@@ -12,8 +12,9 @@ from typing import Any, Final
 import certifi
 import pycurl
 
-from product_consumer.addresses import Network
-from product_consumer.downloading import (
+from product_consumer.errors import ImageUnavailable
+from product_consumer.images.address_rules import Network
+from product_consumer.images.download import (
     Download,
     FetchedImage,
     FetchResult,
@@ -22,7 +23,6 @@ from product_consumer.downloading import (
     Rules,
     parse_url,
 )
-from product_consumer.errors import ImageUnavailable
 
 __all__ = ["FetchResult", "FetchedImage", "ImageFetcher", "ImageRequest", "NotModified"]
 

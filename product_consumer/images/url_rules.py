@@ -7,8 +7,8 @@ from urllib.parse import urljoin
 
 import idna
 
-from product_consumer.addresses import METADATA_HOSTS, Network, is_allowed, parse_host
 from product_consumer.errors import ImageRejected
+from product_consumer.images.address_rules import METADATA_HOSTS, Network, is_allowed, parse_host
 
 MAX_URL_BYTES: Final = 4096
 """Signed URLs of object stores reach about 2,500 bytes; above 4,096 something else is going on."""

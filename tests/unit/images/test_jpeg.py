@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from product_consumer import images
 from product_consumer.errors import ImageRejected, ImageUnavailable
-from product_consumer.images import ImageDecoder
-from product_consumer.jpegs import dct_factor, decode_intact_jpeg
+from product_consumer.images import decoder
+from product_consumer.images.decoder import ImageDecoder
+from product_consumer.images.jpeg import dct_factor, decode_intact_jpeg
 from tests.photographs import draw_photograph, jpeg_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -36,7 +36,7 @@ def quick_answers(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         answers.append(pixels is not None)
         return pixels
 
-    monkeypatch.setattr(images, "decode_intact_jpeg", watched)
+    monkeypatch.setattr(decoder, "decode_intact_jpeg", watched)
     return answers
 
 
@@ -204,5 +204,5 @@ def test_a_damaged_jpeg_ends_as_it_does_with_pillow_alone(
     found = outcome(damaged)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "decode_intact_jpeg", lambda *_: None)
+        patch.setattr(decoder, "decode_intact_jpeg", lambda *_: None)
         assert found == outcome(damaged)

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import pycurl
 
-from product_consumer.addresses import Network, is_allowed
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
-from product_consumer.http_answers import Answer, empty_image, refusal, too_large
-from product_consumer.image_urls import (
+from product_consumer.images.address_rules import Network, is_allowed
+from product_consumer.images.response import Answer, empty_image, refusal, too_large
+from product_consumer.images.url_rules import (
     ascii_host,
     check_destination,
     check_spelling,

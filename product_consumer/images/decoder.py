@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
-from product_consumer.jpegs import dct_factor, decode_intact_jpeg, has_too_many_scans
+from product_consumer.images.jpeg import dct_factor, decode_intact_jpeg, has_too_many_scans
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 """What is decoded; anything else Pillow could read stays closed to hostile bytes."""

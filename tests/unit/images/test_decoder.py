@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from product_consumer.errors import ImageRejected, ImageUnavailable
-from product_consumer.images import ImageDecoder
-from product_consumer.jpegs import MAX_JPEG_SCANS
+from product_consumer.images.decoder import ImageDecoder
+from product_consumer.images.jpeg import MAX_JPEG_SCANS
 
 # As in production, where Pillow's complaints about broken tags are not shown.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -174,7 +174,7 @@ def test_only_the_first_frame_of_an_animation_is_taken(name: str) -> None:
 def test_the_decoder_hides_pillow_s_complaints_about_hostile_files() -> None:
     tags = b"Exif\0\0II*\0\xff\xff\xff\xff"
     file = encode(picture(), "JPEG", exif=tags).hex()
-    code = "from product_consumer.images import ImageDecoder\n"
+    code = "from product_consumer.images.decoder import ImageDecoder\n"
     code += f"ImageDecoder(10_000).decode(bytes.fromhex('{file}'))"
 
     ended = subprocess.run(
@@ -317,7 +317,7 @@ def test_running_out_of_memory_is_the_image_s_fault(monkeypatch: pytest.MonkeyPa
     def fail(*arguments: object, **options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("product_consumer.images.Image.open", fail)
+    monkeypatch.setattr("product_consumer.images.decoder.Image.open", fail)
 
     with pytest.raises(ImageRejected, match="image_corrupt: PNG: MemoryError"):
         DECODER.decode(encode(picture(), "PNG"))
@@ -339,7 +339,7 @@ def test_no_more_than_max_concurrent_images_are_decoded_at_once(
             running -= 1
         return original(*arguments, **options)
 
-    monkeypatch.setattr("product_consumer.images.Image.open", counting_open)
+    monkeypatch.setattr("product_consumer.images.decoder.Image.open", counting_open)
     decoder = ImageDecoder(MAX_PIXELS, max_concurrent=2)
     data = encode(picture(), "PNG")
     threads = [threading.Thread(target=decoder.decode, args=(data,)) for _ in range(8)]

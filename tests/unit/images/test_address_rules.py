@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_consumer.addresses import is_allowed, is_own, parse_host
+from product_consumer.images.address_rules import is_allowed, is_own, parse_host
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "172.15.255.255", "172.32.0.0", "100.63.255.255", "100.128.0.0"]
 PUBLIC += ["192.167.255.255", "223.255.255.255", "2606:4700:4700::1111", "::ffff:8.8.8.8"]
@@ -92,7 +92,7 @@ def test_a_link_local_address_with_a_zone_is_refused_even_from_an_allowed_networ
 
 
 def test_a_public_address_of_this_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("product_consumer.addresses.is_own", lambda address: True)
+    monkeypatch.setattr("product_consumer.images.address_rules.is_own", lambda address: True)
 
     assert not is_allowed(ip_address("8.8.8.8"))
 

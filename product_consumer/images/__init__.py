@@ -1,0 +1,1 @@
+"""Image URL -> bytes -> RGB pixels, within limits."""
