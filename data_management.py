@@ -47,7 +47,7 @@ from product_consumer.work import Work, unsettled
 
 if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.
-    from product_consumer.embedding import Embedder
+    from product_consumer.embedding.embedder import Embedder
 
 log = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ from product_consumer.systemd import Notifier
 
 if TYPE_CHECKING:
     from data_management import Pipeline
-    from product_consumer.embedding import Embedder
+    from product_consumer.embedding.embedder import Embedder
     from product_consumer.metrics import Metrics
     from product_consumer.models import Product
     from product_consumer.orders.models import Order

@@ -8,7 +8,7 @@ results, and begins again, so the device is the only thing that limits. The rows
 
     one item per lock   what a lock around the model does
     own batch per lock  each thread's own items as one pass
-    batcher             product_consumer.batching: what waits is one pass
+    batcher             product_consumer.embedding.batcher: what waits is one pass
     batcher, two deep   the same with a device that works by itself, given the next batch meanwhile
 
 Prints items per second, the share of 1250, the mean batch, and the 50th and 99th percentile of the
@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from product_consumer.batching import Batcher
+from product_consumer.embedding.batcher import Batcher
 
 PASS_SECONDS = 0.006
 ITEM_SECONDS = 0.0008

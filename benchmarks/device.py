@@ -36,13 +36,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from product_consumer.cuda_passes import GraphedTower
-from product_consumer.embedding import Embedder
-from product_consumer.model_loading import LoadedModel, load_model
-from product_consumer.model_specs import EXAMPLE_MODEL, QUICK_GELU_MODELS
+from product_consumer.embedding.cuda import GraphedTower
+from product_consumer.embedding.embedder import Embedder
+from product_consumer.embedding.loading import LoadedModel, load_model
+from product_consumer.embedding.preprocessing import PreparedItem
+from product_consumer.embedding.spec import EXAMPLE_MODEL, QUICK_GELU_MODELS
+from product_consumer.embedding.towers import Towers
 from product_consumer.models import Embeddings
-from product_consumer.preparing import PreparedItem
-from product_consumer.towers import Towers
 
 SMALL = {
     "embed_dim": 256,

@@ -28,18 +28,18 @@ import numpy as np  # noqa: E402
 import thread_runner  # noqa: E402
 from benchmarks.gil_meter import Shim, Spent, Steps  # noqa: E402
 from product_consumer import embedding  # noqa: E402
-from product_consumer.batching import Batcher  # noqa: E402
 from product_consumer.demo import tiny_model  # noqa: E402
-from product_consumer.embedding import Embedder  # noqa: E402
-from product_consumer.forward import Vectors  # noqa: E402
+from product_consumer.embedding.batcher import Batcher  # noqa: E402
+from product_consumer.embedding.embedder import Embedder  # noqa: E402
+from product_consumer.embedding.forward_pass import Vectors  # noqa: E402
+from product_consumer.embedding.loading import LoadedModel, load_model  # noqa: E402
+from product_consumer.embedding.preprocessing import PreparedItem  # noqa: E402
 from product_consumer.images.decoder import ImageDecoder  # noqa: E402
 from product_consumer.images.fetcher import ImageFetcher  # noqa: E402
 from product_consumer.in_flight import InFlightTracker  # noqa: E402
 from product_consumer.ledger import Ledger  # noqa: E402
 from product_consumer.ledger_suspects import Suspects  # noqa: E402
 from product_consumer.metrics import Metrics  # noqa: E402
-from product_consumer.model_loading import LoadedModel, load_model  # noqa: E402
-from product_consumer.preparing import PreparedItem  # noqa: E402
 from product_consumer.quality.background import Background  # noqa: E402
 from product_consumer.queues.sqs import SqsQueue  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402

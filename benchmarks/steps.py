@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measuring import command, markdown
 from benchmarks.model import DESCRIPTION, write_model
 from benchmarks.photographs import draw
+from product_consumer.embedding.loading import LoadedModel, load_model
+from product_consumer.embedding.preprocessing import Preparer
 from product_consumer.images.decoder import ImageDecoder
-from product_consumer.model_loading import LoadedModel, load_model
-from product_consumer.preparing import Preparer
 from product_consumer.settings import Settings
 
 PICTURES = 6

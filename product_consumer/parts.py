@@ -21,7 +21,7 @@ from product_consumer.stores.base import ProductStore
 from product_consumer.validation import ProductParser
 
 if TYPE_CHECKING:
-    from product_consumer.embedding import Embedder
+    from product_consumer.embedding.embedder import Embedder
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Parts:
         once.
         """
         # Imported here: torch takes seconds, and much of the console does without.
-        from product_consumer.embedding import load_embedder
+        from product_consumer.embedding.embedder import load_embedder
 
         if self.embedder is None:
             self.embedder = load_embedder(settings or self._settings)

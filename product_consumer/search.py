@@ -12,7 +12,7 @@ from product_consumer.models import Embedding, Hit, ProductRow
 from product_consumer.stores import Stores
 
 if TYPE_CHECKING:
-    from product_consumer.embedding import Embedder
+    from product_consumer.embedding.embedder import Embedder
 
 RECIPROCAL_RANK_CONSTANT = 60
 """k of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""

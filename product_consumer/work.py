@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from product_consumer.preparing import PreparedItem
+    from product_consumer.embedding.preprocessing import PreparedItem
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ HOMES = {
     "iso4217": ("currencies.py",),
     "milvus_lite": ("stores/embedded_milvus.py",),
     "moto": ("demo/",),
-    "open_clip": ("model_", "tokenizing.py", "towers.py", "demo/"),
+    "open_clip": ("embedding/", "demo/"),
     "price_parser": ("prices.py",),
     "prometheus_client": ("metrics.py",),
     "psycopg": ("ledger",),
@@ -40,11 +40,11 @@ HOMES = {
         *("ledger", "orders/ledger.py", "orders/statistics.py", "orders/tables.py"),
         *("quality/store.py", "quality/tables.py"),
     ),
-    "tokenizers": ("tokenizing.py",),
+    "tokenizers": ("embedding/tokenizer.py",),
     "urllib3": ("quality/language_model.py",),
     "uvicorn": ("orders/serving.py",),
-    "torch": ("cuda_passes.py", "forward.py", "model_", "preparing.py", "towers.py", "demo/"),
-    "torchvision": ("preparing.py", "demo/"),
+    "torch": ("embedding/", "demo/"),
+    "torchvision": ("embedding/preprocessing.py", "demo/"),
     "dotenv": ("settings.py",),
 }
 
@@ -187,7 +187,7 @@ def test_the_embedder_needs_nothing_but_pytorch_and_what_open_clip_brings() -> N
     }
     # Used where it is there: see ``make_tokenizer``.
     brought.add("tokenizers")
-    todo, seen = ["product_consumer.embedding"], set()
+    todo, seen = ["product_consumer.embedding.embedder"], set()
     while todo:
         name = todo.pop()
         seen.add(name)

@@ -17,8 +17,8 @@ import torch
 from open_clip.transform import MaybeConvertMode, PreprocessCfg
 from torchvision.transforms import Compose, Resize
 
-from product_consumer.embedding import Embedder
-from product_consumer.model_loading import LoadedModel
+from product_consumer.embedding.embedder import Embedder
+from product_consumer.embedding.loading import LoadedModel
 from tests.faults.harness.stand_in import DIMENSION, picture_vector, text_vector
 
 __all__ = ["Embedder", "load_embedder"]

@@ -53,7 +53,7 @@ def become_worker(command: dict[str, Any]) -> int:
     random.seed()
     device = sys.modules.get("tests.faults.harness.device")
     if device is not None:
-        sys.modules["product_consumer.embedding"] = device
+        sys.modules["product_consumer.embedding.embedder"] = device
     worker = importlib.import_module("tests.faults.harness.worker")
     code: int = worker.main()
     return code

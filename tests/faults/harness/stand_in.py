@@ -1,4 +1,4 @@
-"""A stand-in for ``product_consumer.embedding``: no model, 5 ms a batch, vectors that are known.
+"""A stand-in for ``product_consumer.embedding.embedder``: no model, 5 ms a batch, known vectors.
 
 It takes that module's place in the harness's worker, so that a process starts in two seconds
 instead of ten and dozens can be killed in a test. Nothing else of the worker is replaced.

@@ -36,7 +36,7 @@ from tests.faults.harness.planting import Fault
 
 def plant(fault: Fault) -> None:
     """Let the fault strike in this process."""
-    embedding: Any = sys.modules["product_consumer.embedding"]
+    embedding: Any = sys.modules["product_consumer.embedding.embedder"]
     places: tuple[tuple[Any, str, str, str], ...] = (
         (ProductParser, "parse", "", "after_validate"),
         (Ledger, "look_up", "", "after_look_up"),

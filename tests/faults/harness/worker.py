@@ -13,7 +13,7 @@ from typing import Any
 from tests.faults.harness import stand_in
 
 # Before anything imports it: the real one loads torch.
-sys.modules["product_consumer.embedding"] = stand_in
+sys.modules["product_consumer.embedding.embedder"] = stand_in
 
 import data_management  # noqa: E402
 import thread_runner  # noqa: E402

@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from product_consumer import embedding, model_loading
-from product_consumer.embedding import Embedder, load_embedder
+from product_consumer.embedding import embedder as embedder_module
+from product_consumer.embedding import loading
+from product_consumer.embedding.embedder import Embedder, load_embedder
+from product_consumer.embedding.loading import LoadedModel, load_model
+from product_consumer.embedding.preprocessing import PreparedItem
 from product_consumer.errors import (
     EmbeddingRejected,
     FatalError,
@@ -26,9 +29,7 @@ from product_consumer.errors import (
     RetryMessage,
     Unavailable,
 )
-from product_consumer.model_loading import LoadedModel, load_model
 from product_consumer.models import Embedding, Embeddings
-from product_consumer.preparing import PreparedItem
 from product_consumer.settings import Settings
 from tests.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
 
@@ -451,7 +452,7 @@ def test_a_failure_of_one_item_that_nobody_expects_is_retried_a_few_times(
 def test_a_model_that_never_answers_is_fatal(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(embedding.ANSWER_SECONDS, "cpu", 0.05)
+    monkeypatch.setitem(embedder_module.ANSWER_SECONDS, "cpu", 0.05)
     embedder = Embedder(dataclasses.replace(loaded, model=SimpleNamespace()), max_batch=1)
     ended = threading.Event()
 
@@ -506,7 +507,7 @@ def test_a_model_that_cannot_run_at_all_ends_the_start(embedder: Embedder) -> No
 def test_lower_precision_keeps_the_direction_of_vectors(
     tiny: TinyClip, embedder: Embedder, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(model_loading, "choose_dtype", lambda _: dtype)
+    monkeypatch.setattr(loading, "choose_dtype", lambda _: dtype)
     lower = load_embedder(Settings.model_validate(tiny.settings))
     assert {parameter.dtype for parameter in lower._loaded.model.parameters()} == {dtype}
     # The weights of this model are large, so that small differences show.

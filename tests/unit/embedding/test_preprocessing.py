@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from product_consumer.embedding.loading import LoadedModel
+from product_consumer.embedding.preprocessing import FAST_RESIZE_PIXELS, Preparer
 from product_consumer.images.decoder import ImageDecoder
-from product_consumer.model_loading import LoadedModel
-from product_consumer.preparing import FAST_RESIZE_PIXELS, Preparer
 from tests.photographs import draw_photograph, jpeg_of
 from tests.tiny_clip import draw_weights, model_config
 

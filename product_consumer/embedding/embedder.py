@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from product_consumer.batching import Batcher
+from product_consumer.embedding.batcher import Batcher
+from product_consumer.embedding.forward_pass import ModelRunner, Vectors
+from product_consumer.embedding.loading import LoadedModel, load_model
+from product_consumer.embedding.preprocessing import PreparedItem, Preparer
 from product_consumer.errors import (
     MAX_UNEXPECTED_ATTEMPTS,
     EmbeddingRejected,
@@ -24,10 +27,7 @@ from product_consumer.errors import (
     RetryMessage,
     Unavailable,
 )
-from product_consumer.forward import ModelRunner, Vectors
-from product_consumer.model_loading import LoadedModel, load_model
 from product_consumer.models import Embedding, Embeddings
-from product_consumer.preparing import PreparedItem, Preparer
 
 if TYPE_CHECKING:
     from product_consumer.settings import Settings

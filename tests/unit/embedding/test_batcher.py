@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_consumer.batching import Batcher
+from product_consumer.embedding.batcher import Batcher
 from product_consumer.errors import FatalError, RetryMessage, Unavailable
 
 WAIT = 10.0

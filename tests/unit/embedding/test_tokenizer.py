@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
-from product_consumer import tokenizing
-from product_consumer.tokenizing import LockedTokenizer, QuickTokenizer, make_tokenizer
+from product_consumer.embedding import tokenizer
+from product_consumer.embedding.tokenizer import LockedTokenizer, QuickTokenizer, make_tokenizer
 
 NASTY = [
     "",
@@ -153,7 +153,7 @@ def test_many_threads_get_the_ids_of_one(quick: bool) -> None:
 
 
 def test_what_is_remembered_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizing, "MAX_REMEMBERED_WORDS", 50)
+    monkeypatch.setattr(tokenizer, "MAX_REMEMBERED_WORDS", 50)
     quick = QuickTokenizer(SimpleTokenizer())
     for number in range(200):
         quick(f"sku{chr(97 + number % 26)}{chr(97 + number // 26)}q {'long' * 9}{number}")
@@ -166,7 +166,7 @@ def test_what_is_remembered_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch)
 def test_open_clip_s_own_tokenizer_forgets_words_before_they_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tokenizing, "MAX_REMEMBERED_BY_OPEN_CLIP", 50)
+    monkeypatch.setattr(tokenizer, "MAX_REMEMBERED_BY_OPEN_CLIP", 50)
     original = SimpleTokenizer()
     locked = LockedTokenizer(original, 77)
     for number in range(200):

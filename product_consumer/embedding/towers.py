@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from open_clip.transformer import TextTransformer, text_global_pool
 from torch import nn
 
-from product_consumer.model_loading import LoadedModel
+from product_consumer.embedding.loading import LoadedModel
 
 # Few lengths, so that few shapes are compiled, captured and measured; most names of products have
 # fewer than 30 tokens.

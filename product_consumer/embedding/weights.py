@@ -16,8 +16,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
+from product_consumer.embedding.spec import LOCAL_FILE_HINT, ModelSpec, first_line
 from product_consumer.errors import ConfigurationError
-from product_consumer.model_specs import LOCAL_FILE_HINT, ModelSpec, first_line
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import torch
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from product_consumer import model_loading, model_weights
+from product_consumer.embedding import loading, weights
+from product_consumer.embedding.loading import build_model, load_model
+from product_consumer.embedding.spec import model_id, resolve_model
+from product_consumer.embedding.weights import find_weights
 from product_consumer.errors import ConfigurationError
-from product_consumer.model_loading import build_model, load_model
-from product_consumer.model_specs import model_id, resolve_model
-from product_consumer.model_weights import find_weights
 from product_consumer.settings import Settings
 from tests.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
 
@@ -311,7 +311,7 @@ def test_weights_that_are_not_cached_are_downloaded(
     downloaded = tmp_path / "open_clip_pytorch_model.bin"
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)
-    monkeypatch.setattr(model_weights, "download_pretrained", lambda _: str(downloaded))
+    monkeypatch.setattr(weights, "download_pretrained", lambda _: str(downloaded))
     assert find_weights(resolve_model(Settings())) == downloaded
 
 
@@ -345,9 +345,9 @@ def test_loading_says_the_device_and_the_model_and_nothing_else(
 def test_cuda_is_chosen_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert str(model_loading.choose_device("auto")) == "cuda"
-    assert str(model_loading.choose_device("cuda:1")) == "cuda:1"
-    assert refusal(lambda: model_loading.choose_device("cuda:2")).setting == "DEVICE"
+    assert str(loading.choose_device("auto")) == "cuda"
+    assert str(loading.choose_device("cuda:1")) == "cuda:1"
+    assert refusal(lambda: loading.choose_device("cuda:2")).setting == "DEVICE"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
@@ -356,8 +356,8 @@ def test_a_device_that_is_not_there_is_refused(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert refusal(lambda: model_loading.choose_device(device)).setting == "DEVICE"
-    assert str(model_loading.choose_device("auto")) == "cpu"
+    assert refusal(lambda: loading.choose_device(device)).setting == "DEVICE"
+    assert str(loading.choose_device("auto")) == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_the_precision_follows_the_device(
     dtype: torch.dtype,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert model_loading.choose_dtype(torch.device(device)) == dtype
+    assert loading.choose_dtype(torch.device(device)) == dtype
 
 
 def test_open_clip_itself_would_build_the_default_model_without_quick_gelu() -> None:

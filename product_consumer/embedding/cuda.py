@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from product_consumer.towers import Towers
+from product_consumer.embedding.towers import Towers
 
 log = logging.getLogger(__name__)
 

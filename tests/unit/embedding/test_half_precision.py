@@ -7,7 +7,7 @@ import torch
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from product_consumer.model_tuning import fuse_quick_gelu, tune
+from product_consumer.embedding.half_precision import fuse_quick_gelu, tune
 from tests.tiny_clip import draw_weights, model_config
 
 LARGER = {

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import Resize, v2
 
-from product_consumer.model_loading import LoadedModel
-from product_consumer.tokenizing import make_tokenizer
+from product_consumer.embedding.loading import LoadedModel
+from product_consumer.embedding.tokenizer import make_tokenizer
 
 # Models of pictures from this size on may use the fast resize: among so many pixels a rounding here
 # and there moves a vector far less than bfloat16 does. Smaller models show it.

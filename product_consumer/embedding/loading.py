@@ -16,16 +16,16 @@ import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from product_consumer.errors import ConfigurationError, FatalError
-from product_consumer.model_specs import (
+from product_consumer.embedding.half_precision import tune
+from product_consumer.embedding.spec import (
     ModelSettings,
     ModelSpec,
     model_id,
     resolve_model,
     unusable_config,
 )
-from product_consumer.model_tuning import tune
-from product_consumer.model_weights import fill, find_weights
+from product_consumer.embedding.weights import fill, find_weights
+from product_consumer.errors import ConfigurationError, FatalError
 
 log = logging.getLogger(__name__)
 

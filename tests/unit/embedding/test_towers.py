@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from product_consumer.cuda_passes import CudaPasses, GraphedTower, graph_sizes
-from product_consumer.model_loading import LoadedModel, load_model
+from product_consumer.embedding.cuda import CudaPasses, GraphedTower, graph_sizes
+from product_consumer.embedding.loading import LoadedModel, load_model
+from product_consumer.embedding.towers import Towers
 from product_consumer.settings import Settings
-from product_consumer.towers import Towers
 from tests.tiny_clip import TinyClip, make_tiny_clip
 
 CONTEXT = 77

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from product_consumer.cuda_passes import CudaPasses, Rows
+from product_consumer.embedding.cuda import CudaPasses, Rows
+from product_consumer.embedding.loading import LoadedModel
+from product_consumer.embedding.preprocessing import PreparedItem
+from product_consumer.embedding.towers import Towers
 from product_consumer.errors import EmbeddingRejected, FatalError, RetryMessage
-from product_consumer.model_loading import LoadedModel
 from product_consumer.models import Embedding
-from product_consumer.preparing import PreparedItem
-from product_consumer.towers import Towers
 
 log = logging.getLogger(__name__)
 

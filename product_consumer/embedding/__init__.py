@@ -1,0 +1,1 @@
+"""Pixels and token ids -> unit vectors; one model, one thread."""
