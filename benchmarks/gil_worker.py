@@ -45,7 +45,7 @@ from product_consumer.queues.sqs import SqsQueue  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
 from product_consumer.stopping import leave  # noqa: E402
 from product_consumer.stores.elasticsearch import ElasticsearchStore  # noqa: E402
-from product_consumer.stores.milvus import MilvusStore  # noqa: E402
+from product_consumer.stores.milvus.store import MilvusStore  # noqa: E402
 from product_consumer.validation import ProductParser  # noqa: E402
 
 DIMENSION = 768

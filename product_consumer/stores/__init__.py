@@ -44,7 +44,7 @@ def open_stores(settings: Settings) -> Stores:
 
 
 def _open_vectors(settings: Settings) -> VectorStore:
-    from product_consumer.stores.milvus import MilvusStore
+    from product_consumer.stores.milvus.store import MilvusStore
 
     token = settings.milvus_token
     return MilvusStore(
@@ -59,7 +59,7 @@ def _open_vectors(settings: Settings) -> VectorStore:
 def _open_keywords(settings: Settings) -> KeywordStore:
     timeout_seconds = settings.store_timeout_seconds
     if settings.elasticsearch_url is None:
-        from product_consumer.stores.sqlite_search import SqliteSearchStore
+        from product_consumer.stores.sqlite_fts import SqliteSearchStore
 
         path = settings.data_dir.resolve() / "search.db"
         return SqliteSearchStore(path, timeout_seconds=timeout_seconds)

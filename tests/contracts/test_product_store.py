@@ -20,10 +20,10 @@ import pytest
 from product_consumer.errors import ConfigurationError, StoreUnavailable
 from product_consumer.models import VECTOR_FIELDS, ProductRow, StoreIdentity
 from product_consumer.stores.elasticsearch import ElasticsearchStore
-from product_consumer.stores.embedded_milvus import EmbeddedMilvus
 from product_consumer.stores.memory import InMemoryStore
-from product_consumer.stores.milvus import MilvusStore
-from product_consumer.stores.sqlite_search import SqliteSearchStore
+from product_consumer.stores.milvus.embedded import EmbeddedMilvus
+from product_consumer.stores.milvus.store import MilvusStore
+from product_consumer.stores.sqlite_fts import SqliteSearchStore
 from tests.factories import embeddings, product_row, unit_vector
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ from product_consumer.models import Product, ProductRow, StoreIdentity
 from product_consumer.rebuilding import Rebuild, RebuildResult
 from product_consumer.showing import call_once
 from product_consumer.stores.memory import InMemoryStore
-from product_consumer.stores.sqlite_search import SqliteSearchStore
+from product_consumer.stores.sqlite_fts import SqliteSearchStore
 from tests import factories
 
 

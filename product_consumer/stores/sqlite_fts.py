@@ -14,10 +14,10 @@ from product_consumer.errors import (
     RejectMessage,
     StoreUnavailable,
 )
-from product_consumer.folding import MAX_QUERY_CHARACTERS, words
 from product_consumer.models import Hit, ProductRow, StoreIdentity
 from product_consumer.prices import to_major
 from product_consumer.stores.base import MAX_SEARCH_LIMIT
+from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS, words
 
 _SCHEMA_VERSION = "1"
 # The tokenizer "ascii" splits at ASCII only: with folded words joined by spaces the words stay as

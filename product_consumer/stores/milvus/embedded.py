@@ -122,7 +122,7 @@ class EmbeddedMilvus:
         if self._server.acquire(fcntl.LOCK_EX):
             self._server.write({})
             self._server.release()
-        root = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[3])
         command = [sys.executable, "-P", "-c", _LAUNCH, __file__, root, str(self.path)]
         with _beside(self.path, "log").open("wb") as log_file, suppress(subprocess.TimeoutExpired):
             # It locks P.address, detaches and returns at once; a second one finds the lock taken.

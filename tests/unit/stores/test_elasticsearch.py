@@ -14,9 +14,9 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from product_consumer.errors import ConfigurationError, RejectMessage, StoreUnavailable
-from product_consumer.folding import fold
 from product_consumer.models import StoreIdentity
 from product_consumer.stores.elasticsearch import ElasticsearchStore
+from product_consumer.stores.text_folding import fold
 from tests.factories import product_row
 
 IDENTITY = StoreIdentity(ledger_id="ledger-1", model_id="model-1", dimension=16)

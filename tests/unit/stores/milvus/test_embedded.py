@@ -20,8 +20,8 @@ from pymilvus import MilvusClient
 
 from product_consumer.errors import ConfigurationError, RejectMessage, StoreUnavailable
 from product_consumer.models import StoreIdentity
-from product_consumer.stores.embedded_milvus import EmbeddedMilvus
-from product_consumer.stores.milvus import MilvusStore
+from product_consumer.stores.milvus.embedded import EmbeddedMilvus
+from product_consumer.stores.milvus.store import MilvusStore
 from tests.factories import embeddings, product_row
 
 DIMENSION = 8
@@ -30,7 +30,7 @@ IDENTITY = StoreIdentity("ledger-1", "tiny", DIMENSION)
 USE_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from product_consumer.stores.embedded_milvus import EmbeddedMilvus
+from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 print(EmbeddedMilvus(Path(sys.argv[1])).start(), flush=True)
 time.sleep(60)
 """
@@ -136,7 +136,7 @@ def test_an_independent_reader_finds_the_rows_by_the_alias(path: Path):
 
 def test_a_server_ends_when_its_only_user_is_killed(path: Path):
     command = [sys.executable, "-c", USE_AND_WAIT, str(path)]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[4]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as user:
         assert user.stdout is not None
         assert user.stdout.readline().startswith("http://127.0.0.1:")
@@ -216,7 +216,7 @@ def test_a_path_that_cannot_be_made_is_refused_by_name(tmp_path: Path):
 
 
 def test_a_server_that_cannot_start_is_an_outage(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("product_consumer.stores.embedded_milvus._LAUNCH", "raise SystemExit(1)")
+    monkeypatch.setattr("product_consumer.stores.milvus.embedded._LAUNCH", "raise SystemExit(1)")
 
     with (
         closing(EmbeddedMilvus(path)) as user,

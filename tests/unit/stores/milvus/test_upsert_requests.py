@@ -13,9 +13,9 @@ from pymilvus.exceptions import MilvusException, ParamError
 from pymilvus.grpc_gen import milvus_pb2
 
 from product_consumer.models import StoreIdentity
-from product_consumer.stores.milvus_client import new_schema
-from product_consumer.stores.milvus_packing import RowPacker
-from product_consumer.stores.milvus_rows import field_names, to_entities
+from product_consumer.stores.milvus.client import new_schema
+from product_consumer.stores.milvus.rows import field_names, to_entities
+from product_consumer.stores.milvus.upsert_requests import RowPacker
 from tests.factories import embeddings, product_row
 
 VECTORS = ("text", "image", "combined")

@@ -19,9 +19,9 @@ from product_consumer.errors import (
     StoreUnavailable,
 )
 from product_consumer.models import StoreIdentity
-from product_consumer.stores.embedded_milvus import EmbeddedMilvus
-from product_consumer.stores.milvus_errors import Failure, classify, describe
-from product_consumer.stores.milvus_rows import (
+from product_consumer.stores.milvus.embedded import EmbeddedMilvus
+from product_consumer.stores.milvus.errors import Failure, classify, describe
+from product_consumer.stores.milvus.rows import (
     MAX_ID_BYTES,
     NULLABLE,
     SCALARS,

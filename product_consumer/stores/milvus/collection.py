@@ -8,14 +8,14 @@ from typing import Any
 
 from product_consumer.errors import ConfigurationError, StoreUnavailable
 from product_consumer.models import StoreIdentity
-from product_consumer.stores.milvus_client import (
+from product_consumer.stores.milvus.client import (
     LOAD_SECONDS,
     CallRefused,
     MilvusConnection,
     new_index,
     new_schema,
 )
-from product_consumer.stores.milvus_rows import (
+from product_consumer.stores.milvus.rows import (
     NULLABLE,
     SCALARS,
     field_names,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_consumer.folding import fold, words
+from product_consumer.stores.text_folding import fold, words
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from milvus_lite.search.filter import parse_expr
 
 from product_consumer.models import ProductRow, StoreIdentity
-from product_consumer.stores.milvus_errors import Failure, classify, describe
-from product_consumer.stores.milvus_rows import (
+from product_consumer.stores.milvus.errors import Failure, classify, describe
+from product_consumer.stores.milvus.rows import (
     NULLABLE,
     SCALARS,
     cut_text,

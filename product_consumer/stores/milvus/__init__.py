@@ -1,0 +1,1 @@
+"""Products in Milvus, or in the Milvus Lite that ships with it."""
