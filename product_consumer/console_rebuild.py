@@ -16,7 +16,7 @@ from product_consumer.models import StoreIdentity
 from product_consumer.rebuilding import Rebuild, RebuildResult
 from product_consumer.settings import Settings
 from product_consumer.stopping import Stop
-from product_consumer.stores import Stores, open_stores
+from product_consumer.stores.opening import Stores, open_stores
 
 
 def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bool:

@@ -16,8 +16,8 @@ from product_consumer.models import StoreIdentity
 from product_consumer.queues import open_queue
 from product_consumer.queues.base import MessageQueue
 from product_consumer.settings import Settings
-from product_consumer.stores import Stores, open_stores
 from product_consumer.stores.base import ProductStore
+from product_consumer.stores.opening import Stores, open_stores
 from product_consumer.validation import ProductParser
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from product_consumer.ledger import Ledger
 from product_consumer.models import Embedding, Hit, ProductRow
-from product_consumer.stores import Stores
+from product_consumer.stores.opening import Stores
 
 if TYPE_CHECKING:
     from product_consumer.embedding.embedder import Embedder

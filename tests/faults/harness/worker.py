@@ -19,7 +19,7 @@ import data_management  # noqa: E402
 import thread_runner  # noqa: E402
 from product_consumer import in_flight, parts, supervision  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
-from product_consumer.stores import Stores  # noqa: E402
+from product_consumer.stores.opening import Stores  # noqa: E402
 from tests.faults.harness import planting, steps  # noqa: E402
 from tests.faults.harness.order_parts import wrap_order_parts  # noqa: E402
 from tests.faults.harness.recording import (  # noqa: E402

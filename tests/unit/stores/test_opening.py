@@ -8,10 +8,10 @@ import pytest
 from product_consumer.errors import ConfigurationError
 from product_consumer.models import StoreIdentity
 from product_consumer.settings import read_settings
-from product_consumer.stores import Stores, open_stores
 from product_consumer.stores.memory import InMemoryStore
+from product_consumer.stores.opening import Stores, open_stores
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def opened_names(tmp_path: Path, **settings: str) -> list[str]:
@@ -69,7 +69,7 @@ def test_every_store_is_closed_when_closing_one_fails():
 
 def test_a_client_is_imported_only_when_its_store_is_chosen():
     code = (
-        "import sys, product_consumer.stores\n"
+        "import sys, product_consumer.stores.opening\n"
         "print({'elasticsearch', 'pymilvus', 'sqlite3'} & set(sys.modules))"
     )
     loaded = subprocess.run(

@@ -1,0 +1,75 @@
+"""Opens the stores that the settings name; only their clients are imported."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from product_consumer.models import StoreIdentity
+from product_consumer.settings import Settings
+from product_consumer.stores.base import KeywordStore, ProductStore, VectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where products can be found: by embedding and by words."""
+
+    vectors: VectorStore
+    keywords: KeywordStore
+
+    @property
+    def all(self) -> tuple[ProductStore, ...]:
+        """Every store, in the order in which they are written."""
+        return (self.vectors, self.keywords)
+
+    def setup(self, identity: StoreIdentity) -> None:
+        """Set up every store; raises as ``ProductStore.setup`` does."""
+        for store in self.all:
+            store.setup(identity)
+
+    def close(self) -> None:
+        """Close every store, also when closing one of them fails."""
+        with ExitStack() as closing:
+            for store in self.all:
+                closing.callback(store.close)
+
+
+def open_stores(settings: Settings) -> Stores:
+    """Build the stores without connecting to them: ``Stores.setup`` does.
+
+    Milvus, embedded or a server, for embeddings; Elasticsearch for words, or SQLite's full-text
+    search in ``DATA_DIR`` where ``ELASTICSEARCH_URL`` is not set. Raises ``ConfigurationError``
+    when an address cannot be one.
+    """
+    keywords = _open_keywords(settings)
+    return Stores(vectors=_open_vectors(settings), keywords=keywords)
+
+
+def _open_vectors(settings: Settings) -> VectorStore:
+    from product_consumer.stores.milvus.store import MilvusStore
+
+    token = settings.milvus_token
+    return MilvusStore(
+        settings.milvus_address,
+        token=token.get_secret_value() if token else None,
+        alias=settings.milvus_collection,
+        vector_fields=settings.milvus_vector_fields,
+        timeout_seconds=settings.store_timeout_seconds,
+    )
+
+
+def _open_keywords(settings: Settings) -> KeywordStore:
+    timeout_seconds = settings.store_timeout_seconds
+    if settings.elasticsearch_url is None:
+        from product_consumer.stores.sqlite_fts import SqliteSearchStore
+
+        path = settings.data_dir.resolve() / "search.db"
+        return SqliteSearchStore(path, timeout_seconds=timeout_seconds)
+
+    from product_consumer.stores.elasticsearch import ElasticsearchStore
+
+    api_key = settings.elasticsearch_api_key
+    return ElasticsearchStore(
+        settings.elasticsearch_url.get_secret_value(),
+        api_key=api_key.get_secret_value() if api_key else None,
+        alias=settings.elasticsearch_index,
+        timeout_seconds=timeout_seconds,
+    )
