@@ -23,7 +23,6 @@ from product_consumer.errors import (
 )
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Change, Ledger
 from product_consumer.ledger_suspects import Suspect, Suspects
 from product_consumer.metrics import Metrics
@@ -40,6 +39,7 @@ from product_consumer.models import (
     Stored,
 )
 from product_consumer.queues.base import MessageQueue
+from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.showing import show
 from product_consumer.stores.base import ProductStore
 from product_consumer.validation import ProductParser

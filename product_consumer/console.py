@@ -79,8 +79,8 @@ def setup_queues(
     """Create the queues for products and orders, each with its dead-letter queue and the redrive
     policy between them.
     """
-    from product_consumer.queues.sqs import sqs_client
-    from product_consumer.queues.sqs_admin import set_up_queues
+    from product_consumer.queues.sqs.admin import set_up_queues
+    from product_consumer.queues.sqs.queue import sqs_client
 
     settings = _settings()
     names = {StreamName.PRODUCTS: ("SQS", name), StreamName.ORDERS: ("ORDERS", orders_name)}
@@ -101,8 +101,8 @@ def publish(
     file: Annotated[Path, typer.Argument(help="One JSON message per line.", dir_okay=False)],
 ) -> None:
     """Send every line of FILE to SQS_QUEUE_URL as one message."""
-    from product_consumer.queues.sqs import sqs_client
-    from product_consumer.queues.sqs_admin import publish as send
+    from product_consumer.queues.sqs.admin import publish as send
+    from product_consumer.queues.sqs.queue import sqs_client
 
     settings = _settings()
     if settings.sqs_queue_url is None:

@@ -26,7 +26,12 @@ from product_consumer.settings import Settings, read_settings
 from product_consumer.supervision import EXIT_USAGE
 
 if TYPE_CHECKING:
-    from product_consumer.queues.dead_letters import Collected, DeadLetters, RejectedMessage, Step
+    from product_consumer.queues.dead_letters.redrive import (
+        Collected,
+        DeadLetters,
+        RejectedMessage,
+        Step,
+    )
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -158,8 +163,8 @@ def _redrive(
     signals: "_Signals",
 ) -> int:
     """Redrive what was found; print progress and what became of it; return how many failed."""
-    from product_consumer.queues.dead_letters import redrive as redrive_messages
-    from product_consumer.queues.sqs_sending import open_sender
+    from product_consumer.queues.dead_letters.redrive import redrive as redrive_messages
+    from product_consumer.queues.sqs.sender import open_sender
 
     tally = _Tally(len(found.messages), found.others_count)
     try:
@@ -256,7 +261,7 @@ def _opened(
     settings: Settings, stream: Stream, limit: int, from_file: bool
 ) -> Iterator[tuple["DeadLetters", "_Signals"]]:
     """The place to look at; whatever is held there is given back on leaving."""
-    from product_consumer.queues.dead_letter_queue import open_dead_letters
+    from product_consumer.queues.dead_letters.queue import open_dead_letters
 
     place = open_dead_letters(settings, stream.prefix, limit=limit, from_file=from_file)
     with _Signals() as signals:

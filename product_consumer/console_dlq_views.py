@@ -11,7 +11,7 @@ from product_consumer.logs import printable
 from product_consumer.texts import cut_to_bytes
 
 if TYPE_CHECKING:
-    from product_consumer.queues.dead_letters import RejectedMessage
+    from product_consumer.queues.dead_letters.redrive import RejectedMessage
 
 _MAX_ID_BYTES = 100
 # For bodies that are no valid message: the first thing that looks like the id of one.

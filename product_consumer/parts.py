@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from product_consumer.errors import ConfigurationError
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Ledger, open_ledger
 from product_consumer.metrics import Metrics
 from product_consumer.models import StoreIdentity
-from product_consumer.queues import open_queue
 from product_consumer.queues.base import MessageQueue
+from product_consumer.queues.in_flight import InFlightTracker
+from product_consumer.queues.sqs.opening import open_queue
 from product_consumer.settings import Settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import Stores, open_stores

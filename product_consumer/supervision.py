@@ -29,9 +29,9 @@ from product_consumer.stopping import (
 if TYPE_CHECKING:
     # Their packages load boto3, which a start that only reports a wrong setting should not wait
     # for.
-    from product_consumer.in_flight import InFlightTracker
     from product_consumer.metrics import Metrics
     from product_consumer.queues.base import MessageQueue
+    from product_consumer.queues.in_flight import InFlightTracker
 
 __all__ = [
     "EXIT_CONFIGURATION",

@@ -49,8 +49,8 @@ def populate(
     """Send realistic orders to ORDERS_QUEUE_URL; a local server (AWS_ENDPOINT_URL) gets the queue
     made first where none is named.
     """
-    from product_consumer.queues.sqs import sqs_client
-    from product_consumer.queues.sqs_admin import set_up_queues
+    from product_consumer.queues.sqs.admin import set_up_queues
+    from product_consumer.queues.sqs.queue import sqs_client
 
     settings = _settings()
     queue_url = settings.orders_queue_url
@@ -116,8 +116,8 @@ def _publish(
     from tqdm import tqdm
 
     from product_consumer.orders.producing import Producer
-    from product_consumer.queues.sqs import sqs_client
-    from product_consumer.queues.sqs_admin import publish
+    from product_consumer.queues.sqs.admin import publish
+    from product_consumer.queues.sqs.queue import sqs_client
 
     producer = Producer(
         seed=seed,

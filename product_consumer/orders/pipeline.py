@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from product_consumer.breaker import Breakers
 from product_consumer.deciding import decide
 from product_consumer.errors import ConfigurationError, FatalError, Unavailable
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.metrics import Metrics
 from product_consumer.models import Message, Outcome, Rejected, Released, Stored
 from product_consumer.orders.ledger import OrderLedger
@@ -23,6 +22,7 @@ from product_consumer.orders.maintenance import rebuild_stats
 from product_consumer.orders.models import Order, RejectedOrder
 from product_consumer.orders.redis_stats import RedisStats, ShownHash
 from product_consumer.orders.validation import OrderParser, readable_order_id
+from product_consumer.queues.in_flight import InFlightTracker
 
 log = logging.getLogger(__name__)
 

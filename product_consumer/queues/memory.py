@@ -10,7 +10,7 @@ from uuid import uuid4
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message, Rejected
 from product_consumer.queues.base import Backlog
-from product_consumer.queues.rejection import rejection_attributes
+from product_consumer.queues.rejections import rejection_attributes
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger import Change, Ledger, open_ledger
 from product_consumer.models import Message, Rejected
 from product_consumer.orders.validation import OrderParser
-from product_consumer.queues import dead_letter_queue
+from product_consumer.queues.dead_letters import queue
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs import SqsQueue, sqs_client
-from product_consumer.queues.sqs_admin import QueueUrls, publish, set_up_queues
-from product_consumer.queues.sqs_sending import Outgoing
+from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
+from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
+from product_consumer.queues.sqs.sender import Outgoing
 from product_consumer.settings import Settings
 from product_consumer.validation import ProductParser
 from tests import factories
@@ -107,7 +107,7 @@ def rig(elasticmq_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setattr(console_dlq, "configure_logging", lambda *_: None)
     # Only SQS may need a while to find its last messages; this server looks at all it has.
-    monkeypatch.setattr(dead_letter_queue, "_WAIT_SECONDS", 0)
+    monkeypatch.setattr(queue, "_WAIT_SECONDS", 0)
     yield Rig(settings, client, urls)
     client.close()
 
@@ -325,7 +325,7 @@ def test_a_message_that_is_not_sent_is_named_and_stays(
     def refuse_b(_client: Any, _url: str, outgoing: list[Outgoing]) -> dict[int, str]:
         return {i: "MessageTooLong" for i, each in enumerate(outgoing) if each.body == "b"}
 
-    monkeypatch.setattr("product_consumer.queues.sqs_sending.send_messages", refuse_b)
+    monkeypatch.setattr("product_consumer.queues.sqs.sender.send_messages", refuse_b)
 
     result = dlq("redrive", "--all", "--yes")
 

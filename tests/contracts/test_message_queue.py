@@ -14,8 +14,8 @@ from product_consumer.models import Message, Rejected
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs import SqsQueue, sqs_client
-from product_consumer.queues.sqs_admin import publish, set_up_queues
+from product_consumer.queues.sqs.admin import publish, set_up_queues
+from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
 from product_consumer.settings import Settings
 
 VISIBILITY_SECONDS = 30

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from product_consumer.errors import FatalError
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.metrics import Metrics
 from product_consumer.models import Message
+from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.settings import read_systemd_environment
 from product_consumer.supervision import (

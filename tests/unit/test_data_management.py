@@ -25,7 +25,6 @@ from product_consumer.errors import (
     StoreUnavailable,
 )
 from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest, NotModified
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Change, Ledger
 from product_consumer.ledger_database import Database
 from product_consumer.metrics import Metrics
@@ -41,6 +40,7 @@ from product_consumer.models import (
     RetryLater,
     Stored,
 )
+from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.validation import ProductParser

@@ -17,7 +17,6 @@ from product_consumer.errors import (
     ProductConsumerError,
     StoreUnavailable,
 )
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger_database import Database
 from product_consumer.metrics import Metrics
 from product_consumer.models import Outcome, Rejected, Released, Stored
@@ -26,6 +25,7 @@ from product_consumer.orders.maintenance import rebuild_stats
 from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.orders.redis_stats import RedisStats
 from product_consumer.orders.validation import OrderParser
+from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from tests import backends, factories
 from tests.order_factories import order_text

@@ -17,8 +17,8 @@ TOP_LEVEL = ("data_management", "thread_runner")
 
 # Third-party clients and the files, relative to the package, that may import them.
 HOMES = {
-    "boto3": ("queues/sqs.py", "demo/"),
-    "botocore": ("queues/sqs.py", "demo/"),
+    "boto3": ("queues/sqs/queue.py", "demo/"),
+    "botocore": ("queues/sqs/queue.py", "demo/"),
     "elasticsearch": ("stores/elasticsearch.py",),
     "fastapi": ("orders/service.py", "orders/http_guard.py"),
     "elastic_transport": ("stores/elasticsearch.py",),

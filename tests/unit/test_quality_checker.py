@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from product_consumer.errors import LedgerUnavailable
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Change, Ledger
 from product_consumer.ledger_database import Database
 from product_consumer.metrics import Metrics
@@ -26,6 +25,7 @@ from product_consumer.quality import background
 from product_consumer.quality.checker import QualityChecker
 from product_consumer.quality.language_model import Allowance, LanguageModel
 from product_consumer.quality.store import QualityStore
+from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from tests.backends import free_port
 from tests.factories import embeddings, message, product, version

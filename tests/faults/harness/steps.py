@@ -25,11 +25,11 @@ import thread_runner
 from product_consumer import deciding
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.ledger import Ledger
 from product_consumer.ledger_marks import LedgerMarks
 from product_consumer.ledger_suspects import Suspects
-from product_consumer.queues.sqs import SqsQueue
+from product_consumer.queues.in_flight import InFlightTracker
+from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.validation import ProductParser
 from tests.faults.harness.planting import Fault
 

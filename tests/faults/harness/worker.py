@@ -17,7 +17,8 @@ sys.modules["product_consumer.embedding.embedder"] = stand_in
 
 import data_management  # noqa: E402
 import thread_runner  # noqa: E402
-from product_consumer import in_flight, parts, supervision  # noqa: E402
+from product_consumer import parts, supervision  # noqa: E402
+from product_consumer.queues import in_flight  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
 from product_consumer.stores.opening import Stores  # noqa: E402
 from tests.faults.harness import planting, steps  # noqa: E402

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
-from product_consumer.queues import open_queue
 from product_consumer.queues.base import MessageQueue
-from product_consumer.queues.dead_letters import (
+from product_consumer.queues.dead_letters.file import RejectedFile
+from product_consumer.queues.dead_letters.redrive import (
     MAX_HELD_BYTES,
     Collected,
     DeadLetters,
@@ -24,9 +24,9 @@ from product_consumer.queues.dead_letters import (
     grouped,
 )
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.rejected_file import RejectedFile
-from product_consumer.queues.sqs import SqsQueue, sqs_client
-from product_consumer.queues.sqs_batches import MAX_ENTRIES, text_bytes
+from product_consumer.queues.sqs.batch_calls import MAX_ENTRIES, text_bytes
+from product_consumer.queues.sqs.opening import open_queue
+from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
 from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import pytest
 from botocore.stub import Stubber
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
-from product_consumer.queues.sqs import sqs_client
-from product_consumer.queues.sqs_admin import QueueUrls, publish, set_up_queues
+from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
+from product_consumer.queues.sqs.queue import sqs_client
 from product_consumer.settings import Settings, read_settings
 
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from product_consumer.errors import QueueUnavailable
-from product_consumer.in_flight import InFlightTracker
 from product_consumer.models import Message
+from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from tests.factories import message
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from threading import Event
 from typing import Any, TypeVar
 
-from product_consumer.queues.sqs_codes import bare_code
+from product_consumer.queues.sqs.error_codes import bare_code
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAX_ENTRIES = 10

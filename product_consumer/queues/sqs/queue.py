@@ -24,16 +24,16 @@ from product_consumer.errors import ConfigurationError, ProductConsumerError, Qu
 from product_consumer.models import Message, Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.rejection import rejection_attributes
-from product_consumer.queues.sqs_batches import MAX_ENTRIES, call_batch
-from product_consumer.queues.sqs_codes import (
+from product_consumer.queues.rejections import rejection_attributes
+from product_consumer.queues.sqs.batch_calls import MAX_ENTRIES, call_batch
+from product_consumer.queues.sqs.conversion import body_md5, delivered_message, text_attributes
+from product_consumer.queues.sqs.error_codes import (
     CONTENT_REFUSED,
     NO_SUCH_QUEUE,
     NOT_ALLOWED,
     STALE,
     bare_code,
 )
-from product_consumer.queues.sqs_messages import body_md5, delivered_message, text_attributes
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
 from product_consumer.models import Rejected
-from product_consumer.queues import open_queue
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs import SqsQueue, sqs_client
-from product_consumer.queues.sqs_admin import QueueUrls, publish, set_up_queues
+from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
+from product_consumer.queues.sqs.opening import open_queue
+from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
 from product_consumer.settings import Settings, read_settings
 from tests.factories import message
 

@@ -8,8 +8,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
-from product_consumer.queues.sqs import sqs_error_code, sqs_errors
-from product_consumer.queues.sqs_batches import call_batch, sendable_batches, text_bytes
+from product_consumer.queues.sqs.batch_calls import call_batch, sendable_batches, text_bytes
+from product_consumer.queues.sqs.queue import sqs_error_code, sqs_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

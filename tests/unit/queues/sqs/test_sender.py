@@ -8,8 +8,8 @@ import pytest
 from botocore.stub import Stubber
 
 from product_consumer.errors import QueueUnavailable
-from product_consumer.queues.sqs import sqs_client
-from product_consumer.queues.sqs_sending import NOT_CONFIRMED, Outgoing, send_messages
+from product_consumer.queues.sqs.queue import sqs_client
+from product_consumer.queues.sqs.sender import NOT_CONFIRMED, Outgoing, send_messages
 from product_consumer.settings import read_settings
 
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products"

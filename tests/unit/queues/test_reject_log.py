@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Rejected
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.rejection import rejection_attributes
+from product_consumer.queues.rejections import rejection_attributes
 from tests.factories import message
 
 LONG_BODY = "₫" * 20_000

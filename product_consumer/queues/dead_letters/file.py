@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
-from product_consumer.queues.dead_letters import (
+from product_consumer.queues.dead_letters.redrive import (
     MAX_HELD_BYTES,
     Collected,
     IsStopped,

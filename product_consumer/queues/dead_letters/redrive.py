@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from product_consumer.models import Message
-from product_consumer.queues.rejection import handed_on
-from product_consumer.queues.sqs_batches import MAX_ENTRIES
-from product_consumer.queues.sqs_sending import Outgoing
+from product_consumer.queues.rejections import handed_on
+from product_consumer.queues.sqs.batch_calls import MAX_ENTRIES
+from product_consumer.queues.sqs.sender import Outgoing
 
 MOVED_BY_THE_QUEUE = "unknown (moved by the queue)"
 """Reason of a message that the redrive policy took away: SQS gives none."""

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from product_consumer.console_dlq_views import message_line, message_lines, order_id, product_id
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message, Rejected
-from product_consumer.queues.dead_letter_queue import DeadLetterQueue, hidden_seconds
-from product_consumer.queues.dead_letters import (
+from product_consumer.queues.dead_letters.file import RejectedFile
+from product_consumer.queues.dead_letters.queue import DeadLetterQueue, hidden_seconds
+from product_consumer.queues.dead_letters.redrive import (
     MOVED_BY_THE_QUEUE,
     DeadLetters,
     RejectedMessage,
@@ -25,9 +26,8 @@ from product_consumer.queues.dead_letters import (
 )
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.rejected_file import RejectedFile
-from product_consumer.queues.rejection import rejection_attributes
-from product_consumer.queues.sqs_sending import Outgoing
+from product_consumer.queues.rejections import rejection_attributes
+from product_consumer.queues.sqs.sender import Outgoing
 from tests.factories import SENT_AT, body_text, message
 
 EVERYTHING = 1000
@@ -138,7 +138,7 @@ def test_a_look_ends_when_messages_come_round_again() -> None:
 
 
 def test_bodies_are_held_up_to_a_size_whatever_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("product_consumer.queues.dead_letter_queue.MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr("product_consumer.queues.dead_letters.queue.MAX_HELD_BYTES", 1000)
     letters = Letters()
     for number in range(50):
         letters.copy(f"m{number}", "₫" * 50)
@@ -387,7 +387,7 @@ def test_a_line_that_is_no_rejected_message_is_counted_and_passed(path: Path, li
 
 
 def test_an_endless_line_is_passed_in_pieces(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("product_consumer.queues.rejected_file._MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr("product_consumer.queues.dead_letters.file._MAX_LINE_BYTES", 1000)
     path.write_bytes(b"x" * 12_345 + b"\n")
 
     found = file_with(path, "after").collect(anything, EVERYTHING, Event().is_set)

@@ -8,10 +8,10 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from product_consumer.errors import QueueUnavailable
-from product_consumer.queues.sqs import sqs_client, sqs_error_code, sqs_errors
-from product_consumer.queues.sqs_batches import Entry, call_batch, sendable_batches, text_bytes
-from product_consumer.queues.sqs_codes import CONTENT_REFUSED
-from product_consumer.queues.sqs_messages import body_md5, text_attributes
+from product_consumer.queues.sqs.batch_calls import Entry, call_batch, sendable_batches, text_bytes
+from product_consumer.queues.sqs.conversion import body_md5, text_attributes
+from product_consumer.queues.sqs.error_codes import CONTENT_REFUSED
+from product_consumer.queues.sqs.queue import sqs_client, sqs_error_code, sqs_errors
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:

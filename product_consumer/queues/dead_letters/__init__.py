@@ -1,0 +1,1 @@
+"""Rejected messages: looked at, and sent back."""

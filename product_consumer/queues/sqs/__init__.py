@@ -1,0 +1,1 @@
+"""AWS SQS, and servers that speak its API."""
