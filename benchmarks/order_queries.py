@@ -29,7 +29,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from product_consumer.ledger_database import Database  # noqa: E402
+from product_consumer.database.connection import Database  # noqa: E402
 from product_consumer.orders import tables  # noqa: E402
 from product_consumer.orders.ledger import OrderLedger  # noqa: E402
 

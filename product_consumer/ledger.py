@@ -17,8 +17,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, bindparam, func, literal_column, select, true
 
+from product_consumer.database.connection import Database, open_database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
-from product_consumer.ledger_database import Database, open_database
 from product_consumer.ledger_recording import Recording
 from product_consumer.ledger_rows import (
     KNOWN_COLUMNS,

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, func, select, update
 
-from product_consumer.ledger_database import Database
+from product_consumer.database.connection import Database
 from product_consumer.ledger_schema import products
 
 

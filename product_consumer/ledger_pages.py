@@ -2,7 +2,7 @@
 
 from sqlalchemy import delete, func, select
 
-from product_consumer.ledger_database import Database
+from product_consumer.database.connection import Database
 from product_consumer.ledger_schema import ledger_meta, products
 
 

@@ -24,8 +24,8 @@ from sqlalchemy import (
     update,
 )
 
-from product_consumer.ledger_bulk import BulkInsert
-from product_consumer.ledger_database import Database
+from product_consumer.database.bulk_insert import BulkInsert
+from product_consumer.database.connection import Database
 from product_consumer.ledger_rows import PLAIN_COLUMNS, Change, CurrentRows, as_product_row
 from product_consumer.ledger_schema import UtcTimestamp, price_history, products, review_history
 from product_consumer.models import Embeddings, ProductRow

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Delete, delete, select, update
 
+from product_consumer.database.bulk_insert import BulkInsert
+from product_consumer.database.connection import Database
 from product_consumer.errors import RejectMessage
-from product_consumer.ledger_bulk import BulkInsert
-from product_consumer.ledger_database import Database
 from product_consumer.ledger_schema import suspects
 
 MAX_DEATHS_ALONE = 2

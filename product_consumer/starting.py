@@ -8,7 +8,7 @@ from product_consumer.backoff import retry_until_available
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:
-    from product_consumer.ledger_database import Database
+    from product_consumer.database.connection import Database
     from product_consumer.metrics import Metrics
     from product_consumer.orders.parts import OrderParts
     from product_consumer.parts import Parts

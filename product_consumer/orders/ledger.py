@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
+from product_consumer.database.connection import Database, open_database
 from product_consumer.errors import ProductConsumerError, RejectMessage
-from product_consumer.ledger_database import Database, open_database
 from product_consumer.orders.models import Order, RejectedOrder
 from product_consumer.orders.statistics import OrderStatistics
 from product_consumer.orders.tables import (

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from product_consumer.ledger_database import Database, open_database
+from product_consumer.database.connection import Database, open_database
 from product_consumer.metrics import Metrics
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, distinct, func, select
 
-from product_consumer.ledger_database import Database
+from product_consumer.database.connection import Database
 from product_consumer.orders.models import (
     Counts,
     DayStats,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from product_consumer.ledger_database import Database
+from product_consumer.database.connection import Database
 from product_consumer.orders.statistics import OrderStatistics
 from product_consumer.quality.checker import QualityChecker
 from product_consumer.quality.language_model import Allowance, LanguageModel

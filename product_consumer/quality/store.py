@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from product_consumer.ledger_bulk import BulkInsert
-from product_consumer.ledger_database import Database
+from product_consumer.database.bulk_insert import BulkInsert
+from product_consumer.database.connection import Database
 from product_consumer.models import QualityFlag
 from product_consumer.orders.models import Order
 from product_consumer.quality.rules import ProductUse

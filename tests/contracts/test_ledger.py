@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
+from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, RejectMessage
 from product_consumer.ledger import Change, Known, Ledger
-from product_consumer.ledger_database import Database
 from product_consumer.models import PictureSource, Product
 from tests import factories
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from product_consumer.database.connection import Database
 from product_consumer.ledger import Change, Ledger
-from product_consumer.ledger_database import Database
 from product_consumer.ledger_marks import DueMark, LedgerMarks
 from product_consumer.ledger_pages import LedgerPages
 from tests import factories

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from product_consumer.database.connection import Database
 from product_consumer.errors import RejectMessage
-from product_consumer.ledger_database import Database
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import GlobalStats, Order, OrderItem, RejectedOrder
 from tests.order_factories import ORDERED_AT, order

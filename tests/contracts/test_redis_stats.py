@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 
+from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, StoreUnavailable
-from product_consumer.ledger_database import Database
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.maintenance import rebuild_stats, verify_stats
 from product_consumer.orders.models import GlobalStats, UserStats

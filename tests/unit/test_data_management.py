@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from data_management import Consumer, ProductPipeline
+from product_consumer.database.connection import Database
 from product_consumer.errors import (
     FatalError,
     ImageRejected,
@@ -26,7 +27,6 @@ from product_consumer.errors import (
 )
 from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest, NotModified
 from product_consumer.ledger import Change, Ledger
-from product_consumer.ledger_database import Database
 from product_consumer.metrics import Metrics
 from product_consumer.models import (
     Embedding,

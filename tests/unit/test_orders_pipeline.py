@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import redis
 
+from product_consumer.database.connection import Database
 from product_consumer.errors import (
     ConfigurationError,
     LedgerUnavailable,
     ProductConsumerError,
     StoreUnavailable,
 )
-from product_consumer.ledger_database import Database
 from product_consumer.metrics import Metrics
 from product_consumer.models import Outcome, Rejected, Released, Stored
 from product_consumer.orders.ledger import OrderLedger

@@ -29,7 +29,7 @@ HOMES = {
     "open_clip": ("embedding/", "demo/"),
     "price_parser": ("prices.py",),
     "prometheus_client": ("metrics.py",),
-    "psycopg": ("ledger",),
+    "psycopg": ("database/",),
     "pycurl": ("images/",),
     # The embedded server needs the generated service definition that pymilvus carries.
     "pymilvus": ("stores/milvus/",),
@@ -37,7 +37,7 @@ HOMES = {
     "requests": ("quality/language_model.py",),
     "simplejpeg": ("images/",),
     "sqlalchemy": (
-        *("ledger", "orders/ledger.py", "orders/statistics.py", "orders/tables.py"),
+        *("database/", "ledger", "orders/ledger.py", "orders/statistics.py", "orders/tables.py"),
         *("quality/store.py", "quality/tables.py"),
     ),
     "tokenizers": ("embedding/tokenizer.py",),

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from product_consumer.console import app
+from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger import Change, Ledger
-from product_consumer.ledger_database import Database
 from product_consumer.ledger_marks import LedgerMarks
 from product_consumer.ledger_pages import LedgerPages
 from product_consumer.models import Product, ProductRow, StoreIdentity

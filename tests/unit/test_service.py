@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, LedgerUnavailable
-from product_consumer.ledger_database import Database
 from product_consumer.models import QualityFlag
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import RejectedOrder

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import delete, insert, select
 
 from product_consumer import breaker, ledger_recording
+from product_consumer.database.connection import Database
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger import Ledger
-from product_consumer.ledger_database import Database
 from product_consumer.ledger_marks import LedgerMarks
 from product_consumer.ledger_schema import price_history, products, review_history
 from product_consumer.models import ProductRow

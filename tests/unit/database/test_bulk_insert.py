@@ -5,7 +5,7 @@ from datetime import timedelta
 from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH, MAX_CACHED_STATEMENT_PARAMS
 from sqlalchemy.dialects.postgresql import psycopg
 
-from product_consumer.ledger_database import Database
+from product_consumer.database.connection import Database
 from product_consumer.ledger_recording import Recording
 
 

@@ -39,8 +39,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from product_consumer.database.errors import translated_errors
 from product_consumer.errors import ConfigurationError
-from product_consumer.ledger_errors import translated_errors
 from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Connection, Row, Table, bindparam, cast, func, literal_column, select
 
-from product_consumer.ledger_database import Database
+from product_consumer.database.connection import Database
 
 Rows = Sequence[Mapping[str, Any]]
 Finish = Callable[[Any], Any]

@@ -1,0 +1,1 @@
+"""One SQL database, SQLite or PostgreSQL, for everyone who keeps tables in it."""
