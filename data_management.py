@@ -23,8 +23,8 @@ from product_consumer.errors import (
 )
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
-from product_consumer.ledger import Change, Ledger
-from product_consumer.ledger_suspects import Suspect, Suspects
+from product_consumer.ledger.in_progress import Suspect, Suspects
+from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.metrics import Metrics
 from product_consumer.models import (
     Embedding,

@@ -219,7 +219,7 @@ def _product_stream(
     on_stored: "Callable[[Product], None] | None" = None,
 ) -> Stream:
     from data_management import ProductPipeline
-    from product_consumer.ledger_marks import LedgerMarks
+    from product_consumer.ledger.pending_checks import LedgerMarks
     from product_consumer.sweeper import Sweeper
 
     embedder = parts.load_model()

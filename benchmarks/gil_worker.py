@@ -36,8 +36,8 @@ from product_consumer.embedding.loading import LoadedModel, load_model  # noqa: 
 from product_consumer.embedding.preprocessing import PreparedItem  # noqa: E402
 from product_consumer.images.decoder import ImageDecoder  # noqa: E402
 from product_consumer.images.fetcher import ImageFetcher  # noqa: E402
-from product_consumer.ledger import Ledger  # noqa: E402
-from product_consumer.ledger_suspects import Suspects  # noqa: E402
+from product_consumer.ledger.in_progress import Suspects  # noqa: E402
+from product_consumer.ledger.ledger import Ledger  # noqa: E402
 from product_consumer.metrics import Metrics  # noqa: E402
 from product_consumer.quality.background import Background  # noqa: E402
 from product_consumer.queues.in_flight import InFlightTracker  # noqa: E402

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.measuring import command, markdown, middle
 from product_consumer.database.connection import Database
-from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.models import PictureSource
 from tests import backends, factories
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from product_consumer.combining import Combiner
 from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger import Change, Known, Ledger, Recorded
-from product_consumer.ledger_suspects import Suspect, Suspects
+from product_consumer.ledger.in_progress import Suspect, Suspects
+from product_consumer.ledger.ledger import Change, Known, Ledger, Recorded
 from product_consumer.models import Embedding, Product, ProductRow
 from product_consumer.stores.base import ProductStore
 

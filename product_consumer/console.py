@@ -150,7 +150,7 @@ def history(
 ) -> None:
     """Show a product's price and review history, newest first."""
     from product_consumer.console_views import history_as_json, history_lines
-    from product_consumer.ledger import open_ledger
+    from product_consumer.ledger.ledger import open_ledger
 
     ledger = open_ledger(_settings())
     try:

@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from product_consumer.breaker import Breakers
 from product_consumer.errors import ConfigurationError
-from product_consumer.ledger import Ledger, open_ledger
-from product_consumer.ledger_marks import LedgerMarks
-from product_consumer.ledger_pages import LedgerPages
+from product_consumer.ledger.ledger import Ledger, open_ledger
+from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.scan import LedgerPages
 from product_consumer.logs import printable
 from product_consumer.models import StoreIdentity
 from product_consumer.rebuilding import Rebuild, RebuildResult

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from product_consumer.errors import ConfigurationError
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
-from product_consumer.ledger import Ledger, open_ledger
+from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.metrics import Metrics
 from product_consumer.models import StoreIdentity
 from product_consumer.queues.base import MessageQueue

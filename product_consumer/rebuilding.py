@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from product_consumer.ledger import Ledger
-from product_consumer.ledger_marks import LedgerMarks
-from product_consumer.ledger_pages import LedgerPages
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.scan import LedgerPages
 from product_consumer.models import ProductRow
 from product_consumer.showing import Call, show
 from product_consumer.stores.base import ProductStore

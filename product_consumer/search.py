@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from product_consumer.ledger import Ledger
+from product_consumer.ledger.ledger import Ledger
 from product_consumer.models import Embedding, Hit, ProductRow
 from product_consumer.stores.opening import Stores
 

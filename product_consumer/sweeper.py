@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from product_consumer.backoff import Backoff
 from product_consumer.errors import ConfigurationError, Unavailable
-from product_consumer.ledger import Ledger
-from product_consumer.ledger_marks import DueMark, LedgerMarks
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
 from product_consumer.showing import call_once, show
 from product_consumer.stores.base import ProductStore
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from product_consumer.errors import ProductConsumerError
 from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest
-from product_consumer.ledger import KnownPicture
+from product_consumer.ledger.ledger import KnownPicture
 from product_consumer.models import Embedding, Embeddings, Message, Outcome, PictureSource, Product
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Date, Index, MetaData, Table, Text
 
-from product_consumer.ledger_schema import UtcTimestamp
+from product_consumer.ledger.tables import UtcTimestamp
 
 # Ids are compared byte by byte on both databases, so that both sort them the same way.
 _Bytewise = Text().with_variant(Text(collation="C"), "postgresql")

@@ -22,7 +22,7 @@ from product_consumer.quality.store import QualityStore
 
 if TYPE_CHECKING:
     # Loads numpy, which a worker of orders alone does without.
-    from product_consumer.ledger import Ledger
+    from product_consumer.ledger.ledger import Ledger
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from product_consumer.quality.store import QualityStore
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:
-    from product_consumer.ledger import Ledger
+    from product_consumer.ledger.ledger import Ledger
 
 
 def open_quality_checker(

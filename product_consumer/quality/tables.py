@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Double, Index, MetaData, Table, Text
 
-from product_consumer.ledger_schema import UtcTimestamp
+from product_consumer.ledger.tables import UtcTimestamp
 
 # Ids are compared byte by byte on both databases.
 _Bytewise = Text().with_variant(Text(collation="C"), "postgresql")

@@ -10,7 +10,7 @@ from pymilvus import MilvusClient
 from typer.testing import CliRunner
 
 from product_consumer.console import app
-from product_consumer.ledger import Change, Ledger, open_ledger
+from product_consumer.ledger.ledger import Change, Ledger, open_ledger
 from product_consumer.settings import read_settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import open_stores

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from product_consumer import console_dlq
 from product_consumer.errors import ConfigurationError, ProductConsumerError
-from product_consumer.ledger import Change, Ledger, open_ledger
+from product_consumer.ledger.ledger import Change, Ledger, open_ledger
 from product_consumer.models import Message, Rejected
 from product_consumer.orders.validation import OrderParser
 from product_consumer.queues.dead_letters import queue

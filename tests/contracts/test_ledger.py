@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, RejectMessage
-from product_consumer.ledger import Change, Known, Ledger
+from product_consumer.ledger.ledger import Change, Known, Ledger
 from product_consumer.models import PictureSource, Product
 from tests import factories
 
@@ -426,7 +426,7 @@ def test_a_check_says_where_the_ledger_is_and_how_many_products_it_shows(ledger:
 def test_a_check_does_not_count_a_large_ledger_to_its_end(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("product_consumer.ledger.MAX_COUNTED", 2)
+    monkeypatch.setattr("product_consumer.ledger.ledger.MAX_COUNTED", 2)
     ledger.record([change(numbered(1, id=f"p{number}")) for number in range(4)])
 
     assert ledger.check() == f"{ledger.database.address}, over 2 rows"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from product_consumer.database.connection import Database
-from product_consumer.ledger import Change, Ledger
-from product_consumer.ledger_marks import DueMark, LedgerMarks
-from product_consumer.ledger_pages import LedgerPages
+from product_consumer.ledger.ledger import Change, Ledger
+from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
+from product_consumer.ledger.scan import LedgerPages
 from tests import factories
 
 HORIZON = timedelta(seconds=300)

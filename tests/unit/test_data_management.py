@@ -26,7 +26,7 @@ from product_consumer.errors import (
     StoreUnavailable,
 )
 from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest, NotModified
-from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.metrics import Metrics
 from product_consumer.models import (
     Embedding,

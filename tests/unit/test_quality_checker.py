@@ -14,7 +14,7 @@ import pytest
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable
-from product_consumer.ledger import Change, Ledger
+from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.metrics import Metrics
 from product_consumer.models import QualityFlag
 from product_consumer.orders.ledger import OrderLedger

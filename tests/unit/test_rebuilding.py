@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from product_consumer.console import app
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
-from product_consumer.ledger import Change, Ledger
-from product_consumer.ledger_marks import LedgerMarks
-from product_consumer.ledger_pages import LedgerPages
+from product_consumer.ledger.ledger import Change, Ledger
+from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.scan import LedgerPages
 from product_consumer.models import Product, ProductRow, StoreIdentity
 from product_consumer.rebuilding import Rebuild, RebuildResult
 from product_consumer.showing import call_once

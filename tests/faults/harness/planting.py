@@ -23,7 +23,7 @@ from typing import Any
 import sqlalchemy
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger import Change, Recorded
+from product_consumer.ledger.ledger import Change, Recorded
 from product_consumer.models import Message, Outcome, ProductRow, Rejected, Stored
 from tests.faults.harness import jumping
 from tests.faults.harness.recording import History

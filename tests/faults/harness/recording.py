@@ -18,7 +18,7 @@ from typing import Any
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable, ProductConsumerError
-from product_consumer.ledger import Change, Recorded
+from product_consumer.ledger.ledger import Change, Recorded
 from product_consumer.models import Message, ProductRow, Rejected
 
 HELD_SECONDS = 60.0

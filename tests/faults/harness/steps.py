@@ -25,9 +25,9 @@ import thread_runner
 from product_consumer import deciding
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
-from product_consumer.ledger import Ledger
-from product_consumer.ledger_marks import LedgerMarks
-from product_consumer.ledger_suspects import Suspects
+from product_consumer.ledger.in_progress import Suspects
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.validation import ProductParser

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from product_consumer.errors import StoreUnavailable
-from product_consumer.ledger_schema import products
+from product_consumer.ledger.tables import products
 from tests.faults.interleaving.stepping import (
     STORES,
     Answer,

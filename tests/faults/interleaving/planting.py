@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import update
 
 from data_management import ProductPipeline
-from product_consumer.ledger import Change, Ledger, Recorded
-from product_consumer.ledger_marks import DueMark, LedgerMarks
-from product_consumer.ledger_schema import products
+from product_consumer.ledger.ledger import Change, Ledger, Recorded
+from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
+from product_consumer.ledger.tables import products
 from product_consumer.models import Product, ProductRow, Stored
 from product_consumer.work import Work
 

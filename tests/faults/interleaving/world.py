@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select
 
-from product_consumer import breaker, ledger_recording
+from product_consumer import breaker
 from product_consumer.database.connection import Database
 from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger import Ledger
-from product_consumer.ledger_marks import LedgerMarks
-from product_consumer.ledger_schema import price_history, products, review_history
+from product_consumer.ledger import recording
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.tables import price_history, products, review_history
 from product_consumer.models import ProductRow
 from product_consumer.stores.memory import InMemoryStore
 from tests.faults.interleaving.stepping import DIMENSION, HORIZON_SECONDS, Answer, Step
@@ -86,7 +87,7 @@ class World:
             def now(cls, _zone: Any = None) -> Any:
                 return clock.now
 
-        patch.setattr(ledger_recording, "datetime", ClockedDatetime)
+        patch.setattr(recording, "datetime", ClockedDatetime)
         patch.setattr(breaker, "Backoff", _NoPause)
         database = Database(
             f"sqlite:///{directory / 'products.db'}", timeout_seconds=5, connections=2

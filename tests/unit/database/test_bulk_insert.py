@@ -6,7 +6,7 @@ from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH, MAX_CACHED_STATEMENT_P
 from sqlalchemy.dialects.postgresql import psycopg
 
 from product_consumer.database.connection import Database
-from product_consumer.ledger_recording import Recording
+from product_consumer.ledger.recording import Recording
 
 
 def test_the_driver_remembers_how_to_read_the_statement_that_records_a_batch():

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, func, select
 
 from product_consumer.database.connection import Database
-from product_consumer.ledger_schema import ledger_meta, products
+from product_consumer.ledger.tables import ledger_meta, products
 
 
 class LedgerPages:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from product_consumer.database.connection import Database
-from product_consumer.ledger_schema import products
+from product_consumer.ledger.tables import products
 from product_consumer.models import Embeddings, PictureSource, Product, ProductRow, Version
 from product_consumer.vectors import unpack
 

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Delete, delete, select, update
 from product_consumer.database.bulk_insert import BulkInsert
 from product_consumer.database.connection import Database
 from product_consumer.errors import RejectMessage
-from product_consumer.ledger_schema import suspects
+from product_consumer.ledger.tables import suspects
 
 MAX_DEATHS_ALONE = 2
 

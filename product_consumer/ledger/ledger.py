@@ -19,8 +19,8 @@ from sqlalchemy import Connection, Select, Table, bindparam, func, literal_colum
 
 from product_consumer.database.connection import Database, open_database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
-from product_consumer.ledger_recording import Recording
-from product_consumer.ledger_rows import (
+from product_consumer.ledger.recording import Recording
+from product_consumer.ledger.rows import (
     KNOWN_COLUMNS,
     Change,
     CurrentRows,
@@ -29,7 +29,7 @@ from product_consumer.ledger_rows import (
     as_known,
     unpack_embeddings,
 )
-from product_consumer.ledger_schema import (
+from product_consumer.ledger.tables import (
     SCHEMA_VERSION,
     ledger_meta,
     metadata,

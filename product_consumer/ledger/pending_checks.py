@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, select, update
 
 from product_consumer.database.connection import Database
-from product_consumer.ledger_schema import products
+from product_consumer.ledger.tables import products
 
 
 @dataclass(frozen=True, slots=True)
