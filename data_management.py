@@ -13,10 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from product_consumer.backoff import Backoff
-from product_consumer.breaker import Breakers
 from product_consumer.combined_stores import CombinedLedger, CombinedStore
-from product_consumer.deciding import decide
 from product_consumer.errors import (
     FatalError,
     QueueUnavailable,
@@ -38,6 +35,9 @@ from product_consumer.models import (
     RetryLater,
     Stored,
 )
+from product_consumer.pipeline.backoff import Backoff
+from product_consumer.pipeline.circuit_breaker import Breakers
+from product_consumer.pipeline.error_policy import decide
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.showing import show

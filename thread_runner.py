@@ -27,11 +27,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from product_consumer.beats import stage_limits
 from product_consumer.child_process import end_with_parent, worker_command, worker_environment
 from product_consumer.command_line import ORDERS, PRODUCTS, read_options
 from product_consumer.errors import ConfigurationError, FatalError
 from product_consumer.logs import configure_logging
+from product_consumer.pipeline.stages import stage_limits
 from product_consumer.processes import PARENT_GRACE_SECONDS, ProcessSupervisor
 from product_consumer.settings import Settings, read_settings, read_systemd_environment
 from product_consumer.starting import open_order_parts, open_parts

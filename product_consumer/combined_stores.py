@@ -7,11 +7,11 @@ busier the threads are the more of them share one (``benchmarks/gil.py`` counts 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from product_consumer.combining import Combiner
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger.in_progress import Suspect, Suspects
 from product_consumer.ledger.ledger import Change, Known, Ledger, Recorded
 from product_consumer.models import Embedding, Product, ProductRow
+from product_consumer.pipeline.group_commit import Combiner
 from product_consumer.stores.base import ProductStore
 
 Key = TypeVar("Key")

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from product_consumer.breaker import Breakers
 from product_consumer.errors import ConfigurationError
 from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.ledger.scan import LedgerPages
 from product_consumer.logs import printable
 from product_consumer.models import StoreIdentity
+from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.rebuilding import Rebuild, RebuildResult
 from product_consumer.settings import Settings
 from product_consumer.stopping import Stop

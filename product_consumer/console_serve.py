@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from product_consumer.backoff import retry_until_available
 from product_consumer.database.connection import Database, open_database
 from product_consumer.logs import configure_logging
+from product_consumer.pipeline.backoff import retry_until_available
 from product_consumer.settings import Settings, read_settings
 from product_consumer.stopping import EXIT_FATAL, Stop
 

@@ -15,7 +15,6 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from product_consumer.beats import BETWEEN, Beats
 from product_consumer.models import (
     Ignored,
     Message,
@@ -25,6 +24,7 @@ from product_consumer.models import (
     RetryLater,
     Stored,
 )
+from product_consumer.pipeline.stages import BETWEEN, Beats
 
 log = logging.getLogger(__name__)
 

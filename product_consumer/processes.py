@@ -27,7 +27,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-from product_consumer.backoff import exponential_delay_seconds
 from product_consumer.child_process import (
     START_SECONDS,
     WATCHDOG_SECONDS,
@@ -35,6 +34,7 @@ from product_consumer.child_process import (
     end_in_words,
 )
 from product_consumer.errors import FatalError
+from product_consumer.pipeline.backoff import exponential_delay_seconds
 from product_consumer.stopping import (
     CLOSE_GRACE_SECONDS,
     EXIT_CONFIGURATION,

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from product_consumer.backoff import retry_until_available
+from product_consumer.pipeline.backoff import retry_until_available
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:

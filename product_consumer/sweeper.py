@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from product_consumer.backoff import Backoff
 from product_consumer.errors import ConfigurationError, Unavailable
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
+from product_consumer.pipeline.backoff import Backoff
 from product_consumer.showing import call_once, show
 from product_consumer.stores.base import ProductStore
 

@@ -149,7 +149,7 @@ def test_a_message_that_was_delivered_again_is_not_worked_on(bench: Bench) -> No
 def test_a_redis_outage_gives_messages_back_and_rejects_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ProductConsumerError
 ) -> None:
-    monkeypatch.setattr("product_consumer.breaker.HOLD_SECONDS", 0.1)
+    monkeypatch.setattr("product_consumer.pipeline.circuit_breaker.HOLD_SECONDS", 0.1)
     stats = FailingStats(error)
     bench = Bench(tmp_path, stats)
     outcomes = [bench.process(order_text(), receive_count=count)[0] for count in (1, 50)]
@@ -176,7 +176,7 @@ def test_a_short_redis_outage_costs_no_message_a_delivery(tmp_path: Path) -> Non
 
 
 def test_a_ledger_outage_gives_messages_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("product_consumer.breaker.HOLD_SECONDS", 0.1)
+    monkeypatch.setattr("product_consumer.pipeline.circuit_breaker.HOLD_SECONDS", 0.1)
 
     def fail(*_: object) -> None:
         raise LedgerUnavailable("ledger", "gone")

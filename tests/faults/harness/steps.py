@@ -22,12 +22,12 @@ import sqlalchemy
 from sqlalchemy.engine import Connection, Engine
 
 import thread_runner
-from product_consumer import deciding
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.in_progress import Suspects
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.pipeline import error_policy
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.validation import ProductParser
@@ -115,7 +115,7 @@ def _set_switches(fault: Fault) -> None:
         trackers.extend_due = lambda _tracker: None
     retry_after = fault.switch("retry_after")
     if retry_after is not None:
-        vars(deciding)["exponential_delay_seconds"] = lambda _count: float(retry_after)
+        vars(error_policy)["exponential_delay_seconds"] = lambda _count: float(retry_after)
     stage_limit = fault.switch("stage_limit")
     if stage_limit is not None:
         limits = vars(thread_runner)["stage_limits"]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select
 
-from product_consumer import breaker
 from product_consumer.database.connection import Database
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger import recording
@@ -16,6 +15,7 @@ from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.ledger.tables import price_history, products, review_history
 from product_consumer.models import ProductRow
+from product_consumer.pipeline import circuit_breaker
 from product_consumer.stores.memory import InMemoryStore
 from tests.faults.interleaving.stepping import DIMENSION, HORIZON_SECONDS, Answer, Step
 
@@ -88,7 +88,7 @@ class World:
                 return clock.now
 
         patch.setattr(recording, "datetime", ClockedDatetime)
-        patch.setattr(breaker, "Backoff", _NoPause)
+        patch.setattr(circuit_breaker, "Backoff", _NoPause)
         database = Database(
             f"sqlite:///{directory / 'products.db'}", timeout_seconds=5, connections=2
         )

@@ -2,7 +2,6 @@
 
 import logging
 
-from product_consumer.backoff import exponential_delay_seconds
 from product_consumer.errors import (
     MAX_UNEXPECTED_ATTEMPTS,
     ConfigurationError,
@@ -13,6 +12,7 @@ from product_consumer.errors import (
     Unavailable,
 )
 from product_consumer.models import Ignored, Message, Outcome, Rejected, Released, RetryLater
+from product_consumer.pipeline.backoff import exponential_delay_seconds
 
 log = logging.getLogger(__name__)
 

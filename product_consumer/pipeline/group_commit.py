@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from product_consumer.beats import TURN_SECONDS
 from product_consumer.errors import ConfigurationError, FatalError, Unavailable
+from product_consumer.pipeline.stages import TURN_SECONDS
 
 MAX_ITEMS = 200
 """Items in one call: more would gain little and hold everyone up for longer."""

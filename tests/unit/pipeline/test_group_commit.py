@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from product_consumer import combining
-from product_consumer.combining import MAX_ITEMS, Combiner
 from product_consumer.errors import StoreUnavailable, Unavailable
+from product_consumer.pipeline import group_commit
+from product_consumer.pipeline.group_commit import MAX_ITEMS, Combiner
 
 JOIN_SECONDS = 10.0
 
@@ -126,7 +126,7 @@ def test_a_part_that_answers_too_little_is_not_believed() -> None:
 
 
 def test_waiting_for_a_turn_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(combining, "TURN_SECONDS", 0.05)
+    monkeypatch.setattr(group_commit, "TURN_SECONDS", 0.05)
     part = Part()
     part.may_answer.clear()
     ask = Combiner("part", part)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TypeVar
 
-from product_consumer.backoff import Backoff
 from product_consumer.errors import ConfigurationError, Unavailable
 from product_consumer.metrics import Metrics
+from product_consumer.pipeline.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable
 
-from product_consumer.beats import BETWEEN, OTHER_STAGE_SECONDS, Beats, stage_limits
 from product_consumer.metrics import Metrics
+from product_consumer.pipeline.stages import BETWEEN, OTHER_STAGE_SECONDS, Beats, stage_limits
 
 
 class Clock:

@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_consumer.backoff import Backoff, exponential_delay_seconds, retry_until_available
 from product_consumer.errors import StoreUnavailable
+from product_consumer.pipeline.backoff import (
+    Backoff,
+    exponential_delay_seconds,
+    retry_until_available,
+)
 
 
 def never_lucky() -> float:

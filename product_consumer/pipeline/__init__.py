@@ -1,0 +1,1 @@
+"""What every stream needs between queue and work."""
