@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from product_consumer.envelopes import open_body
 from product_consumer.errors import IgnoreMessage, InvalidMessage
 from product_consumer.logs import printable
+from product_consumer.messages.envelopes import open_body
 from product_consumer.texts import cut_to_bytes
 
 if TYPE_CHECKING:

@@ -17,20 +17,20 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ValidationError
 
-from product_consumer.currencies import EXPONENTS
-from product_consumer.envelopes import open_body
 from product_consumer.errors import ConfigurationError, InvalidMessage
-from product_consumer.models import Message, Product, Version
-from product_consumer.prices import parse_price
-from product_consumer.schema import ProductMessage, TombstoneMessage, message_schema, rejection
-from product_consumer.texts import excerpt
-from product_consumer.times import (
+from product_consumer.messages.currencies import EXPONENTS
+from product_consumer.messages.envelopes import open_body
+from product_consumer.messages.prices import parse_price
+from product_consumer.messages.times import (
     MAX_FUTURE,
     EventTime,
     from_microseconds,
     parse_event_time,
     to_microseconds,
 )
+from product_consumer.models import Message, Product, Version
+from product_consumer.schema import ProductMessage, TombstoneMessage, message_schema, rejection
+from product_consumer.texts import excerpt
 
 SCHEMA_VERSION = 1
 ORIGINAL_VERSION = "original_version"

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
-from product_consumer.currencies import currency_exponent
 from product_consumer.errors import InvalidMessage
+from product_consumer.messages.currencies import currency_exponent
+from product_consumer.messages.prices import Price, parse_price
 from product_consumer.orders.models import OrderItem
-from product_consumer.prices import Price, parse_price
 from product_consumer.texts import check_text, cut_to_bytes, excerpt
 
 MAX_ID_BYTES = 512

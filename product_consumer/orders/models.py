@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from product_consumer.prices import to_major
+from product_consumer.messages.prices import to_major
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
-from product_consumer.currencies import currency_exponent
-from product_consumer.prices import to_major
+from product_consumer.messages.currencies import currency_exponent
+from product_consumer.messages.prices import to_major
 
 _PRODUCTS = 300
 _PAYMENT_METHODS = ("CreditCard", "DebitCard", "PayPal", "BankTransfer", "CashOnDelivery")

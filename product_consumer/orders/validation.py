@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from product_consumer.envelopes import open_body
 from product_consumer.errors import InvalidMessage
+from product_consumer.messages.envelopes import open_body
+from product_consumer.messages.times import parse_event_time
 from product_consumer.models import Message
 from product_consumer.orders.cleaning import (
     clean_id,
@@ -25,7 +26,6 @@ from product_consumer.orders.cleaning import (
     total_minor,
 )
 from product_consumer.orders.models import Order, OrderItem, money_text
-from product_consumer.times import parse_event_time
 from product_consumer.validation import (
     check_currency,
     check_schema_version,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import ConfigurationError, IgnoreMessage, InvalidMessage
+from product_consumer.messages.times import to_microseconds
 from product_consumer.models import Message, Product
-from product_consumer.times import to_microseconds
 from product_consumer.validation import ProductParser, product_schema
 from tests.factories import OBSERVED_AT, SENT_AT, body_text, message, product_body
 

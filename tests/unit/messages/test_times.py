@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.times import (
+from product_consumer.messages.times import (
     EARLIEST,
     MAX_FUTURE,
     from_microseconds,

@@ -21,7 +21,8 @@ from decimal import Decimal
 
 from price_parser import parse_price as read_number
 
-from product_consumer.currencies import (
+from product_consumer.errors import InvalidMessage
+from product_consumer.messages.currencies import (
     COMMA_IS_DECIMAL,
     EXPONENTS,
     MARK_OR_WORD,
@@ -30,7 +31,6 @@ from product_consumer.currencies import (
     codes_of_mark,
     currency_exponent,
 )
-from product_consumer.errors import InvalidMessage
 from product_consumer.texts import check_text, excerpt, plain_digits
 
 __all__ = ["Price", "currency_exponent", "format_price", "parse_price", "to_major"]

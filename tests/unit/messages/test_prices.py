@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.prices import (
+from product_consumer.messages.prices import (
     Price,
     currency_exponent,
     format_price,

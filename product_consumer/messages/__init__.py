@@ -1,0 +1,1 @@
+"""What every message body has in common."""
