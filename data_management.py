@@ -40,8 +40,8 @@ from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.error_policy import decide
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
-from product_consumer.showing import show
 from product_consumer.stores.base import ProductStore
+from product_consumer.sync.writer import show
 from product_consumer.validation import ProductParser
 from product_consumer.work import Work, unsettled
 

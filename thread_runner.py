@@ -220,7 +220,7 @@ def _product_stream(
 ) -> Stream:
     from data_management import ProductPipeline
     from product_consumer.ledger.pending_checks import LedgerMarks
-    from product_consumer.sweeper import Sweeper
+    from product_consumer.sync.sweeper import Sweeper
 
     embedder = parts.load_model()
     embedder.watch_passes(parts.metrics.observe_forward_pass)

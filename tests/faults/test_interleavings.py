@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from data_management import ProductPipeline
-from product_consumer import showing
 from product_consumer.models import Message
+from product_consumer.sync import writer
 from tests import factories
 from tests.faults.interleaving import planting
 from tests.faults.interleaving.exploring import Explorer, Limits, Report
@@ -136,7 +136,7 @@ def test_acknowledging_what_is_stale_leaves_a_store_without_the_product(
 def test_without_the_second_look_the_older_of_two_writers_wins(
     explore: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(showing, "newer_rows", planting.never_newer)
+    monkeypatch.setattr(writer, "newer_rows", planting.never_newer)
     report = explore(EVERY_DELIVERY_TWICE)
 
     assert report.violation is not None

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from product_consumer import sweeper as sweeper_module
 from product_consumer.database.connection import Database
 from product_consumer.errors import ProductConsumerError, RejectMessage, StoreUnavailable
 from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.models import Product, ProductRow
 from product_consumer.stores.memory import InMemoryStore
-from product_consumer.sweeper import Sweeper, SweepResult
+from product_consumer.sync import sweeper as sweeper_module
+from product_consumer.sync.sweeper import Sweeper, SweepResult
 from tests import factories
 
 

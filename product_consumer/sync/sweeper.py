@@ -19,8 +19,8 @@ from product_consumer.errors import ConfigurationError, Unavailable
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
 from product_consumer.pipeline.backoff import Backoff
-from product_consumer.showing import call_once, show
 from product_consumer.stores.base import ProductStore
+from product_consumer.sync.writer import call_once, show
 
 log = logging.getLogger(__name__)
 

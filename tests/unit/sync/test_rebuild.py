@@ -16,10 +16,10 @@ from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.ledger.scan import LedgerPages
 from product_consumer.models import Product, ProductRow, StoreIdentity
-from product_consumer.rebuilding import Rebuild, RebuildResult
-from product_consumer.showing import call_once
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
+from product_consumer.sync.rebuild import Rebuild, RebuildResult
+from product_consumer.sync.writer import call_once
 from tests import factories
 
 

@@ -10,8 +10,8 @@ from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.ledger.scan import LedgerPages
 from product_consumer.models import ProductRow
-from product_consumer.showing import Call, show
 from product_consumer.stores.base import ProductStore
+from product_consumer.sync.writer import Call, show
 
 T = TypeVar("T")
 

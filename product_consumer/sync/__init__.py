@@ -1,0 +1,1 @@
+"""Keeps the stores equal to the ledger."""
