@@ -22,7 +22,7 @@ from product_consumer.supervision import EXIT_CONFIGURATION, EXIT_USAGE
 
 if TYPE_CHECKING:
     from product_consumer.parts import Parts
-    from product_consumer.search import Searcher
+    from product_consumer.search.searcher import Searcher
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -215,7 +215,7 @@ def _opened(*, with_model: bool) -> Iterator[tuple["Parts", "Searcher"]]:
     it.
     """
     from product_consumer.parts import Parts
-    from product_consumer.search import Searcher
+    from product_consumer.search.searcher import Searcher
 
     settings = _settings()
     parts = Parts(settings)

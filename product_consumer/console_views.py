@@ -6,7 +6,7 @@ from typing import Any
 from product_consumer.logs import printable
 from product_consumer.messages.prices import format_price, to_major
 from product_consumer.models import PriceObservation, ProductRow, ReviewObservation
-from product_consumer.search import SearchResult
+from product_consumer.search.searcher import SearchResult
 
 
 def result_line(result: SearchResult) -> str:

@@ -32,7 +32,7 @@ from product_consumer.orders.ledger import OrderLedger
 from product_consumer.parts import Parts
 from product_consumer.queues.sqs.admin import publish, set_up_queues
 from product_consumer.queues.sqs.queue import sqs_client
-from product_consumer.search import Searcher, SearchResult
+from product_consumer.search.searcher import Searcher, SearchResult
 from product_consumer.settings import Settings
 
 SAMPLE_SEED = 2027

@@ -1,0 +1,1 @@
+"""Search by text, image, keywords, or several of them, fused."""
