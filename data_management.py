@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from product_consumer.combined_stores import CombinedLedger, CombinedStore
 from product_consumer.errors import (
     FatalError,
     QueueUnavailable,
@@ -38,12 +37,13 @@ from product_consumer.models import (
 from product_consumer.pipeline.backoff import Backoff
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.error_policy import decide
+from product_consumer.products.item import Work, unsettled
+from product_consumer.products.parser import ProductParser
+from product_consumer.products.shared_stores import CombinedLedger, CombinedStore
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.stores.base import ProductStore
 from product_consumer.sync.writer import show
-from product_consumer.validation import ProductParser
-from product_consumer.work import Work, unsettled
 
 if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from product_consumer.models import Product
     from product_consumer.orders.models import Order
     from product_consumer.orders.parts import OrderParts
-    from product_consumer.parts import Parts
+    from product_consumer.products.components import Parts
 
 log = logging.getLogger(__name__)
 

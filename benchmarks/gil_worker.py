@@ -39,6 +39,7 @@ from product_consumer.images.fetcher import ImageFetcher  # noqa: E402
 from product_consumer.ledger.in_progress import Suspects  # noqa: E402
 from product_consumer.ledger.ledger import Ledger  # noqa: E402
 from product_consumer.metrics import Metrics  # noqa: E402
+from product_consumer.products.parser import ProductParser  # noqa: E402
 from product_consumer.quality.background import Background  # noqa: E402
 from product_consumer.queues.in_flight import InFlightTracker  # noqa: E402
 from product_consumer.queues.sqs.queue import SqsQueue  # noqa: E402
@@ -46,7 +47,6 @@ from product_consumer.settings import Settings  # noqa: E402
 from product_consumer.stopping import leave  # noqa: E402
 from product_consumer.stores.elasticsearch import ElasticsearchStore  # noqa: E402
 from product_consumer.stores.milvus.store import MilvusStore  # noqa: E402
-from product_consumer.validation import ProductParser  # noqa: E402
 
 DIMENSION = 768
 DECODE_SECONDS = 0.007

@@ -21,7 +21,7 @@ from product_consumer.settings import Settings, read_settings
 from product_consumer.supervision import EXIT_CONFIGURATION, EXIT_USAGE
 
 if TYPE_CHECKING:
-    from product_consumer.parts import Parts
+    from product_consumer.products.components import Parts
     from product_consumer.search.searcher import Searcher
 
 app = typer.Typer(
@@ -187,7 +187,7 @@ def rebuild(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a product message."""
-    from product_consumer.validation import product_schema
+    from product_consumer.products.parser import product_schema
 
     print(json.dumps(product_schema(), indent=2, ensure_ascii=False))
 
@@ -214,7 +214,7 @@ def _opened(*, with_model: bool) -> Iterator[tuple["Parts", "Searcher"]]:
     """The configured parts and a searcher over them; the model is loaded only where the query needs
     it.
     """
-    from product_consumer.parts import Parts
+    from product_consumer.products.components import Parts
     from product_consumer.search.searcher import Searcher
 
     settings = _settings()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from product_consumer.database.connection import Database
     from product_consumer.metrics import Metrics
     from product_consumer.orders.parts import OrderParts
-    from product_consumer.parts import Parts
+    from product_consumer.products.components import Parts
 
 AnyParts = TypeVar("AnyParts", "Parts", "OrderParts")
 
@@ -25,7 +25,7 @@ def open_parts(
 ) -> "Parts | None":
     """Open queue, ledger, model and stores, waiting for what is down; None when stopped."""
     # Imported here: torch takes seconds, and a wrong setting must be reported before that.
-    from product_consumer.parts import Parts
+    from product_consumer.products.components import Parts
 
     parts = Parts(settings, metrics)
     steps = (

@@ -29,7 +29,7 @@ from product_consumer.errors import ConfigurationError
 from product_consumer.logs import printable
 from product_consumer.metrics import Metrics
 from product_consumer.orders.ledger import OrderLedger
-from product_consumer.parts import Parts
+from product_consumer.products.components import Parts
 from product_consumer.queues.sqs.admin import publish, set_up_queues
 from product_consumer.queues.sqs.queue import sqs_client
 from product_consumer.search.searcher import Searcher, SearchResult

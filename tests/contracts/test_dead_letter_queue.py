@@ -18,13 +18,13 @@ from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger.ledger import Change, Ledger, open_ledger
 from product_consumer.models import Message, Rejected
 from product_consumer.orders.validation import OrderParser
+from product_consumer.products.parser import ProductParser
 from product_consumer.queues.dead_letters import queue
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
 from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
 from product_consumer.queues.sqs.sender import Outgoing
 from product_consumer.settings import Settings
-from product_consumer.validation import ProductParser
 from tests import factories
 from tests.factories import body_text
 from tests.order_factories import ABSENT, order_text

@@ -7,7 +7,7 @@ import pytest
 from tests.faults.harness.arena import Arena
 from tests.faults.harness.nursery import Nursery
 from tests.faults.harness.workload import Sent, product
-from tests.unit.test_bad_messages import CATALOGUE
+from tests.unit.products.test_parser_bad_messages import CATALOGUE
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

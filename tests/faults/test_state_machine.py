@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from data_management import ProductPipeline
 from product_consumer.errors import StoreUnavailable
 from product_consumer.models import Message, Product, Version
-from product_consumer.validation import ProductParser
+from product_consumer.products.parser import ProductParser
 from tests import factories
 from tests.faults.interleaving import planting
 from tests.faults.interleaving.stepping import (

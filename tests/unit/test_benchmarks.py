@@ -15,7 +15,7 @@ from benchmarks.measuring import Window, cpu_seconds, difference, markdown, midd
 from benchmarks.photographs import Photographs, draw
 from benchmarks.servers import product
 from product_consumer.images.decoder import ImageDecoder
-from product_consumer.validation import ProductParser
+from product_consumer.products.parser import ProductParser
 from tests import factories
 
 

@@ -40,10 +40,10 @@ from product_consumer.models import (
     RetryLater,
     Stored,
 )
+from product_consumer.products.parser import ProductParser
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.stores.memory import InMemoryStore
-from product_consumer.validation import ProductParser
 from tests import factories
 
 

@@ -28,9 +28,9 @@ from product_consumer.ledger.in_progress import Suspects
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.pipeline import error_policy
+from product_consumer.products.parser import ProductParser
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.queue import SqsQueue
-from product_consumer.validation import ProductParser
 from tests.faults.harness.planting import Fault
 
 

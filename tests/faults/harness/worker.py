@@ -17,7 +17,8 @@ sys.modules["product_consumer.embedding.embedder"] = stand_in
 
 import data_management  # noqa: E402
 import thread_runner  # noqa: E402
-from product_consumer import parts, supervision  # noqa: E402
+from product_consumer import supervision  # noqa: E402
+from product_consumer.products import components  # noqa: E402
 from product_consumer.queues import in_flight  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
 from product_consumer.stores.opening import Stores  # noqa: E402
@@ -52,7 +53,8 @@ def main() -> int:
 
 
 def _wrap_parts(history: History, fault: planting.Fault, bug: str) -> None:
-    open_queue, open_ledger, open_stores = parts.open_queue, parts.open_ledger, parts.open_stores  # type: ignore[attr-defined]
+    of: Any = components
+    open_queue, open_ledger, open_stores = of.open_queue, of.open_ledger, of.open_stores
 
     def queue(*settings: Any) -> Any:
         history.note("opening")
@@ -69,7 +71,7 @@ def _wrap_parts(history: History, fault: planting.Fault, bug: str) -> None:
         )
         return Stores(vectors=vectors, keywords=keywords)
 
-    vars(parts).update(open_queue=queue, open_ledger=ledger, open_stores=stores)
+    vars(components).update(open_queue=queue, open_ledger=ledger, open_stores=stores)
 
 
 def _stop_heartbeats_on_drain() -> None:

@@ -9,7 +9,7 @@ from product_consumer.ledger.ledger import Change, Ledger, Recorded
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
 from product_consumer.ledger.tables import products
 from product_consumer.models import Product, ProductRow, Stored
-from product_consumer.work import Work
+from product_consumer.products.item import Work
 
 
 class ChecksThenWrites(ProductPipeline):

@@ -21,9 +21,9 @@ from data_management import ProductPipeline
 from product_consumer.errors import Unavailable
 from product_consumer.metrics import Metrics
 from product_consumer.models import Ignored, Message, ProductRow, Stored
+from product_consumer.products.item import Work
+from product_consumer.products.parser import ProductParser
 from product_consumer.sync.sweeper import Sweeper
-from product_consumer.validation import ProductParser
-from product_consumer.work import Work
 from tests import factories
 
 HORIZON_SECONDS = 300

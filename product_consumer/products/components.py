@@ -12,13 +12,13 @@ from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.metrics import Metrics
 from product_consumer.models import StoreIdentity
+from product_consumer.products.parser import ProductParser
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.opening import open_queue
 from product_consumer.settings import Settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import Stores, open_stores
-from product_consumer.validation import ProductParser
 
 if TYPE_CHECKING:
     from product_consumer.embedding.embedder import Embedder

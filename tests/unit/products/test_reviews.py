@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.reviews import MAX_REVIEWS_COUNT, parse_rating, parse_reviews_count
+from product_consumer.products.reviews import MAX_REVIEWS_COUNT, parse_rating, parse_reviews_count
 
 
 @pytest.mark.parametrize(

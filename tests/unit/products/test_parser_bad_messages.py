@@ -11,7 +11,7 @@ import pytest
 
 from product_consumer.errors import IgnoreMessage, InvalidMessage
 from product_consumer.models import Product
-from product_consumer.validation import ProductParser
+from product_consumer.products.parser import ProductParser
 from tests.factories import SENT_AT, body_text, message, product_body
 
 GOOD = body_text()

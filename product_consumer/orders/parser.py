@@ -26,7 +26,7 @@ from product_consumer.orders.cleaning import (
     total_minor,
 )
 from product_consumer.orders.models import Order, OrderItem, money_text
-from product_consumer.validation import (
+from product_consumer.products.parser import (
     check_currency,
     check_schema_version,
     check_zone,

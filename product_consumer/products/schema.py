@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.reviews import (
+from product_consumer.products.reviews import (
     MAX_RATING,
     MAX_REVIEWS_COUNT,
     parse_rating,

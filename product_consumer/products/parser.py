@@ -29,7 +29,12 @@ from product_consumer.messages.times import (
     to_microseconds,
 )
 from product_consumer.models import Message, Product, Version
-from product_consumer.schema import ProductMessage, TombstoneMessage, message_schema, rejection
+from product_consumer.products.schema import (
+    ProductMessage,
+    TombstoneMessage,
+    message_schema,
+    rejection,
+)
 from product_consumer.texts import excerpt
 
 SCHEMA_VERSION = 1

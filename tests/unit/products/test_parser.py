@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from product_consumer.errors import ConfigurationError, IgnoreMessage, InvalidMessage
 from product_consumer.messages.times import to_microseconds
 from product_consumer.models import Message, Product
-from product_consumer.validation import ProductParser, product_schema
+from product_consumer.products.parser import ProductParser, product_schema
 from tests.factories import OBSERVED_AT, SENT_AT, body_text, message, product_body
 
 PARSER = ProductParser(default_currency="VND", source_timezone="UTC")
