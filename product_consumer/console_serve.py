@@ -16,7 +16,7 @@ from product_consumer.stopping import EXIT_FATAL, Stop
 
 if TYPE_CHECKING:
     # FastAPI takes half a second; the console's other commands start without it.
-    from product_consumer.orders.serving import ApiServer
+    from product_consumer.api.server import ApiServer
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +54,9 @@ def order_service(
 
     Raises ``ConfigurationError`` when the address cannot be listened on.
     """
+    from product_consumer.api.app import create_app
+    from product_consumer.api.server import ApiServer
     from product_consumer.orders.ledger import OrderLedger
-    from product_consumer.orders.service import create_app
-    from product_consumer.orders.serving import ApiServer
     from product_consumer.quality.store import QualityStore
 
     ledger, flags = OrderLedger(database), QualityStore(database)

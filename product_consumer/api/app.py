@@ -13,14 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
-from product_consumer.errors import (
-    ConfigurationError,
-    InvalidMessage,
-    ProductConsumerError,
-    RejectMessage,
-)
-from product_consumer.models import QualityFlag
-from product_consumer.orders.api_models import (
+from product_consumer.api.guard import HttpGuard, error_answer
+from product_consumer.api.schemas import (
     DailyQuery,
     DayAnswer,
     DaysQuery,
@@ -41,8 +35,14 @@ from product_consumer.orders.api_models import (
     rejected_answer,
     user_answer,
 )
+from product_consumer.errors import (
+    ConfigurationError,
+    InvalidMessage,
+    ProductConsumerError,
+    RejectMessage,
+)
+from product_consumer.models import QualityFlag
 from product_consumer.orders.cleaning import clean_user_id
-from product_consumer.orders.http_guard import HttpGuard, error_answer
 from product_consumer.orders.statistics import OrderStatistics
 
 log = logging.getLogger(__name__)
