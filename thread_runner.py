@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from product_consumer.embedding.embedder import Embedder
     from product_consumer.metrics import Metrics
     from product_consumer.models import Product
+    from product_consumer.orders.components import OrderParts
     from product_consumer.orders.models import Order
-    from product_consumer.orders.parts import OrderParts
     from product_consumer.products.components import Parts
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from product_consumer.errors import ProductConsumerError
 from product_consumer.metrics import Metrics
-from product_consumer.orders.parts import OrderParts
+from product_consumer.orders.components import OrderParts
 from product_consumer.products.components import Parts
 from product_consumer.settings import Settings
 

@@ -10,7 +10,7 @@ from product_consumer.settings import Settings
 if TYPE_CHECKING:
     from product_consumer.database.connection import Database
     from product_consumer.metrics import Metrics
-    from product_consumer.orders.parts import OrderParts
+    from product_consumer.orders.components import OrderParts
     from product_consumer.products.components import Parts
 
 AnyParts = TypeVar("AnyParts", "Parts", "OrderParts")
@@ -42,7 +42,7 @@ def open_order_parts(
 ) -> "OrderParts | None":
     """Open queue, ledger and Redis, waiting for what is down; None when stopped."""
     # Nothing of this loads torch, Milvus or Elasticsearch: orders alone start at once.
-    from product_consumer.orders.parts import OrderParts
+    from product_consumer.orders.components import OrderParts
 
     parts = OrderParts(settings, metrics)
     steps = (parts.open_queue, lambda: parts.open_ledger(database), parts.open_stats)

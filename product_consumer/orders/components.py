@@ -8,9 +8,9 @@ from product_consumer.database.connection import Database, open_database
 from product_consumer.metrics import Metrics
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order
+from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.orders.redis_stats import RedisStats, open_redis_stats
-from product_consumer.orders.validation import OrderParser
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.opening import open_queue

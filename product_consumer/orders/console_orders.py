@@ -15,7 +15,7 @@ from product_consumer.settings import Settings, read_settings
 if TYPE_CHECKING:
     # Loaded by the command that needs them: the console's other commands start without.
     from product_consumer.orders.ledger import OrderLedger
-    from product_consumer.orders.maintenance import Progress
+    from product_consumer.orders.redis_rebuild import Progress
     from product_consumer.orders.redis_stats import RedisStats
 
 EXIT_DIFFERENT = 1
@@ -76,7 +76,7 @@ def rebuild(
     ] = False,
 ) -> None:
     """Write all order statistics from the ledger to Redis; a running worker may go on."""
-    from product_consumer.orders.maintenance import rebuild_stats
+    from product_consumer.orders.redis_rebuild import rebuild_stats
 
     with _opened() as (ledger, stats), _progress("Rebuilding") as progress:
         written = rebuild_stats(ledger, stats, progress, force=force)
@@ -85,7 +85,7 @@ def rebuild(
 
 def verify() -> None:
     """Compare the order statistics in Redis with the ledger; exit 1 when they differ."""
-    from product_consumer.orders.maintenance import verify_stats
+    from product_consumer.orders.redis_rebuild import verify_stats
 
     with _opened() as (ledger, stats), _progress("Verifying") as progress:
         found = verify_stats(ledger, stats, progress)
@@ -115,7 +115,7 @@ def _publish(
 ) -> int:
     from tqdm import tqdm
 
-    from product_consumer.orders.producing import Producer
+    from product_consumer.orders.generator import Producer
     from product_consumer.queues.sqs.admin import publish
     from product_consumer.queues.sqs.queue import sqs_client
 

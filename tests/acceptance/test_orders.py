@@ -277,7 +277,7 @@ def test_orders_alone_load_neither_model_nor_search() -> None:
 _LOADED_BY_ORDERS = """
 import sys
 import thread_runner, data_management
-import product_consumer.orders.parts
+import product_consumer.orders.components
 heavy = ("torch", "torchvision", "open_clip", "pymilvus", "milvus_lite", "elasticsearch")
 print(*(name for name in heavy if name in sys.modules))
 """

@@ -17,7 +17,7 @@ from product_consumer import console_dlq
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger.ledger import Change, Ledger, open_ledger
 from product_consumer.models import Message, Rejected
-from product_consumer.orders.validation import OrderParser
+from product_consumer.orders.parser import OrderParser
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.dead_letters import queue
 from product_consumer.queues.reject_log import RejectLog

@@ -12,8 +12,8 @@ import redis
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, StoreUnavailable
 from product_consumer.orders.ledger import OrderLedger
-from product_consumer.orders.maintenance import rebuild_stats, verify_stats
 from product_consumer.orders.models import GlobalStats, UserStats
+from product_consumer.orders.redis_rebuild import rebuild_stats, verify_stats
 from product_consumer.orders.redis_stats import RedisStats
 from tests import backends
 from tests.acceptance.world import wait_until

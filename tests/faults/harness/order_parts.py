@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from product_consumer.orders import parts
+from product_consumer.orders import components
 from product_consumer.orders.ledger import OrderLedger, Recorded
 from product_consumer.orders.models import Order
 from product_consumer.orders.redis_stats import ShownHash
@@ -36,7 +36,7 @@ class OrderHistory(History):
 def wrap_order_parts(path: Path, fault: Fault, bug: str) -> None:
     """Put the wrappers between the order stream and its queue, its ledger and Redis."""
     history = OrderHistory(path)
-    open_queue, open_stats = parts.open_queue, parts.open_redis_stats  # type: ignore[attr-defined]
+    open_queue, open_stats = components.open_queue, components.open_redis_stats  # type: ignore[attr-defined]
 
     def queue(settings: Settings, prefix: str) -> Any:
         return FaultyQueue(RecordedQueue(open_queue(settings, prefix), history), fault, bug)
@@ -49,7 +49,7 @@ def wrap_order_parts(path: Path, fault: Fault, bug: str) -> None:
         inner = open_stats(settings)
         return None if inner is None else FaultyStats(inner, history, fault)
 
-    vars(parts).update(open_queue=queue, OrderLedger=ledger, open_redis_stats=stats)
+    vars(components).update(open_queue=queue, OrderLedger=ledger, open_redis_stats=stats)
 
 
 class FloatMoneyLedger(OrderLedger):

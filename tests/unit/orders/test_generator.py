@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 import pytest
 
 from product_consumer.errors import InvalidMessage
+from product_consumer.orders.generator import Producer
 from product_consumer.orders.models import Order
-from product_consumer.orders.producing import Producer
-from product_consumer.orders.validation import OrderParser
+from product_consumer.orders.parser import OrderParser
 from tests import factories
 
 LAST_DAY = date(2026, 11, 20)

@@ -21,10 +21,10 @@ from product_consumer.errors import (
 from product_consumer.metrics import Metrics
 from product_consumer.models import Outcome, Rejected, Released, Stored
 from product_consumer.orders.ledger import OrderLedger
-from product_consumer.orders.maintenance import rebuild_stats
+from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
+from product_consumer.orders.redis_rebuild import rebuild_stats
 from product_consumer.orders.redis_stats import RedisStats
-from product_consumer.orders.validation import OrderParser
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from tests import backends, factories

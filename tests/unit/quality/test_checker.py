@@ -19,8 +19,8 @@ from product_consumer.metrics import Metrics
 from product_consumer.models import QualityFlag
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order, OrderItem
+from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
-from product_consumer.orders.validation import OrderParser
 from product_consumer.quality import background
 from product_consumer.quality.checker import QualityChecker
 from product_consumer.quality.language_model import Allowance, LanguageModel
