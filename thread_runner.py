@@ -27,16 +27,19 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from product_consumer.child_process import end_with_parent, worker_command, worker_environment
-from product_consumer.command_line import ORDERS, PRODUCTS, read_options
 from product_consumer.errors import ConfigurationError, FatalError
 from product_consumer.logs import configure_logging
 from product_consumer.pipeline.stages import stage_limits
-from product_consumer.processes import PARENT_GRACE_SECONDS, ProcessSupervisor
-from product_consumer.settings import Settings, read_settings, read_systemd_environment
-from product_consumer.starting import open_order_parts, open_parts
-from product_consumer.stopping import Stop, leave
-from product_consumer.supervision import (
+from product_consumer.runtime.child_process import (
+    end_with_parent,
+    worker_command,
+    worker_environment,
+)
+from product_consumer.runtime.options import ORDERS, PRODUCTS, read_options
+from product_consumer.runtime.processes import PARENT_GRACE_SECONDS, ProcessSupervisor
+from product_consumer.runtime.signals import Stop, leave
+from product_consumer.runtime.startup import open_order_parts, open_parts
+from product_consumer.runtime.supervisor import (
     EXIT_CONFIGURATION,
     EXIT_FATAL,
     EXIT_OK,
@@ -45,7 +48,8 @@ from product_consumer.supervision import (
     Supervisor,
     dump_stacks_on_request,
 )
-from product_consumer.systemd import Notifier
+from product_consumer.runtime.systemd import Notifier
+from product_consumer.settings import Settings, read_settings, read_systemd_environment
 
 if TYPE_CHECKING:
     from data_management import Pipeline
@@ -146,9 +150,9 @@ def _run_processes(settings: Settings, arguments: Sequence[str], *, until_empty:
 
 def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, serve: bool) -> int:
     from product_consumer.console_serve import order_service
-    from product_consumer.health import serving
     from product_consumer.metrics import Metrics
     from product_consumer.quality.opening import open_quality_checker
+    from product_consumer.runtime.health_server import serving
 
     metrics, database = Metrics(), None
     with _stop(settings) as stop, serving(settings, metrics, stop), ExitStack() as opened:

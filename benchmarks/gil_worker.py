@@ -43,8 +43,8 @@ from product_consumer.products.parser import ProductParser  # noqa: E402
 from product_consumer.quality.background import Background  # noqa: E402
 from product_consumer.queues.in_flight import InFlightTracker  # noqa: E402
 from product_consumer.queues.sqs.queue import SqsQueue  # noqa: E402
+from product_consumer.runtime.signals import leave  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
-from product_consumer.stopping import leave  # noqa: E402
 from product_consumer.stores.elasticsearch import ElasticsearchStore  # noqa: E402
 from product_consumer.stores.milvus.store import MilvusStore  # noqa: E402
 

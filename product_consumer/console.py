@@ -17,8 +17,8 @@ from product_consumer import console_dlq, console_serve
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.logs import configure_logging, printable
 from product_consumer.orders import console_orders
+from product_consumer.runtime.supervisor import EXIT_CONFIGURATION, EXIT_USAGE
 from product_consumer.settings import Settings, read_settings
-from product_consumer.supervision import EXIT_CONFIGURATION, EXIT_USAGE
 
 if TYPE_CHECKING:
     from product_consumer.products.components import Parts

@@ -22,8 +22,8 @@ from product_consumer.console_dlq_views import (
 )
 from product_consumer.errors import ConfigurationError
 from product_consumer.logs import configure_logging, printable
+from product_consumer.runtime.supervisor import EXIT_USAGE
 from product_consumer.settings import Settings, read_settings
-from product_consumer.supervision import EXIT_USAGE
 
 if TYPE_CHECKING:
     from product_consumer.queues.dead_letters.redrive import (

@@ -13,8 +13,8 @@ from product_consumer.ledger.scan import LedgerPages
 from product_consumer.logs import printable
 from product_consumer.models import StoreIdentity
 from product_consumer.pipeline.circuit_breaker import Breakers
+from product_consumer.runtime.signals import Stop
 from product_consumer.settings import Settings
-from product_consumer.stopping import Stop
 from product_consumer.stores.opening import Stores, open_stores
 from product_consumer.sync.rebuild import Rebuild, RebuildResult
 

@@ -11,8 +11,8 @@ import typer
 from product_consumer.database.connection import Database, open_database
 from product_consumer.logs import configure_logging
 from product_consumer.pipeline.backoff import retry_until_available
+from product_consumer.runtime.signals import EXIT_FATAL, Stop
 from product_consumer.settings import Settings, read_settings
-from product_consumer.stopping import EXIT_FATAL, Stop
 
 if TYPE_CHECKING:
     # FastAPI takes half a second; the console's other commands start without it.

@@ -11,7 +11,7 @@ import pytest
 
 from product_consumer.metrics import Metrics
 from product_consumer.models import Released
-from product_consumer.supervision import (
+from product_consumer.runtime.supervisor import (
     EXIT_CONFIGURATION,
     EXIT_FATAL,
     EXIT_OK,

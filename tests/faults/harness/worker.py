@@ -17,9 +17,9 @@ sys.modules["product_consumer.embedding.embedder"] = stand_in
 
 import data_management  # noqa: E402
 import thread_runner  # noqa: E402
-from product_consumer import supervision  # noqa: E402
 from product_consumer.products import components  # noqa: E402
 from product_consumer.queues import in_flight  # noqa: E402
+from product_consumer.runtime import supervisor  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
 from product_consumer.stores.opening import Stores  # noqa: E402
 from tests.faults.harness import planting, steps  # noqa: E402
@@ -75,13 +75,13 @@ def _wrap_parts(history: History, fault: planting.Fault, bug: str) -> None:
 
 
 def _stop_heartbeats_on_drain() -> None:
-    run = supervision.Supervisor._drain
+    run = supervisor.Supervisor._drain
 
     def drain(self: Any, threads: Any) -> None:
         in_flight.InFlightTracker.extend_due = _do_nothing  # type: ignore[assignment, method-assign]
         run(self, threads)
 
-    supervision.Supervisor._drain = drain  # type: ignore[method-assign]
+    supervisor.Supervisor._drain = drain  # type: ignore[method-assign]
 
 
 def _do_nothing(_tracker: in_flight.InFlightTracker) -> None:

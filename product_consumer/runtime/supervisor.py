@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from product_consumer.errors import FatalError, QueueUnavailable
-from product_consumer.stopping import (
+from product_consumer.runtime.signals import (
     EXIT_CONFIGURATION,
     EXIT_FATAL,
     EXIT_OK,

@@ -1,6 +1,6 @@
 """A parent and its small children, for tests of several processes that run as one service.
 
-``python several.py BEHAVIOUR DIRECTORY [DRAIN_SECONDS]`` is the parent of two children, 1 and 2,
+``python two_children.py BEHAVIOUR DIRECTORY [DRAIN_SECONDS]`` is the parent of children 1 and 2,
 which tell on standard output what happens. Child 1 behaves as it is told; child 2 works until it is
 stopped. A child loads nothing of the package, so that it starts fast, and talks to systemd by hand.
 """
@@ -116,10 +116,10 @@ class Child:
 def be_the_parent(behaviour: str, directory: str, drain_seconds: float = DRAIN_SECONDS) -> int:
     from product_consumer.errors import FatalError
     from product_consumer.logs import configure_logging
-    from product_consumer.processes import PARENT_GRACE_SECONDS, Limits, ProcessSupervisor
+    from product_consumer.runtime.processes import PARENT_GRACE_SECONDS, Limits, ProcessSupervisor
+    from product_consumer.runtime.signals import EXIT_FATAL, Stop
+    from product_consumer.runtime.systemd import Notifier
     from product_consumer.settings import child_environment, read_systemd_environment
-    from product_consumer.stopping import EXIT_FATAL, Stop
-    from product_consumer.systemd import Notifier
 
     configure_logging("text", "INFO")
     start_seconds = 3.0 if behaviour == "never_ready" else 60.0
@@ -145,7 +145,7 @@ def main(behaviour: str, directory: str, *rest: str) -> int:
     if rest[:1] == ("child",):
         child = Child(behaviour, Path(directory), int(rest[1]))
         if behaviour == "left":
-            from product_consumer.child_process import end_with_parent
+            from product_consumer.runtime.child_process import end_with_parent
 
             end_with_parent()
         return child.run()

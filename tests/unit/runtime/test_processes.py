@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from product_consumer.child_process import end_in_words, worker_command, worker_environment
 from product_consumer.errors import ConfigurationError
+from product_consumer.runtime.child_process import end_in_words, worker_command, worker_environment
 from product_consumer.settings import read_settings
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPT = Path(__file__).with_name("several.py")
+REPOSITORY = Path(__file__).resolve().parents[3]
+SCRIPT = REPOSITORY / "tests/support/programs/two_children.py"
 
 
 class Service:
-    """``several.py`` with a behaviour; what it and its children say goes to files."""
+    """``two_children.py`` with a behaviour; what it and its children say goes to files."""
 
     def __init__(self, directory: Path, behaviour: str, *arguments: str, **variables: str) -> None:
         self.directory = directory
@@ -235,7 +235,7 @@ def test_a_silent_process_is_ended_with_its_stacks_and_started_again(start) -> N
     service.signal(signal.SIGTERM)
 
     assert service.exit_code() == 0
-    assert re.search(r'File ".*several.py", line \d+ in hang_when_ready', service.err)
+    assert re.search(r'File ".*two_children.py", line \d+ in hang_when_ready', service.err)
 
 
 def test_a_process_that_does_not_even_get_ready_is_started_again(start) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from product_consumer.errors import ConfigurationError
 from product_consumer.metrics import Metrics
+from product_consumer.runtime.signals import Stop
 from product_consumer.settings import Settings
-from product_consumer.stopping import Stop
 
 log = logging.getLogger(__name__)
 

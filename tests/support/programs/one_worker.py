@@ -1,6 +1,6 @@
 """A small worker in a process of its own, for tests of signals, deaths and hangs.
 
-``python supervised.py BEHAVIOUR [DRAIN_SECONDS]``: one message waits in a queue in memory, and one
+``python one_worker.py BEHAVIOUR [DRAIN_SECONDS]``: one message waits in a queue in memory, and one
 consumer thread treats it as the behaviour says. What happens is told on standard output.
 """
 
@@ -15,15 +15,15 @@ from product_consumer.metrics import Metrics
 from product_consumer.models import Message
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
-from product_consumer.settings import read_systemd_environment
-from product_consumer.supervision import (
+from product_consumer.runtime.supervisor import (
     EXIT_FATAL,
     Source,
     Stop,
     Supervisor,
     dump_stacks_on_request,
 )
-from product_consumer.systemd import Notifier
+from product_consumer.runtime.systemd import Notifier
+from product_consumer.settings import read_systemd_environment
 
 
 def say(text: str) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import SystemdEnvironment, read_systemd_environment
-from product_consumer.systemd import Notifier
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPT = Path(__file__).with_name("supervised.py")
+REPOSITORY = Path(__file__).resolve().parents[3]
+SCRIPT = REPOSITORY / "tests/support/programs/one_worker.py"
 
 
 @contextmanager

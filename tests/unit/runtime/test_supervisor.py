@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 LEAVE_BEFORE_A_HANGING_LIBRARY = """
 import atexit, time
-from product_consumer.stopping import leave
+from product_consumer.runtime.signals import leave
 atexit.register(time.sleep, 60)
 print("last words", end="")
 leave(3)
 """
-SCRIPT = Path(__file__).with_name("supervised.py")
+SCRIPT = REPOSITORY / "tests/support/programs/one_worker.py"
 
 
 class Process:
-    """``supervised.py`` with a behaviour; its output goes to files."""
+    """``one_worker.py`` with a behaviour; its output goes to files."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self._out, self._err = directory / "out", directory / "err"
@@ -199,7 +199,7 @@ def test_a_hanging_consumer_ends_the_process_with_every_stack_and_its_messages_r
 
     assert process.exit_code() == 70
     assert "consumer-1 has been at overdue at once" in process.err
-    assert re.search(r'File ".*supervised.py", line \d+ in hold', process.err)
+    assert re.search(r'File ".*one_worker.py", line \d+ in hold', process.err)
     assert "released 1" in process.out
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from product_consumer.errors import ConfigurationError
-from product_consumer.health import serving
 from product_consumer.metrics import Metrics
 from product_consumer.models import Ignored
+from product_consumer.runtime.health_server import serving
+from product_consumer.runtime.signals import Stop
 from product_consumer.settings import Settings
-from product_consumer.stopping import Stop
 
 
 class Served:

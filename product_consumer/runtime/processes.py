@@ -27,15 +27,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-from product_consumer.child_process import (
+from product_consumer.errors import FatalError
+from product_consumer.pipeline.backoff import exponential_delay_seconds
+from product_consumer.runtime.child_process import (
     START_SECONDS,
     WATCHDOG_SECONDS,
     Child,
     end_in_words,
 )
-from product_consumer.errors import FatalError
-from product_consumer.pipeline.backoff import exponential_delay_seconds
-from product_consumer.stopping import (
+from product_consumer.runtime.signals import (
     CLOSE_GRACE_SECONDS,
     EXIT_CONFIGURATION,
     EXIT_FATAL,

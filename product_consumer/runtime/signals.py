@@ -12,8 +12,8 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import SystemdEnvironment
-from product_consumer.systemd import Notifier
 
 EXIT_OK = 0
 EXIT_SECOND_SIGNAL = 1
