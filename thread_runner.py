@@ -149,7 +149,7 @@ def _run_processes(settings: Settings, arguments: Sequence[str], *, until_empty:
 
 
 def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, serve: bool) -> int:
-    from product_consumer.console_serve import order_service
+    from product_consumer.cli.serve import order_service
     from product_consumer.metrics import Metrics
     from product_consumer.quality.opening import open_quality_checker
     from product_consumer.runtime.health_server import serving

@@ -11,8 +11,8 @@ import typer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from product_consumer.cli.orders import populate
 from product_consumer.errors import ProductConsumerError
-from product_consumer.orders.console_orders import populate
 
 if __name__ == "__main__":
     try:

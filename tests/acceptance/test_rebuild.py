@@ -9,7 +9,7 @@ from elasticsearch import Elasticsearch
 from pymilvus import MilvusClient
 from typer.testing import CliRunner
 
-from product_consumer.console import app
+from product_consumer.cli.app import app
 from product_consumer.ledger.ledger import Change, Ledger, open_ledger
 from product_consumer.settings import read_settings
 from product_consumer.stores.base import ProductStore

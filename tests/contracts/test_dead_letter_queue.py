@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from product_consumer import console_dlq
+from product_consumer.cli import dead_letters
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger.ledger import Change, Ledger, open_ledger
 from product_consumer.models import Message, Rejected
@@ -105,7 +105,7 @@ def rig(elasticmq_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SQS_SECRET_KEY", "test")
     monkeypatch.setenv("SQS_QUEUE_URL", urls.queue_url)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(console_dlq, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(dead_letters, "configure_logging", lambda *_: None)
     # Only SQS may need a while to find its last messages; this server looks at all it has.
     monkeypatch.setattr(queue, "_WAIT_SECONDS", 0)
     yield Rig(settings, client, urls)
@@ -113,7 +113,7 @@ def rig(elasticmq_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def dlq(*arguments: str, answer: str | None = None) -> Result:
-    result = CliRunner().invoke(console_dlq.app, list(arguments), input=answer)
+    result = CliRunner().invoke(dead_letters.app, list(arguments), input=answer)
     if isinstance(result.exception, ProductConsumerError):
         raise result.exception
     return result
@@ -307,7 +307,7 @@ def test_a_redrive_asks_first(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, answer: str, moved_count: int
 ) -> None:
     rig.reject("{")
-    monkeypatch.setattr(console_dlq, "_is_interactive", lambda: True)
+    monkeypatch.setattr(dead_letters, "_is_interactive", lambda: True)
 
     result = dlq("redrive", "--all", answer=answer)
 

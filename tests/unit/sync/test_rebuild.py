@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from product_consumer.console import app
+from product_consumer.cli.app import app
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger.ledger import Change, Ledger

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_consumer.console_dlq_views import message_line, message_lines, order_id, product_id
+from product_consumer.cli.dead_letter_views import message_line, message_lines, order_id, product_id
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message, Rejected
 from product_consumer.queues.dead_letters.file import RejectedFile

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, Self
 
 import typer
 
-from product_consumer.console_dlq_views import (
+from product_consumer.cli.dead_letter_views import (
     body_bytes,
     message_as_json,
     message_line,

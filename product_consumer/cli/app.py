@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from product_consumer import console_dlq, console_serve
+from product_consumer.cli import dead_letters, orders, serve
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.logs import configure_logging, printable
-from product_consumer.orders import console_orders
 from product_consumer.runtime.supervisor import EXIT_CONFIGURATION, EXIT_USAGE
 from product_consumer.settings import Settings, read_settings
 
@@ -29,9 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Console of the realtime product data consumer.",
 )
-app.add_typer(console_dlq.app, name="dlq")
-console_orders.register(app)
-console_serve.register(app)
+app.add_typer(dead_letters.app, name="dlq")
+orders.register(app)
+serve.register(app)
 
 EXIT_UNAVAILABLE = 1
 
@@ -129,7 +128,7 @@ def search(
     if text is None and image is None and keywords is None:
         print("Give --text, --image or --keywords", file=sys.stderr)
         raise typer.Exit(EXIT_USAGE)
-    from product_consumer.console_views import result_as_json, result_line
+    from product_consumer.cli.product_views import result_as_json, result_line
 
     data = None if image is None else _read(image)
     with _opened(with_model=text is not None or image is not None) as (parts, searcher):
@@ -149,7 +148,7 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show a product's price and review history, newest first."""
-    from product_consumer.console_views import history_as_json, history_lines
+    from product_consumer.cli.product_views import history_as_json, history_lines
     from product_consumer.ledger.ledger import open_ledger
 
     ledger = open_ledger(_settings())
@@ -177,7 +176,7 @@ def rebuild(
     ] = False,
 ) -> None:
     """Fill a store from the ledger, beside running workers; run again after a stop, it goes on."""
-    from product_consumer.console_rebuild import rebuild_store
+    from product_consumer.cli.rebuild import rebuild_store
 
     is_milvus = store is StoreName.MILVUS
     if not rebuild_store(_settings(), keywords=not is_milvus, from_start=from_start):
@@ -199,7 +198,7 @@ def check(
     """Try every configured part as the worker would at start, and say what is wrong with which
     setting.
     """
-    from product_consumer.checking import check_parts
+    from product_consumer.cli.check import check_parts
 
     failures = 0
     for name, is_right, detail in check_parts(_settings(), skip_model=skip_model):

@@ -1,0 +1,1 @@
+"""python -m product_consumer COMMAND: the operator's commands."""
