@@ -60,7 +60,7 @@ imports: $(INSTALLED)  ## Who may import whom
 	$(BIN)/lint-imports
 
 train-demo-model: $(INSTALLED)  ## Train the demo's tiny model again
-	$(BIN)/python -m product_consumer.demo.train_model $(ARGS)
+	$(BIN)/python -m product_consumer.demo.training.train_model $(ARGS)
 
 clean:  ## Remove .venv and every cache; data/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -186,7 +186,7 @@ def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, 
 
 def _run_demo(settings: Settings, catalogue: Path | None) -> int:
     try:
-        from product_consumer.demo.show import Demo
+        from product_consumer.demo.run import Demo
     except ModuleNotFoundError as error:
         # moto and the like are development dependencies; `make demo` installs them.
         raise ConfigurationError(

@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable
 
-from product_consumer.demo.pen import (
+from product_consumer.demo.drawings.pen import (
     CREAM,
     INK,
     METAL,

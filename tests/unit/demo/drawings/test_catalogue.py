@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from product_consumer.demo.catalogue import assortment, draw_catalogue
-from product_consumer.demo.drawing import COLOURS, KINDS, draw_product
-from product_consumer.demo.wording import WORDING, product_name
+from product_consumer.demo.drawings.catalogue import assortment, draw_catalogue
+from product_consumer.demo.drawings.drawing import COLOURS, KINDS, draw_product
+from product_consumer.demo.drawings.wording import WORDING, product_name
 
 
 @pytest.fixture(scope="module")

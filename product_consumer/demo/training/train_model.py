@@ -1,6 +1,6 @@
 """Train the demo's OpenCLIP model on drawn pictures: a few minutes on two cores, no download.
 
-    python -m product_consumer.demo.train_model [--output FOLDER] [--steps N] [--seed N]
+    python -m product_consumer.demo.training.train_model [--output FOLDER] [--steps N] [--seed N]
 
 Pictures and captions are compared within a batch as in CLIP, but the target is graded: a caption
 fits a picture of its kind and colour best, then its kind in another colour, then its colour on
@@ -26,7 +26,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from product_consumer.demo.captions import (
+from product_consumer.demo.drawings.drawing import COLOURS, KINDS, draw_product
+from product_consumer.demo.tiny_model import CHECKSUM, MODEL_NAME, PACKED_WEIGHTS, config_path
+from product_consumer.demo.training.captions import (
     ANY,
     CAPTIONS_PER_PAIR,
     UNKNOWN,
@@ -34,9 +36,7 @@ from product_consumer.demo.captions import (
     tokenise,
     write_captions,
 )
-from product_consumer.demo.drawing import COLOURS, KINDS, draw_product
-from product_consumer.demo.evaluation import DemoModel, Preprocess, retrieval_rates
-from product_consumer.demo.tiny_model import CHECKSUM, MODEL_NAME, PACKED_WEIGHTS, config_path
+from product_consumer.demo.training.evaluation import DemoModel, Preprocess, retrieval_rates
 
 _PICTURES_PER_PAIR = 40
 _BATCH = 128

@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from product_consumer.demo.drawing import COLOURS, KINDS, draw_product
-from product_consumer.demo.wording import WORDING, product_name
+from product_consumer.demo.drawings.drawing import COLOURS, KINDS, draw_product
+from product_consumer.demo.drawings.wording import WORDING, product_name
 
 _PICTURE_PIXELS = 400
 _CURRENCY = "EUR"

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from product_consumer.demo import tiny_model
-from product_consumer.demo.captions import UNKNOWN, tokenise, write_captions
-from product_consumer.demo.drawing import COLOURS, KINDS
-from product_consumer.demo.evaluation import DemoModel, retrieval_rates
-from product_consumer.demo.train_model import graded_loss, new_model, with_unknown_words
+from product_consumer.demo.drawings.drawing import COLOURS, KINDS
+from product_consumer.demo.training.captions import UNKNOWN, tokenise, write_captions
+from product_consumer.demo.training.evaluation import DemoModel, retrieval_rates
+from product_consumer.demo.training.train_model import graded_loss, new_model, with_unknown_words
 from product_consumer.models import VECTOR_FIELDS
 
 # The word in front of every seed keeps training and catalogues apart; this number is also unused.

@@ -9,9 +9,9 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from product_consumer.demo.drawing import COLOURS, KINDS
+from product_consumer.demo.drawings.drawing import COLOURS, KINDS
+from product_consumer.demo.drawings.wording import ADJECTIVES, WORDING, product_name
 from product_consumer.demo.tiny_model import MODEL_NAME
-from product_consumer.demo.wording import ADJECTIVES, WORDING, product_name
 
 CAPTIONS_PER_PAIR = 80
 ANY = -1

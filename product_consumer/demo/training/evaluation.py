@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from product_consumer.demo.catalogue import assortment, draw_catalogue
+from product_consumer.demo.drawings.catalogue import assortment, draw_catalogue
 from product_consumer.demo.tiny_model import MODEL_NAME, config_path
 from product_consumer.models import VECTOR_FIELDS, Embeddings, vectors_of
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from product_consumer.demo import tiny_model
-from product_consumer.demo.catalogue import draw_catalogue
+from product_consumer.demo.drawings.catalogue import draw_catalogue
 from product_consumer.demo.orders import order_bodies, order_summary
 from product_consumer.demo.servers import ImageServer, SqsServer
 from product_consumer.errors import ConfigurationError

@@ -5,8 +5,8 @@ import random
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from product_consumer.demo.pen import Pen, Placement, Rgb, Tones, mix
-from product_consumer.demo.shapes import DRAWINGS
+from product_consumer.demo.drawings.pen import Pen, Placement, Rgb, Tones, mix
+from product_consumer.demo.drawings.shapes import DRAWINGS
 
 _COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     # Hue in degrees, then saturation and value: each a range to draw from.

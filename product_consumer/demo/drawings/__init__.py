@@ -1,0 +1,1 @@
+"""A sample catalogue with drawn images."""
