@@ -33,7 +33,7 @@ BENCHMARKS = REPOSITORY / "benchmarks"
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.gil_meter import build_shim  # noqa: E402
-from tests import backends  # noqa: E402
+from tests.support import backends  # noqa: E402
 
 GOAL_MS = 1.3
 STOP_SECONDS = 40.0

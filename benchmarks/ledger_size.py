@@ -26,7 +26,7 @@ from benchmarks.measuring import command, markdown, middle
 from product_consumer.database.connection import Database
 from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.models import PictureSource
-from tests import backends, factories
+from tests.support import backends, factories
 
 BATCH = 100
 RECENT_PRICES = 20

@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from tests.tiny_clip import draw_weights
+from tests.support.tiny_clip import draw_weights
 
 NAME = "thin-336"
 CONFIG: dict[str, Any] = {

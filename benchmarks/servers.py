@@ -28,7 +28,7 @@ from benchmarks.measuring import cpu_seconds
 from benchmarks.model import ModelFiles, write_model
 from benchmarks.photographs import Photographs
 from product_consumer.settings import Settings
-from tests import backends
+from tests.support import backends
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HIDDEN_SECONDS = 600

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from product_consumer.settings import Settings
-from tests import backends
+from tests.support import backends
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEMORY_DISK = Path("/dev/shm")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from product_consumer.errors import IgnoreMessage, InvalidMessage
 from product_consumer.logs import printable
 from product_consumer.messages.envelopes import open_body
-from product_consumer.texts import cut_to_bytes
+from product_consumer.text import cut_to_bytes
 
 if TYPE_CHECKING:
     from product_consumer.queues.dead_letters.redrive import RejectedMessage

@@ -10,7 +10,7 @@ from typing import Final
 from iso4217 import Currency
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.texts import excerpt
+from product_consumer.text import excerpt
 
 # Gold, test and "no currency" codes have no minor unit and price nothing.
 EXPONENTS: Final = {c.value: c.exponent for c in Currency if c.exponent is not None}

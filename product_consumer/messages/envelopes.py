@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from product_consumer.errors import IgnoreMessage, InvalidMessage
-from product_consumer.texts import excerpt
+from product_consumer.text import excerpt
 
 MAX_BODY_BYTES = 1024 * 1024
 """The largest body SQS takes."""

@@ -31,7 +31,7 @@ from product_consumer.messages.currencies import (
     codes_of_mark,
     currency_exponent,
 )
-from product_consumer.texts import check_text, excerpt, plain_digits
+from product_consumer.text import check_text, excerpt, plain_digits
 
 __all__ = ["Price", "currency_exponent", "format_price", "parse_price", "to_major"]
 

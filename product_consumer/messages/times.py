@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.texts import excerpt
+from product_consumer.text import excerpt
 
 MAX_FUTURE = timedelta(hours=24)
 """One clock further ahead would freeze its products: nothing real could be newer."""

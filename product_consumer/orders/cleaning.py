@@ -14,7 +14,7 @@ from product_consumer.errors import InvalidMessage
 from product_consumer.messages.currencies import currency_exponent
 from product_consumer.messages.prices import Price, parse_price
 from product_consumer.orders.models import OrderItem
-from product_consumer.texts import check_text, cut_to_bytes, excerpt
+from product_consumer.text import check_text, cut_to_bytes, excerpt
 
 MAX_ID_BYTES = 512
 MAX_MINOR = 2**53

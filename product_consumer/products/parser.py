@@ -35,7 +35,7 @@ from product_consumer.products.schema import (
     message_schema,
     rejection,
 )
-from product_consumer.texts import excerpt
+from product_consumer.text import excerpt
 
 SCHEMA_VERSION = 1
 ORIGINAL_VERSION = "original_version"

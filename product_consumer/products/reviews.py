@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.texts import check_text, excerpt, plain_digits
+from product_consumer.text import check_text, excerpt, plain_digits
 
 MAX_RATING = 5
 MAX_REVIEWS_COUNT = 2**53

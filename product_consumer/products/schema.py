@@ -27,7 +27,7 @@ from product_consumer.products.reviews import (
     parse_rating,
     parse_reviews_count,
 )
-from product_consumer.texts import check_text, cut_to_bytes, excerpt
+from product_consumer.text import check_text, cut_to_bytes, excerpt
 
 MAX_ID_BYTES = 512
 """Elasticsearch's limit of ``_id``, in bytes of UTF-8."""

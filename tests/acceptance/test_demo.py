@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests import factories
 from tests.acceptance.world import REPOSITORY
+from tests.support import factories
 
 pytestmark = pytest.mark.timeout(170)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.world import opened_world, wait_until
-from tests.tiny_clip import make_tiny_clip
+from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(170)
 

@@ -20,10 +20,10 @@ import pytest
 import redis
 import sqlalchemy
 
-from tests import backends
 from tests.acceptance.world import REPOSITORY, World, opened_world
-from tests.order_factories import order_body
-from tests.tiny_clip import make_tiny_clip
+from tests.support import backends
+from tests.support.order_factories import order_body
+from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(170)
 

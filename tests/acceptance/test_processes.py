@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.acceptance.world import REPOSITORY, World, opened_world, wait_until
-from tests.tiny_clip import make_tiny_clip
+from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(300)
 

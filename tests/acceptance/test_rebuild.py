@@ -14,7 +14,7 @@ from product_consumer.ledger.ledger import Change, Ledger, open_ledger
 from product_consumer.settings import read_settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import open_stores
-from tests import factories
+from tests.support import factories
 
 COUNT = 250
 DELETED = "p7"

@@ -12,9 +12,9 @@ import pytest
 import requests
 
 from tests.acceptance.world import REPOSITORY, World, opened_world, wait_until
-from tests.backends import free_port
-from tests.openai_stand_in import OpenAiStandIn
-from tests.order_factories import ABSENT, order_text
+from tests.support.backends import free_port
+from tests.support.openai_stand_in import OpenAiStandIn
+from tests.support.order_factories import ABSENT, order_text
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -19,7 +19,7 @@ from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient
 
 from tests.acceptance.world import REPOSITORY, Worker, World, opened_world
-from tests.tiny_clip import make_tiny_clip
+from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(170)
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import boto3
 
-from tests import factories
+from tests.support import factories
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXIT_SECONDS = 40.0

@@ -25,9 +25,9 @@ from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
 from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
 from product_consumer.queues.sqs.sender import Outgoing
 from product_consumer.settings import Settings
-from tests import factories
-from tests.factories import body_text
-from tests.order_factories import ABSENT, order_text
+from tests.support import factories
+from tests.support.factories import body_text
+from tests.support.order_factories import ABSENT, order_text
 
 HIDDEN_SECONDS = 30
 

@@ -20,7 +20,7 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, RejectMessage
 from product_consumer.ledger.ledger import Change, Known, Ledger
 from product_consumer.models import PictureSource, Product
-from tests import factories
+from tests.support import factories
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -12,7 +12,7 @@ from product_consumer.database.connection import Database
 from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
 from product_consumer.ledger.scan import LedgerPages
-from tests import factories
+from tests.support import factories
 
 HORIZON = timedelta(seconds=300)
 

@@ -16,7 +16,7 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import RejectMessage
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import GlobalStats, Order, OrderItem, RejectedOrder
-from tests.order_factories import ORDERED_AT, order
+from tests.support.order_factories import ORDERED_AT, order
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

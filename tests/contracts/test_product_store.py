@@ -24,7 +24,7 @@ from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from product_consumer.stores.milvus.store import MilvusStore
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
-from tests.factories import embeddings, product_row, unit_vector
+from tests.support.factories import embeddings, product_row, unit_vector
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DIMENSION = 16

@@ -15,9 +15,9 @@ from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import GlobalStats, UserStats
 from product_consumer.orders.redis_rebuild import rebuild_stats, verify_stats
 from product_consumer.orders.redis_stats import RedisStats
-from tests import backends
 from tests.acceptance.world import wait_until
-from tests.order_factories import order
+from tests.support import backends
+from tests.support.order_factories import order
 
 
 @pytest.fixture

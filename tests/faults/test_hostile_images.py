@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import factories
 from tests.faults.harness.arena import Arena
 from tests.faults.harness.nursery import Nursery
 from tests.faults.harness.workload import Sent, product
-from tests.hostile_server import (
+from tests.support import factories
+from tests.support.hostile_server import (
     Behaviour,
     HostileServer,
     redirect,

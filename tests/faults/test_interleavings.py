@@ -16,11 +16,11 @@ import pytest
 from data_management import ProductPipeline
 from product_consumer.models import Message
 from product_consumer.sync import writer
-from tests import factories
 from tests.faults.interleaving import planting
 from tests.faults.interleaving.exploring import Explorer, Limits, Report
 from tests.faults.interleaving.stepping import Runner
 from tests.faults.interleaving.world import World
+from tests.support import factories
 
 pytestmark = pytest.mark.timeout(300)
 

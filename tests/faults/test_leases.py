@@ -8,7 +8,7 @@ from tests.faults.harness.checker import lost_leases
 from tests.faults.harness.nursery import Nursery
 from tests.faults.harness.shortcuts import draw, end_leases, picture, vector_of
 from tests.faults.harness.workload import product
-from tests.hostile_server import HostileServer, reply
+from tests.support.hostile_server import HostileServer, reply
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

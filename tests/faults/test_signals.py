@@ -12,7 +12,7 @@ from tests.faults.harness.arena import Arena
 from tests.faults.harness.nursery import Nursery
 from tests.faults.harness.shortcuts import draw, picture, vector_of
 from tests.faults.harness.workload import product
-from tests.hostile_server import HostileServer, reply, silence
+from tests.support.hostile_server import HostileServer, reply, silence
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

@@ -27,7 +27,6 @@ from data_management import ProductPipeline
 from product_consumer.errors import StoreUnavailable
 from product_consumer.models import Message, Product, Version
 from product_consumer.products.parser import ProductParser
-from tests import factories
 from tests.faults.interleaving import planting
 from tests.faults.interleaving.stepping import (
     STORES,
@@ -39,6 +38,7 @@ from tests.faults.interleaving.stepping import (
     Sweep,
 )
 from tests.faults.interleaving.world import World
+from tests.support import factories
 
 PRODUCTS = ("p1", "p2", "p3")
 MAX_PROCESSES = 4

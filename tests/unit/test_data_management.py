@@ -44,7 +44,7 @@ from product_consumer.products.parser import ProductParser
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.stores.memory import InMemoryStore
-from tests import factories
+from tests.support import factories
 
 
 class StandInFetcher:

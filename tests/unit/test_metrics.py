@@ -10,7 +10,7 @@ from product_consumer.errors import LedgerUnavailable, StoreUnavailable
 from product_consumer.metrics import MAX_LABEL_VALUES, Metrics
 from product_consumer.models import Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.circuit_breaker import Breakers
-from tests.factories import message
+from tests.support.factories import message
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:

@@ -18,7 +18,6 @@ from elasticsearch import Elasticsearch
 from PIL import Image
 from pymilvus import MilvusClient
 
-from tests import backends, factories
 from tests.acceptance.world import REPOSITORY, Worker, World, wait_until
 from tests.faults.harness.checker import Case, Violation, violations
 from tests.faults.harness.final_state import (
@@ -33,6 +32,7 @@ from tests.faults.harness.recording import Event, History, read_history
 from tests.faults.harness.stand_in import picture_vector
 from tests.faults.harness.toxiproxy import Proxy
 from tests.faults.harness.workload import PICTURES, Sent
+from tests.support import backends, factories
 
 VISIBILITY_SECONDS = 4
 POLL_SECONDS = 1

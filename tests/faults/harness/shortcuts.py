@@ -10,9 +10,9 @@ from botocore.exceptions import ClientError
 from PIL import Image
 
 from product_consumer.models import Embedding
-from tests import factories
 from tests.faults.harness.arena import POLL_SECONDS, Arena
 from tests.faults.harness.stand_in import picture_vector
+from tests.support import factories
 
 
 def draw(arena: Arena, numbers: Iterable[int]) -> None:

@@ -24,7 +24,7 @@ from product_consumer.models import Ignored, Message, ProductRow, Stored
 from product_consumer.products.item import Work
 from product_consumer.products.parser import ProductParser
 from product_consumer.sync.sweeper import Sweeper
-from tests import factories
+from tests.support import factories
 
 HORIZON_SECONDS = 300
 DIMENSION = 4

@@ -27,8 +27,8 @@ from product_consumer.models import QualityFlag
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import RejectedOrder
 from product_consumer.quality.store import QualityStore
-from tests.backends import free_port
-from tests.order_factories import order
+from tests.support.backends import free_port
+from tests.support.order_factories import order
 
 DAY = datetime(2024, 12, 13, 10, tzinfo=UTC)
 NEXT_DAY = datetime(2024, 12, 14, 23, 59, tzinfo=UTC)

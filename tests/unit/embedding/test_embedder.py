@@ -31,7 +31,7 @@ from product_consumer.errors import (
 )
 from product_consumer.models import Embedding, Embeddings
 from product_consumer.settings import Settings
-from tests.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
+from tests.support.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
 
 NAME = "Áo thun nam cổ tròn, 100% cotton &amp; size XL"
 SIZES = [(64, 64), (333, 517), (800, 600), (65, 63), (9, 8), (400, 20)]

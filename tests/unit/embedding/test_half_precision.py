@@ -8,7 +8,7 @@ from open_clip.transformer import QuickGELU
 from torch import nn
 
 from product_consumer.embedding.half_precision import fuse_quick_gelu, tune
-from tests.tiny_clip import draw_weights, model_config
+from tests.support.tiny_clip import draw_weights, model_config
 
 LARGER = {
     "embed_dim": 128,

@@ -18,7 +18,7 @@ from product_consumer.embedding.spec import model_id, resolve_model
 from product_consumer.embedding.weights import find_weights
 from product_consumer.errors import ConfigurationError
 from product_consumer.settings import Settings
-from tests.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
+from tests.support.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
 
 META = torch.device("meta")
 

@@ -16,8 +16,8 @@ from PIL import Image
 from product_consumer.embedding.loading import LoadedModel
 from product_consumer.embedding.preprocessing import FAST_RESIZE_PIXELS, Preparer
 from product_consumer.images.decoder import ImageDecoder
-from tests.photographs import draw_photograph, jpeg_of
-from tests.tiny_clip import draw_weights, model_config
+from tests.support.photographs import draw_photograph, jpeg_of
+from tests.support.tiny_clip import draw_weights, model_config
 
 DECODER = ImageDecoder(20_000_000)
 Pixels = NDArray[np.uint8]

@@ -10,7 +10,7 @@ from product_consumer.embedding.cuda import CudaPasses, GraphedTower, graph_size
 from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.towers import Towers
 from product_consumer.settings import Settings
-from tests.tiny_clip import TinyClip, make_tiny_clip
+from tests.support.tiny_clip import TinyClip, make_tiny_clip
 
 CONTEXT = 77
 

@@ -26,7 +26,7 @@ from product_consumer.images.fetcher import (
     NotModified,
 )
 from product_consumer.images.response import retry_after_seconds
-from tests.hostile_server import (
+from tests.support.hostile_server import (
     Behaviour,
     HostileServer,
     redirect,

@@ -14,7 +14,7 @@ from product_consumer.errors import ImageRejected, ImageUnavailable
 from product_consumer.images import decoder
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.jpeg import dct_factor, decode_intact_jpeg
-from tests.photographs import draw_photograph, jpeg_of
+from tests.support.photographs import draw_photograph, jpeg_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 

@@ -10,7 +10,7 @@ from product_consumer.errors import InvalidMessage
 from product_consumer.orders.generator import Producer
 from product_consumer.orders.models import Order
 from product_consumer.orders.parser import OrderParser
-from tests import factories
+from tests.support import factories
 
 LAST_DAY = date(2026, 11, 20)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

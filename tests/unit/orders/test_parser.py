@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from product_consumer.errors import ConfigurationError, IgnoreMessage, InvalidMessage
 from product_consumer.orders.models import Order, OrderItem, money_text
 from product_consumer.orders.parser import OrderParser
-from tests import factories
-from tests.order_factories import ABSENT, ORDERED_AT, order_body, order_text
+from tests.support import factories
+from tests.support.order_factories import ABSENT, ORDERED_AT, order_body, order_text
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -27,8 +27,8 @@ from product_consumer.orders.redis_rebuild import rebuild_stats
 from product_consumer.orders.redis_stats import RedisStats
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
-from tests import backends, factories
-from tests.order_factories import order_text
+from tests.support import backends, factories
+from tests.support.order_factories import order_text
 
 
 class FailingStats(RedisStats):

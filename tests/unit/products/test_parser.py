@@ -13,7 +13,7 @@ from product_consumer.errors import ConfigurationError, IgnoreMessage, InvalidMe
 from product_consumer.messages.times import to_microseconds
 from product_consumer.models import Message, Product
 from product_consumer.products.parser import ProductParser, product_schema
-from tests.factories import OBSERVED_AT, SENT_AT, body_text, message, product_body
+from tests.support.factories import OBSERVED_AT, SENT_AT, body_text, message, product_body
 
 PARSER = ProductParser(default_currency="VND", source_timezone="UTC")
 

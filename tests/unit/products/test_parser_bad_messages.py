@@ -12,7 +12,7 @@ import pytest
 from product_consumer.errors import IgnoreMessage, InvalidMessage
 from product_consumer.models import Product
 from product_consumer.products.parser import ProductParser
-from tests.factories import SENT_AT, body_text, message, product_body
+from tests.support.factories import SENT_AT, body_text, message, product_body
 
 GOOD = body_text()
 ORDER = {"order_id": "ORD1234", "user_id": "U5678", "order_value": 99.99, "items": []}

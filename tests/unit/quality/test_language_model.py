@@ -15,8 +15,8 @@ from product_consumer.quality.language_model import (
     LanguageModel,
     ModelFailed,
 )
-from tests.backends import free_port
-from tests.openai_stand_in import OpenAiStandIn
+from tests.support.backends import free_port
+from tests.support.openai_stand_in import OpenAiStandIn
 
 DOCUMENT = {"kind": "product", "name": "Red mug"}
 

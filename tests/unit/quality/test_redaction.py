@@ -16,8 +16,8 @@ from product_consumer.quality.redaction import (
     product_document,
     redact,
 )
-from tests.factories import product
-from tests.order_factories import order
+from tests.support.factories import product
+from tests.support.order_factories import order
 
 
 @pytest.mark.parametrize(

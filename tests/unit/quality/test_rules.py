@@ -12,8 +12,8 @@ from product_consumer.quality.rules import (
     check_order,
     check_product,
 )
-from tests.factories import OBSERVED_AT, product, tombstone
-from tests.order_factories import ORDERED_AT, order
+from tests.support.factories import OBSERVED_AT, product, tombstone
+from tests.support.order_factories import ORDERED_AT, order
 
 NOW = ORDERED_AT + timedelta(minutes=1)
 

@@ -11,7 +11,7 @@ from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
-from tests.factories import message
+from tests.support.factories import message
 
 VISIBILITY_SECONDS = 120
 

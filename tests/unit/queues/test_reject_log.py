@@ -18,7 +18,7 @@ from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Rejected
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.rejections import rejection_attributes
-from tests.factories import message
+from tests.support.factories import message
 
 LONG_BODY = "₫" * 20_000
 

@@ -17,7 +17,7 @@ from product_consumer.errors import ConfigurationError, RejectMessage, StoreUnav
 from product_consumer.models import StoreIdentity
 from product_consumer.stores.elasticsearch import ElasticsearchStore
 from product_consumer.stores.text_folding import fold
-from tests.factories import product_row
+from tests.support.factories import product_row
 
 IDENTITY = StoreIdentity(ledger_id="ledger-1", model_id="model-1", dimension=16)
 LETTERS_OF_LATIN_1_AND_VIETNAMESE = [

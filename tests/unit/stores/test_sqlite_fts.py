@@ -10,7 +10,7 @@ import pytest
 from product_consumer.errors import ConfigurationError, RejectMessage, StoreUnavailable
 from product_consumer.models import StoreIdentity
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
-from tests.factories import product_row
+from tests.support.factories import product_row
 
 IDENTITY = StoreIdentity(ledger_id="ledger-1", model_id="model-1", dimension=16)
 

@@ -20,7 +20,7 @@ from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
 from product_consumer.sync.rebuild import Rebuild, RebuildResult
 from product_consumer.sync.writer import call_once
-from tests import factories
+from tests.support import factories
 
 
 class Store(InMemoryStore):

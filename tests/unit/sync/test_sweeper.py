@@ -16,7 +16,7 @@ from product_consumer.models import Product, ProductRow
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.sync import sweeper as sweeper_module
 from product_consumer.sync.sweeper import Sweeper, SweepResult
-from tests import factories
+from tests.support import factories
 
 
 class Store(InMemoryStore):

@@ -28,7 +28,7 @@ from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.rejections import rejection_attributes
 from product_consumer.queues.sqs.sender import Outgoing
-from tests.factories import SENT_AT, body_text, message
+from tests.support.factories import SENT_AT, body_text, message
 
 EVERYTHING = 1000
 

@@ -18,7 +18,7 @@ from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
 from product_consumer.queues.sqs.opening import open_queue
 from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
 from product_consumer.settings import Settings, read_settings
-from tests.factories import message
+from tests.support.factories import message
 
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products"
 REJECTED = Rejected("validate", "json_invalid", "Expecting value")

@@ -15,7 +15,7 @@ from product_consumer.models import Message, Rejected
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs.queue import MAX_DELAY_SECONDS, SqsQueue, sqs_client
 from product_consumer.settings import Settings, read_settings
-from tests.factories import message
+from tests.support.factories import message
 
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products"
 DEAD_LETTER_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products-dead-letter"

@@ -22,7 +22,7 @@ from product_consumer.errors import ConfigurationError, RejectMessage, StoreUnav
 from product_consumer.models import StoreIdentity
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from product_consumer.stores.milvus.store import MilvusStore
-from tests.factories import embeddings, product_row
+from tests.support.factories import embeddings, product_row
 
 DIMENSION = 8
 ANY_VECTOR = embeddings(1, DIMENSION).image

@@ -24,7 +24,7 @@ from product_consumer.stores.milvus.rows import (
     supports_null,
     to_entities,
 )
-from tests.factories import embeddings, product_row
+from tests.support.factories import embeddings, product_row
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VECTORS = ("text", "image", "combined")

@@ -16,7 +16,7 @@ from product_consumer.models import StoreIdentity
 from product_consumer.stores.milvus.client import new_schema
 from product_consumer.stores.milvus.rows import field_names, to_entities
 from product_consumer.stores.milvus.upsert_requests import RowPacker
-from tests.factories import embeddings, product_row
+from tests.support.factories import embeddings, product_row
 
 VECTORS = ("text", "image", "combined")
 DIMENSION = 8

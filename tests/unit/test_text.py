@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from product_consumer.texts import plain_digits
+from product_consumer.text import plain_digits
 
 
 def digits_by_definition(text: str) -> str:

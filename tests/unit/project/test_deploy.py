@@ -19,7 +19,7 @@ from product_consumer.runtime.supervisor import (
     EXIT_USAGE,
 )
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 UNIT = DEPLOY / "product-consumer@.service"
 
 

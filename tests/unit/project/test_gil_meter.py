@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.gil_meter import build_shim
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 # Hashing more than 2047 bytes gives up the GIL; adding numbers keeps it.
 PROGRAM = """

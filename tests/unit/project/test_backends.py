@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import backends, conftest
+from tests import conftest
+from tests.support import backends
 
 SERVER = """
 import sys

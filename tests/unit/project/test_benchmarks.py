@@ -16,7 +16,7 @@ from benchmarks.photographs import Photographs, draw
 from benchmarks.servers import product
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.products.parser import ProductParser
-from tests import factories
+from tests.support import factories
 
 
 @pytest.fixture(scope="module")
