@@ -22,18 +22,8 @@ from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.in_progress import Suspect, Suspects
 from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.metrics import Metrics
-from product_consumer.models import (
-    Embedding,
-    Embeddings,
-    Ignored,
-    Message,
-    Outcome,
-    Product,
-    Rejected,
-    Released,
-    RetryLater,
-    Stored,
-)
+from product_consumer.models import Embedding, Embeddings, Message, Product
+from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.backoff import Backoff
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.error_policy import decide

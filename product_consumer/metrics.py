@@ -15,15 +15,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from product_consumer.models import (
-    Ignored,
-    Message,
-    Outcome,
-    Rejected,
-    Released,
-    RetryLater,
-    Stored,
-)
+from product_consumer.models import Message
+from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.stages import BETWEEN, Beats
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 
 from product_consumer.errors import ConfigurationError, FatalError, Unavailable
 from product_consumer.metrics import Metrics
-from product_consumer.models import Message, Outcome, Rejected, Released, Stored
+from product_consumer.models import Message
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order, RejectedOrder
 from product_consumer.orders.parser import OrderParser, readable_order_id
 from product_consumer.orders.redis_rebuild import rebuild_stats
 from product_consumer.orders.redis_stats import RedisStats, ShownHash
+from product_consumer.outcomes import Outcome, Rejected, Released, Stored
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.error_policy import decide
 from product_consumer.queues.in_flight import InFlightTracker

@@ -11,7 +11,8 @@ from product_consumer.errors import (
     RetryMessage,
     Unavailable,
 )
-from product_consumer.models import Ignored, Message, Outcome, Rejected, Released, RetryLater
+from product_consumer.models import Message
+from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater
 from product_consumer.pipeline.backoff import exponential_delay_seconds
 
 log = logging.getLogger(__name__)

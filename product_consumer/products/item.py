@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from product_consumer.errors import ProductConsumerError
 from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest
 from product_consumer.ledger.ledger import KnownPicture
-from product_consumer.models import Embedding, Embeddings, Message, Outcome, PictureSource, Product
+from product_consumer.models import Embedding, Embeddings, Message, PictureSource, Product
+from product_consumer.outcomes import Outcome
 
 if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from product_consumer.models import Message, Rejected
+from product_consumer.models import Message
+from product_consumer.outcomes import Rejected
 
 
 @dataclass(frozen=True, slots=True)

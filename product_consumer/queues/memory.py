@@ -8,7 +8,8 @@ from threading import Condition
 from uuid import uuid4
 
 from product_consumer.errors import QueueUnavailable
-from product_consumer.models import Message, Rejected
+from product_consumer.models import Message
+from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.rejections import rejection_attributes
 

@@ -3,7 +3,8 @@
 import re
 from datetime import UTC, datetime
 
-from product_consumer.models import Message, Rejected
+from product_consumer.models import Message
+from product_consumer.outcomes import Rejected
 
 _MAX_DETAIL_CHARACTERS = 1000
 _MAX_CHARACTERS = 256

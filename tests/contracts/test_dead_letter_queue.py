@@ -16,8 +16,9 @@ from typer.testing import CliRunner, Result
 from product_consumer.cli import dead_letters
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger.ledger import Change, Ledger, open_ledger
-from product_consumer.models import Message, Rejected
+from product_consumer.models import Message
 from product_consumer.orders.parser import OrderParser
+from product_consumer.outcomes import Rejected
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.dead_letters import queue
 from product_consumer.queues.reject_log import RejectLog

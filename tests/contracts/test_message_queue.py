@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from product_consumer.models import Message, Rejected
+from product_consumer.models import Message
+from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.queues.reject_log import RejectLog

@@ -28,18 +28,8 @@ from product_consumer.errors import (
 from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest, NotModified
 from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.metrics import Metrics
-from product_consumer.models import (
-    Embedding,
-    Embeddings,
-    Ignored,
-    Message,
-    Outcome,
-    ProductRow,
-    Rejected,
-    Released,
-    RetryLater,
-    Stored,
-)
+from product_consumer.models import Embedding, Embeddings, Message, ProductRow
+from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from product_consumer.errors import LedgerUnavailable, StoreUnavailable
 from product_consumer.metrics import MAX_LABEL_VALUES, Metrics
-from product_consumer.models import Rejected, Released, RetryLater, Stored
+from product_consumer.outcomes import Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.circuit_breaker import Breakers
 from tests.support.factories import message
 

@@ -21,7 +21,8 @@ from botocore.exceptions import (
 )
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, QueueUnavailable
-from product_consumer.models import Message, Rejected
+from product_consumer.models import Message
+from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.rejections import rejection_attributes

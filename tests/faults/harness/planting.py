@@ -24,7 +24,8 @@ import sqlalchemy
 
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger.ledger import Change, Recorded
-from product_consumer.models import Message, Outcome, ProductRow, Rejected, Stored
+from product_consumer.models import Message, ProductRow
+from product_consumer.outcomes import Outcome, Rejected, Stored
 from tests.faults.harness import jumping
 from tests.faults.harness.recording import History
 

@@ -19,7 +19,8 @@ from typing import Any
 from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable, ProductConsumerError
 from product_consumer.ledger.ledger import Change, Recorded
-from product_consumer.models import Message, ProductRow, Rejected
+from product_consumer.models import Message, ProductRow
+from product_consumer.outcomes import Rejected
 
 HELD_SECONDS = 60.0
 

@@ -8,7 +8,8 @@ from data_management import ProductPipeline
 from product_consumer.ledger.ledger import Change, Ledger, Recorded
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
 from product_consumer.ledger.tables import products
-from product_consumer.models import Product, ProductRow, Stored
+from product_consumer.models import Product, ProductRow
+from product_consumer.outcomes import Stored
 from product_consumer.products.item import Work
 
 

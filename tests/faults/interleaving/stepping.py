@@ -20,7 +20,8 @@ import numpy as np
 from data_management import ProductPipeline
 from product_consumer.errors import Unavailable
 from product_consumer.metrics import Metrics
-from product_consumer.models import Ignored, Message, ProductRow, Stored
+from product_consumer.models import Message, ProductRow
+from product_consumer.outcomes import Ignored, Stored
 from product_consumer.products.item import Work
 from product_consumer.products.parser import ProductParser
 from product_consumer.sync.sweeper import Sweeper

@@ -19,12 +19,12 @@ from product_consumer.errors import (
     StoreUnavailable,
 )
 from product_consumer.metrics import Metrics
-from product_consumer.models import Outcome, Rejected, Released, Stored
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.orders.redis_rebuild import rebuild_stats
 from product_consumer.orders.redis_stats import RedisStats
+from product_consumer.outcomes import Outcome, Rejected, Released, Stored
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from tests.support import backends, factories

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from product_consumer.metrics import Metrics
-from product_consumer.models import Released
+from product_consumer.outcomes import Released
 from product_consumer.runtime.supervisor import (
     EXIT_CONFIGURATION,
     EXIT_FATAL,

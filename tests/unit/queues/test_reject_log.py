@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import QueueUnavailable
-from product_consumer.models import Rejected
+from product_consumer.outcomes import Rejected
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.rejections import rejection_attributes
 from tests.support.factories import message

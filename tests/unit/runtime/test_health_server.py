@@ -12,7 +12,7 @@ import pytest
 
 from product_consumer.errors import ConfigurationError
 from product_consumer.metrics import Metrics
-from product_consumer.models import Ignored
+from product_consumer.outcomes import Ignored
 from product_consumer.runtime.health_server import serving
 from product_consumer.runtime.signals import Stop
 from product_consumer.settings import Settings

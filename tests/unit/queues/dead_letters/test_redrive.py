@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from product_consumer.cli.dead_letter_views import message_line, message_lines, order_id, product_id
 from product_consumer.errors import QueueUnavailable
-from product_consumer.models import Message, Rejected
+from product_consumer.models import Message
+from product_consumer.outcomes import Rejected
 from product_consumer.queues.dead_letters.file import RejectedFile
 from product_consumer.queues.dead_letters.queue import DeadLetterQueue, hidden_seconds
 from product_consumer.queues.dead_letters.redrive import (

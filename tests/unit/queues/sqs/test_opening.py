@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
-from product_consumer.models import Rejected
+from product_consumer.outcomes import Rejected
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
 from product_consumer.queues.sqs.opening import open_queue

@@ -11,7 +11,8 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from product_consumer.errors import QueueUnavailable
-from product_consumer.models import Message, Rejected
+from product_consumer.models import Message
+from product_consumer.outcomes import Rejected
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs.queue import MAX_DELAY_SECONDS, SqsQueue, sqs_client
 from product_consumer.settings import Settings, read_settings
