@@ -1,19 +1,11 @@
-"""What a currency mark in a price means, and how each currency is written.
-
-Codes and minor units are ISO 4217's own table (package ``iso4217``), because the ledger's contract
-is ISO minor units; CLDR's digits (Babel) describe cash and display and differ for some currencies.
-"""
+"""What a currency mark in a price means, and how each currency is written."""
 
 import re
 from typing import Final
 
-from iso4217 import Currency
-
 from product_consumer.errors import InvalidMessage
+from product_consumer.money import EXPONENTS
 from product_consumer.text import excerpt
-
-# Gold, test and "no currency" codes have no minor unit and price nothing.
-EXPONENTS: Final = {c.value: c.exponent for c in Currency if c.exponent is not None}
 
 # How prices are commonly written where the currency is used (CLDR). EUR and CHF are in neither set:
 # 1.299 and 1,299 each mean both things there.
@@ -90,17 +82,6 @@ MARK_OR_WORD: Final = re.compile(
     "|".join(map(re.escape, _WITH_SYMBOL)) + r"|[^\W\d_]+|\S", re.IGNORECASE
 )
 """Splits text without digits into currency marks, words and single signs."""
-
-
-def currency_exponent(code: str) -> int:
-    """Return how many decimals the currency has (ISO 4217 minor unit: VND 0, USD 2, KWD 3).
-
-    Raises ``InvalidMessage("currency_unknown")`` for anything but a current code of a currency.
-    """
-    exponent = EXPONENTS.get(code)
-    if exponent is None:
-        raise InvalidMessage("currency_unknown", f"{excerpt(code)} is not a currency of ISO 4217")
-    return exponent
 
 
 def codes_of_mark(mark: str) -> frozenset[str]:

@@ -24,16 +24,13 @@ from price_parser import parse_price as read_number
 from product_consumer.errors import InvalidMessage
 from product_consumer.messages.currencies import (
     COMMA_IS_DECIMAL,
-    EXPONENTS,
     MARK_OR_WORD,
     POINT_IS_DECIMAL,
     choose_currency,
     codes_of_mark,
-    currency_exponent,
 )
+from product_consumer.money import currency_exponent
 from product_consumer.text import check_text, excerpt, plain_digits
-
-__all__ = ["Price", "currency_exponent", "format_price", "parse_price", "to_major"]
 
 MAX_PRICE = 10**15
 """Prices in major units stay below: the largest power of ten that a double holds to the unit."""
@@ -98,17 +95,6 @@ def parse_price(raw: object, currency_field: object, default_currency: str) -> P
     currency = choose_currency([], currency_field, default_currency)
     amount = Decimal(repr(raw)) if isinstance(raw, float) else Decimal(raw)
     return Price(_minor(amount, currency, raw), currency)
-
-
-def to_major(minor: int, currency: str) -> Decimal:
-    """Return the price in major units: 129900 USD is 1299.00, 1299000 VND is 1299000."""
-    # A row may outlive its currency in ISO 4217; nearly all withdrawn currencies had two decimals.
-    return Decimal(minor).scaleb(-EXPONENTS.get(currency, 2))
-
-
-def format_price(minor: int, currency: str) -> str:
-    """Return a price for people: ``1,299,000 VND``, ``1,299.00 USD``."""
-    return f"{to_major(minor, currency):,f} {currency}"
 
 
 def _from_text(raw: str, currency_field: object, default_currency: str) -> Price:

@@ -11,8 +11,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.messages.currencies import currency_exponent
 from product_consumer.messages.prices import Price, parse_price
+from product_consumer.money import currency_exponent
 from product_consumer.orders.models import OrderItem
 from product_consumer.text import check_text, cut_to_bytes, excerpt
 

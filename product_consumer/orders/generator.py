@@ -12,8 +12,7 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
-from product_consumer.messages.currencies import currency_exponent
-from product_consumer.messages.prices import to_major
+from product_consumer.money import currency_exponent, to_major
 
 _PRODUCTS = 300
 _PAYMENT_METHODS = ("CreditCard", "DebitCard", "PayPal", "BankTransfer", "CashOnDelivery")

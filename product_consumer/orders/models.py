@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from product_consumer.messages.prices import to_major
+from product_consumer.money import money_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,3 @@ class Counts:
     orders: int
     users: int
     rejected: int
-
-
-def money_text(minor: int, currency: str) -> str:
-    """Return a decimal with the currency's own number of decimals: ``99.99`` USD, ``99`` VND."""
-    return f"{to_major(minor, currency):f}"

@@ -17,6 +17,7 @@ from product_consumer.errors import InvalidMessage
 from product_consumer.messages.envelopes import open_body
 from product_consumer.messages.times import parse_event_time
 from product_consumer.models import Message
+from product_consumer.money import money_text
 from product_consumer.orders.cleaning import (
     clean_id,
     clean_items,
@@ -25,7 +26,7 @@ from product_consumer.orders.cleaning import (
     parse_amount,
     total_minor,
 )
-from product_consumer.orders.models import Order, OrderItem, money_text
+from product_consumer.orders.models import Order, OrderItem
 from product_consumer.products.parser import (
     check_currency,
     check_schema_version,

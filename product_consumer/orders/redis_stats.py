@@ -33,7 +33,8 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, StoreUnavailable
-from product_consumer.orders.models import GlobalStats, UserStats, money_text
+from product_consumer.money import money_text
+from product_consumer.orders.models import GlobalStats, UserStats
 from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)

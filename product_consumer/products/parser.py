@@ -18,7 +18,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ValidationError
 
 from product_consumer.errors import ConfigurationError, InvalidMessage
-from product_consumer.messages.currencies import EXPONENTS
 from product_consumer.messages.envelopes import open_body
 from product_consumer.messages.prices import parse_price
 from product_consumer.messages.times import (
@@ -29,6 +28,7 @@ from product_consumer.messages.times import (
     to_microseconds,
 )
 from product_consumer.models import Message, Product, Version
+from product_consumer.money import EXPONENTS
 from product_consumer.products.schema import (
     ProductMessage,
     TombstoneMessage,

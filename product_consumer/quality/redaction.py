@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from product_consumer.models import Product, QualityFlag
-from product_consumer.orders.models import Order, money_text
+from product_consumer.money import money_text
+from product_consumer.orders.models import Order
 from product_consumer.quality.rules import ProductUse
 
 REDACTED = "[redacted]"

@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from product_consumer.models import PriceObservation, Product, QualityFlag
-from product_consumer.orders.models import Order, OrderItem, StoredOrder, money_text
+from product_consumer.money import money_text
+from product_consumer.orders.models import Order, OrderItem, StoredOrder
 
 MIN_HISTORY = 5
 """Observations below which nothing counts as usual."""

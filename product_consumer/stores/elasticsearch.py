@@ -22,8 +22,8 @@ from product_consumer.errors import (
     RejectMessage,
     StoreUnavailable,
 )
-from product_consumer.messages.prices import to_major
 from product_consumer.models import Hit, ProductRow, StoreIdentity
+from product_consumer.money import to_major
 from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS
 

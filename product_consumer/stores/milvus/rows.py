@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from product_consumer.messages.prices import to_major
 from product_consumer.models import ProductRow, StoreIdentity, vectors_of
+from product_consumer.money import to_major
 
 MAX_ID_BYTES = 512
 TEXT_BYTES = {"name": 65_535, "store_url": 65_535, "image_url": 65_535, "currency": 16}

@@ -7,13 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.messages.prices import (
-    Price,
-    currency_exponent,
-    format_price,
-    parse_price,
-    to_major,
-)
+from product_consumer.messages.prices import Price, parse_price
+from product_consumer.money import format_price, to_major
 
 NBSP, NARROW_NBSP = "\u00a0", "\u202f"
 
@@ -159,42 +154,6 @@ def test_a_number_is_in_major_units_and_stays_exact(raw, minor):
 
 def test_the_largest_price_is_just_below_the_limit():
     assert parse_price(10**15 - 1, "VND", "") == Price(10**15 - 1, "VND")
-
-
-@pytest.mark.parametrize(
-    ("code", "exponent"), [("VND", 0), ("JPY", 0), ("USD", 2), ("IDR", 2), ("KWD", 3), ("CLF", 4)]
-)
-def test_exponents_are_those_of_iso_4217(code, exponent):
-    assert currency_exponent(code) == exponent
-
-
-@pytest.mark.parametrize("code", ["ZZZ", "XAU", "XXX", "vnd", ""])
-def test_a_code_without_minor_units_is_unknown(code):
-    with pytest.raises(InvalidMessage, match="currency_unknown"):
-        currency_exponent(code)
-
-
-@pytest.mark.parametrize(
-    ("minor", "currency", "text"),
-    [
-        (1299000, "VND", "1,299,000 VND"),
-        (129900, "USD", "1,299.00 USD"),
-        (5, "KWD", "0.005 KWD"),
-        (0, "EUR", "0.00 EUR"),
-        (2**63 - 1, "USD", "92,233,720,368,547,758.07 USD"),
-    ],
-)
-def test_a_price_is_written_for_people_in_major_units(minor, currency, text):
-    assert format_price(minor, currency) == text
-
-
-def test_major_units_are_exact():
-    assert to_major(1999, "USD") == Decimal("19.99")
-    assert to_major(1299000, "VND") == 1299000
-
-
-def test_a_stored_price_outlives_its_currency():
-    assert to_major(1999, "DEM") == Decimal("19.99")
 
 
 def minor_units_below_the_limit(currency: str) -> st.SearchStrategy[int]:

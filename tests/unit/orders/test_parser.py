@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import ConfigurationError, IgnoreMessage, InvalidMessage
-from product_consumer.orders.models import Order, OrderItem, money_text
+from product_consumer.orders.models import Order, OrderItem
 from product_consumer.orders.parser import OrderParser
 from tests.support import factories
 from tests.support.order_factories import ABSENT, ORDERED_AT, order_body, order_text
@@ -269,14 +269,6 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, str], name: s
     with pytest.raises(ConfigurationError) as refused:
         OrderParser(**({"default_currency": "USD", "source_timezone": "UTC"} | settings))
     assert refused.value.setting == name
-
-
-@pytest.mark.parametrize(
-    ("minor", "currency", "text"),
-    [(19998, "USD", "199.98"), (0, "USD", "0.00"), (1200, "VND", "1200"), (5, "KWD", "0.005")],
-)
-def test_money_has_the_decimals_of_its_currency(minor: int, currency: str, text: str) -> None:
-    assert money_text(minor, currency) == text
 
 
 _json = st.recursive(

@@ -23,7 +23,7 @@ HOMES = {
     "fastapi": ("api/app.py", "api/guard.py"),
     "elastic_transport": ("stores/elasticsearch.py",),
     "grpc": ("stores/milvus/",),
-    "iso4217": ("messages/currencies.py",),
+    "iso4217": ("money.py",),
     "milvus_lite": ("stores/milvus/embedded.py",),
     "moto": ("demo/",),
     "open_clip": ("embedding/", "demo/"),
