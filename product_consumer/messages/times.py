@@ -51,6 +51,7 @@ def parse_event_time(raw: object, zone: tzinfo, now: datetime) -> EventTime | No
 
 def to_microseconds(at: datetime) -> int:
     """Return whole microseconds since 1970 of an aware datetime."""
+    # By whole numbers: ``timestamp()`` is a float and loses microseconds.
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 

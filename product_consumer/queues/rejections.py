@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+from product_consumer.messages.times import to_microseconds
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 
@@ -43,7 +44,7 @@ def handed_on(message: Message) -> dict[str, str]:
 
 def _original_version(message: Message) -> str:
     carried = message.attributes.get("original_version", "")
-    return carried if _VERSION.fullmatch(carried) else str(_epoch_microseconds(message.sent_at))
+    return carried if _VERSION.fullmatch(carried) else str(to_microseconds(message.sent_at))
 
 
 def _first_sent(message: Message) -> str:
@@ -52,12 +53,6 @@ def _first_sent(message: Message) -> str:
         return _iso(first_sent if first_sent.tzinfo else first_sent.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return _iso(message.sent_at)
-
-
-def _epoch_microseconds(moment: datetime) -> int:
-    """By whole numbers: ``timestamp()`` is a float and loses microseconds."""
-    elapsed = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds
 
 
 def _iso(moment: datetime) -> str:

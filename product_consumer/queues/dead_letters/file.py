@@ -10,11 +10,12 @@ import fcntl
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from product_consumer.errors import QueueUnavailable
+from product_consumer.messages.times import from_microseconds
 from product_consumer.models import Message
 from product_consumer.queues.dead_letters.redrive import (
     MAX_HELD_BYTES,
@@ -29,7 +30,6 @@ from product_consumer.queues.reject_log import ends_with_newline
 
 # A body of 1 MiB in which every byte is an escape of six, and its attributes.
 _MAX_LINE_BYTES = 8 * 1024 * 1024
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Body = str | bytes
 
@@ -149,7 +149,7 @@ def _as_message(line: bytes | None) -> Message | None:
     try:
         fields = json.loads(line or b"")
         body = _body(fields)
-        sent_at = _EPOCH + timedelta(microseconds=int(fields["original_version"]))
+        sent_at = from_microseconds(int(fields["original_version"]))
         attributes = {name: text for name, text in fields.items() if isinstance(text, str)}
         return Message(
             message_id=attributes["message_id"],
