@@ -5,6 +5,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from product_consumer.text import printable
+
 # These print tracebacks or warnings in healthy runs; what matters of them reaches us as errors of
 # ours.
 _NOISY_LOGGERS = ("grpc", "elastic_transport", "huggingface_hub")
@@ -26,18 +28,6 @@ def configure_logging(log_format: str, level: str, process: int | None = None) -
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def printable(text: str) -> str:
-    """Escape what could forge a line or steer a terminal: control, bidirectional and other
-    unprintable characters.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
 
 
 class _TextFormatter(logging.Formatter):

@@ -1,4 +1,4 @@
-"""Small rules for text from outside: what may be stored, where it is cut, how it is quoted."""
+"""Small rules for text from outside: what may be stored, where it is cut, how it is shown."""
 
 import re
 import unicodedata
@@ -22,11 +22,11 @@ def check_text(text: str, field: str) -> str:
 
 
 def cut_to_bytes(text: str, max_bytes: int) -> str:
-    """Return the beginning of ``text``: whole characters, at most ``max_bytes`` of UTF-8."""
-    encoded = text.encode()
-    if len(encoded) <= max_bytes:
-        return text
-    return encoded[:max_bytes].decode("utf-8", "ignore").rstrip()
+    """Return the longest beginning of ``text`` that fits in ``max_bytes`` of UTF-8.
+
+    Characters stay whole. A lone surrogate, which UTF-8 cannot encode, becomes a question mark.
+    """
+    return text.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")
 
 
 def plain_digits(text: str) -> str:
@@ -47,16 +47,25 @@ def _plain(found: re.Match[str]) -> str:
     return str(unicodedata.decimal(character)) if character.isdecimal() else character
 
 
-def excerpt(value: object) -> str:
-    """Quote a value for a person: ``MAX_EXCERPT_CHARACTERS`` at most, nothing a terminal obeys.
-
-    Control, bidirectional and invisible characters and lone surrogates are written as escapes.
+def printable(text: str) -> str:
+    """Escape what could forge a line or steer a terminal: control, bidirectional, invisible and
+    other unprintable characters, and lone surrogates.
     """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def excerpt(value: object) -> str:
+    """Quote a value for a person: ``MAX_EXCERPT_CHARACTERS`` at most, and ``printable``."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = value if isinstance(value, str) else str(value)
     beginning = text[:MAX_EXCERPT_CHARACTERS]
-    escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in beginning)
+    escaped = printable(beginning)
     whole = len(escaped) <= MAX_EXCERPT_CHARACTERS and beginning == text
     shown = escaped if whole else escaped[: MAX_EXCERPT_CHARACTERS - 3] + "..."
     return f'"{shown}"' if isinstance(value, str) else shown

@@ -15,9 +15,10 @@ import typer
 
 from product_consumer.cli import dead_letters, orders, serve
 from product_consumer.errors import ConfigurationError, ProductConsumerError
-from product_consumer.logs import configure_logging, printable
+from product_consumer.logs import configure_logging
 from product_consumer.runtime.supervisor import EXIT_CONFIGURATION, EXIT_USAGE
 from product_consumer.settings import Settings, read_settings
+from product_consumer.text import printable
 
 if TYPE_CHECKING:
     from product_consumer.products.components import Parts

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from product_consumer.errors import IgnoreMessage, InvalidMessage
-from product_consumer.logs import printable
 from product_consumer.messages.envelopes import open_body
-from product_consumer.text import cut_to_bytes
+from product_consumer.text import cut_to_bytes, printable
 
 if TYPE_CHECKING:
     from product_consumer.queues.dead_letters.redrive import RejectedMessage
@@ -99,7 +98,7 @@ def _readable(body: str | bytes, name: str) -> str | None:
         found = _id_in_text(body, _IDS[name])
     if isinstance(found, bool) or not isinstance(found, str | int):
         return None
-    return cut_to_bytes(str(found).encode("utf-8", "replace").decode(), _MAX_ID_BYTES)
+    return cut_to_bytes(str(found), _MAX_ID_BYTES)
 
 
 def _id_in_text(body: str | bytes, pattern: "re.Pattern[str]") -> object:

@@ -21,9 +21,10 @@ from product_consumer.cli.dead_letter_views import (
     plural,
 )
 from product_consumer.errors import ConfigurationError
-from product_consumer.logs import configure_logging, printable
+from product_consumer.logs import configure_logging
 from product_consumer.runtime.supervisor import EXIT_USAGE
 from product_consumer.settings import Settings, read_settings
+from product_consumer.text import printable
 
 if TYPE_CHECKING:
     from product_consumer.queues.dead_letters.redrive import (

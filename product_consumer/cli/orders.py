@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from product_consumer.errors import ConfigurationError
-from product_consumer.logs import configure_logging, printable
+from product_consumer.logs import configure_logging
 from product_consumer.settings import Settings, read_settings
+from product_consumer.text import printable
 
 if TYPE_CHECKING:
     # Loaded by the command that needs them: the console's other commands start without.

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from product_consumer.logs import printable
 from product_consumer.models import PriceObservation, ProductRow, ReviewObservation
 from product_consumer.money import format_price, to_major
 from product_consumer.search.searcher import SearchResult
+from product_consumer.text import printable
 
 
 def result_line(result: SearchResult) -> str:

@@ -10,13 +10,13 @@ from product_consumer.errors import ConfigurationError
 from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.ledger.scan import LedgerPages
-from product_consumer.logs import printable
 from product_consumer.models import StoreIdentity
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.runtime.signals import Stop
 from product_consumer.settings import Settings
 from product_consumer.stores.opening import Stores, open_stores
 from product_consumer.sync.rebuild import Rebuild, RebuildResult
+from product_consumer.text import printable
 
 
 def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bool:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from product_consumer.logs import printable
 from product_consumer.metrics import Metrics
 from product_consumer.orders.generator import Producer
 from product_consumer.orders.ledger import OrderLedger
+from product_consumer.text import printable
 
 ORDER_COUNT = 40
 _SEED = 2026

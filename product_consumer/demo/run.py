@@ -26,7 +26,6 @@ from product_consumer.demo.drawings.catalogue import draw_catalogue
 from product_consumer.demo.orders import order_bodies, order_summary
 from product_consumer.demo.servers import ImageServer, SqsServer
 from product_consumer.errors import ConfigurationError
-from product_consumer.logs import printable
 from product_consumer.metrics import Metrics
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.products.components import Parts
@@ -34,6 +33,7 @@ from product_consumer.queues.sqs.admin import publish, set_up_queues
 from product_consumer.queues.sqs.queue import sqs_client
 from product_consumer.search.searcher import Searcher, SearchResult
 from product_consumer.settings import Settings
+from product_consumer.text import printable
 
 SAMPLE_SEED = 2027
 _MAX_WAITING = 30

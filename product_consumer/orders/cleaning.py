@@ -91,9 +91,8 @@ def clean_payment_method(raw: object, flags: list[str]) -> str | None:
     if not isinstance(raw, str):
         flags.append("payment_method_ignored")
         return None
-    plain = cut_to_bytes(
-        " ".join(check_text(raw, "payment_method").split()), MAX_PAYMENT_METHOD_BYTES
-    )
+    single_spaced = " ".join(check_text(raw, "payment_method").split())
+    plain = cut_to_bytes(single_spaced, MAX_PAYMENT_METHOD_BYTES).rstrip()
     key = "".join(character for character in plain.casefold() if character.isalnum())
     method = _PAYMENT_METHODS.get(key, plain)
     if method != raw:

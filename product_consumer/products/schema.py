@@ -126,7 +126,7 @@ def _clean_deleted(value: Any, field: str, _flags: list[str]) -> bool:
 
 
 def _cut(text: str, max_bytes: int, field: str, flags: list[str]) -> str:
-    shortened = cut_to_bytes(text, max_bytes)
+    shortened = cut_to_bytes(text, max_bytes).rstrip()
     if len(shortened) < len(text):
         flags.append(f"{field}_cut")
     return shortened

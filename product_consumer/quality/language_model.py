@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.logs import printable
 from product_consumer.quality.redaction import redact
+from product_consumer.text import printable
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from product_consumer.models import ProductRow, StoreIdentity, vectors_of
 from product_consumer.money import to_major
+from product_consumer.text import cut_to_bytes
 
 MAX_ID_BYTES = 512
 TEXT_BYTES = {"name": 65_535, "store_url": 65_535, "image_url": 65_535, "currency": 16}
@@ -48,14 +49,14 @@ def _to_entity(row: ProductRow, declared: Collection[str]) -> dict[str, Any]:
     """
     entity: dict[str, Any] = {
         "id": row.id,
-        "name": cut_text(row.name, TEXT_BYTES["name"]),
-        "store_url": row.store_url and cut_text(row.store_url, TEXT_BYTES["store_url"]),
+        "name": cut_to_bytes(row.name, TEXT_BYTES["name"]),
+        "store_url": row.store_url and cut_to_bytes(row.store_url, TEXT_BYTES["store_url"]),
         "price": _price(row),
         "currency": row.currency,
         "rating": row.rating,
         "reviews_count": row.reviews_count,
         "last_update": int(row.last_update.timestamp() * 1000),
-        "image_url": cut_text(row.image_url, TEXT_BYTES["image_url"]),
+        "image_url": cut_to_bytes(row.image_url, TEXT_BYTES["image_url"]),
         "revision": row.revision,
     }
     return {k: v for k, v in entity.items() if v is not None or k in declared}
@@ -65,14 +66,6 @@ def _price(row: ProductRow) -> float | None:
     if row.price_minor is None or row.currency is None:
         return None
     return float(to_major(row.price_minor, row.currency))
-
-
-def cut_text(text: str, max_bytes: int) -> str:
-    """Return the longest beginning of ``text`` that fits in ``max_bytes`` of UTF-8."""
-    encoded = text.encode("utf-8", "replace")
-    if len(encoded) <= max_bytes:
-        return text
-    return encoded[:max_bytes].decode("utf-8", "ignore")
 
 
 def id_filter(product_ids: Iterable[str]) -> str:

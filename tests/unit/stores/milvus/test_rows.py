@@ -17,7 +17,6 @@ from product_consumer.stores.milvus.errors import Failure, classify, describe
 from product_consumer.stores.milvus.rows import (
     NULLABLE,
     SCALARS,
-    cut_text,
     id_filter,
     identity_text,
     parse_identity,
@@ -99,15 +98,6 @@ def test_a_long_name_is_cut_to_what_its_field_holds():
     entity = to_entity(product_row(name="₫" * 30_000), VECTORS, declared=SCALARS)
 
     assert entity["name"] == "₫" * 21_845
-
-
-@given(ANY_TEXT, st.integers(0, 40))
-def test_cut_text_is_the_longest_beginning_that_fits(text: str, max_bytes: int):
-    cut = cut_text(text, max_bytes)
-
-    assert text.startswith(cut)
-    assert len(cut.encode()) <= max_bytes
-    assert cut == text or len(text[: len(cut) + 1].encode()) > max_bytes
 
 
 @given(st.lists(ANY_TEXT, min_size=1))
