@@ -13,6 +13,11 @@ Embedding = Vector
 VECTOR_FIELDS = ("text", "image", "combined")
 """The embeddings of a product, as ``MILVUS_VECTOR_FIELDS`` names them."""
 
+MAX_ID_BYTES = 512
+"""Longest id of a product, order or user, in bytes of UTF-8: Elasticsearch's limit of ``_id``.
+https://www.elastic.co/guide/en/elasticsearch/reference/8.19/mapping-id-field.html
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -22,13 +22,11 @@ from product_consumer.errors import (
     RejectMessage,
     StoreUnavailable,
 )
-from product_consumer.models import Hit, ProductRow, StoreIdentity
+from product_consumer.models import MAX_ID_BYTES, Hit, ProductRow, StoreIdentity
 from product_consumer.money import to_major
 from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS
 
-# https://www.elastic.co/guide/en/elasticsearch/reference/8.19/mapping-id-field.html
-MAX_ID_BYTES = 512
 # One pool serves all threads, and a thread without a connection waits for one without a limit.
 _MAX_CONNECTIONS = 64
 

@@ -18,11 +18,10 @@ from product_consumer.errors import (
     RetryMessage,
     StoreUnavailable,
 )
-from product_consumer.models import StoreIdentity
+from product_consumer.models import MAX_ID_BYTES, StoreIdentity
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from product_consumer.stores.milvus.errors import Failure, classify, describe
 from product_consumer.stores.milvus.rows import (
-    MAX_ID_BYTES,
     NULLABLE,
     SCALARS,
     TEXT_BYTES,

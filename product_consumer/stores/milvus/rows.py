@@ -9,7 +9,6 @@ from product_consumer.models import ProductRow, StoreIdentity, vectors_of
 from product_consumer.money import to_major
 from product_consumer.text import cut_to_bytes
 
-MAX_ID_BYTES = 512
 TEXT_BYTES = {"name": 65_535, "store_url": 65_535, "image_url": 65_535, "currency": 16}
 """Longest text of each VARCHAR field. Servers count bytes and allow at most 65,535."""
 
