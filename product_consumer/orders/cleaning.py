@@ -11,12 +11,12 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from product_consumer.errors import InvalidMessage
+from product_consumer.messages.fields import missing, read_id
 from product_consumer.messages.prices import Price, parse_price
 from product_consumer.money import currency_exponent
 from product_consumer.orders.models import OrderItem
 from product_consumer.text import check_text, cut_to_bytes, excerpt
 
-MAX_ID_BYTES = 512
 MAX_MINOR = 2**53
 """Of an order's value: readers that hold it in a double still hold it exactly."""
 MAX_QUANTITY = 1_000_000
@@ -28,7 +28,6 @@ MAX_PAYMENT_METHOD_BYTES = 100
 _NUMBERED_ID = re.compile(r"[A-Za-z]{1,3}[0-9]+")
 # A colon would make another key of user:<id>; the rest are patterns of Redis's KEYS and SCAN.
 _NOT_IN_USER_ID = re.compile(r"[:*?\[\]]")
-_UNPRINTABLE = {"Cc", "Zl", "Zp"}
 _INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")
 _NEGATIVE_TEXT = re.compile(r"^[-\N{MINUS SIGN}]\s*[$€£¥₫]?\s*[0-9]|^\([^)]*[0-9][^)]*\)$")
 # A sum of doubles is off by a few units in the 16th digit: 3 * 19.99 is 59.97 or
@@ -51,24 +50,10 @@ def clean_id(raw: object, field: str, flags: list[str]) -> str:
     Raises ``InvalidMessage``: ``missing:<field>``, ``id_type``, ``id_invalid``, ``id_too_long``,
     ``text_invalid``.
     """
-    if raw is None:
-        raise _missing(field)
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        flags.append("id_from_number")
-        return str(raw)
+    cleaned = read_id(raw, field)
     if not isinstance(raw, str):
-        raise InvalidMessage("id_type", f"{field} is {excerpt(raw)}; text or an integer is needed")
-    text = check_text(raw, field).strip()
-    # Before NFC, whose time grows with the square of a long run of combining characters.
-    if len(text.encode()) > 4 * MAX_ID_BYTES:
-        raise _id_too_long(field, text)
-    cleaned = unicodedata.normalize("NFC", text)
-    if not cleaned:
-        raise InvalidMessage("id_invalid", f"{field} is blank")
-    if any(unicodedata.category(character) in _UNPRINTABLE for character in cleaned):
-        raise InvalidMessage("id_invalid", f"{field} {excerpt(text)} contains a control character")
-    if len(cleaned.encode()) > MAX_ID_BYTES:
-        raise _id_too_long(field, cleaned)
+        flags.append("id_from_number")
+        return cleaned
     return _canonical(cleaned, raw, flags)
 
 
@@ -110,7 +95,7 @@ def parse_amount(
     ``price_precision``, ``currency_unknown``, ``currency_mismatch``, ``text_invalid``.
     """
     if raw is None or (isinstance(raw, str) and not raw.strip()):
-        raise _missing(field)
+        raise missing(field)
     if _is_negative(raw):
         raise InvalidMessage("unsupported", f"{field} is {excerpt(raw)}; refunds are not counted")
     try:
@@ -138,7 +123,7 @@ def clean_items(
     ``items_type``, ``items_range``, and the reasons of each field.
     """
     if raw is None:
-        raise _missing("items")
+        raise missing("items")
     if not isinstance(raw, list):
         raise InvalidMessage("items_type", f"items is {excerpt(raw)}; a list is needed")
     if len(raw) > MAX_ITEMS:
@@ -158,7 +143,7 @@ def clean_items(
             flags.append("items_merged")
         quantities[key] = quantities.get(key, 0) + quantity
     if not quantities:
-        raise _missing("items")
+        raise missing("items")
     return tuple(OrderItem(key[0], count, key[1]) for key, count in quantities.items())
 
 
@@ -197,7 +182,7 @@ def _lines(raw: list[Any], flags: list[str]) -> list[dict[str, Any]]:
 
 def _quantity(raw: object, flags: list[str]) -> int:
     if raw is None or (isinstance(raw, str) and not raw.strip()):
-        raise _missing("quantity")
+        raise missing("quantity")
     value: object = raw
     if isinstance(raw, str):
         text = unicodedata.normalize("NFKC", check_text(raw, "quantity")).strip()
@@ -243,11 +228,3 @@ def _without_noise(amount: Decimal, exponent: int) -> Decimal:
         return amount
     rounded = amount.quantize(Decimal(1).scaleb(-exponent), rounding=ROUND_HALF_EVEN)
     return rounded if abs(rounded - amount) <= abs(amount) * _DOUBLE_NOISE else amount
-
-
-def _missing(field: str) -> InvalidMessage:
-    return InvalidMessage(f"missing:{field}", f"{field} is required and must not be empty")
-
-
-def _id_too_long(field: str, text: str) -> InvalidMessage:
-    return InvalidMessage("id_too_long", f"{field} {excerpt(text)}: more than {MAX_ID_BYTES} bytes")

@@ -5,16 +5,20 @@ envelopes, the kind of message, required fields that are missing, the ids, the c
 value, the items, their sum, and last the time.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from product_consumer.errors import InvalidMessage
 from product_consumer.messages.envelopes import open_body
+from product_consumer.messages.fields import (
+    check_schema_version,
+    first_sent_at,
+    none_if_blank,
+    payload_hash,
+)
+from product_consumer.messages.parser import MessageParser
 from product_consumer.messages.times import parse_event_time
 from product_consumer.models import Message
 from product_consumer.money import money_text
@@ -27,12 +31,6 @@ from product_consumer.orders.cleaning import (
     total_minor,
 )
 from product_consumer.orders.models import Order, OrderItem
-from product_consumer.products.parser import (
-    check_currency,
-    check_schema_version,
-    check_zone,
-    original_sent_at,
-)
 
 _REQUIRED = ("order_id", "user_id", "items", "order_value")
 _KNOWN = {
@@ -42,21 +40,8 @@ _KNOWN = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderParser:
-    """Turns messages into orders.
-
-    ``default_currency``: ISO 4217 code for orders that name none; empty rejects them.
-    ``source_timezone``: IANA name of the zone of times without one.
-    Raises ``ConfigurationError`` when either does not exist. Safe to share between threads.
-    """
-
-    default_currency: str
-    source_timezone: str
-    _zone: ZoneInfo = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        check_currency(self.default_currency)
-        object.__setattr__(self, "_zone", check_zone(self.source_timezone))
+class OrderParser(MessageParser):
+    """Turns messages into orders."""
 
     def parse(self, message: Message, now: datetime | None = None) -> Order:
         """Return the order of a message; ``now`` (aware) is the time to measure the future from.
@@ -71,7 +56,7 @@ class OrderParser:
         flags = ["unknown_fields"] if fields.keys() - _KNOWN else []
         order_id = clean_id(fields["order_id"], "order_id", flags)
         user_id = clean_user_id(fields["user_id"], flags)
-        currency = _or_none(fields.get("currency"))
+        currency = none_if_blank(fields.get("currency"))
         value = parse_amount(
             fields["order_value"], "order_value", currency, self.default_currency, flags
         )
@@ -94,11 +79,11 @@ class OrderParser:
         return Order(
             order_id=order_id,
             user_id=user_id,
-            ordered_at=stated_at or _sent_at(message, now or datetime.now(UTC)),
+            ordered_at=stated_at or first_sent_at(message, now or datetime.now(UTC)),
             value_minor=value.minor,
             currency=value.currency,
             items=items,
-            payload_hash=_payload_hash(said),
+            payload_hash=payload_hash(said),
             payment_method=payment_method,
             flags=tuple(flags),
         )
@@ -145,22 +130,8 @@ def _check_total(value_minor: int, currency: str, items: tuple[OrderItem, ...]) 
         )
 
 
-def _or_none(currency: object) -> object:
-    return None if isinstance(currency, str) and not currency.strip() else currency
-
-
-def _sent_at(message: Message, now: datetime) -> datetime:
-    return original_sent_at(message, now) or message.sent_at.astimezone(UTC)
-
-
 def _plain(address: object) -> object:
     """An address only tells copies of an order from other content; it is kept nowhere."""
     if isinstance(address, str):
         return " ".join(address.split()) or None
     return address
-
-
-def _payload_hash(said: Mapping[str, Any]) -> str:
-    """Absent fields are left out: a field added later must not change the hash of other orders."""
-    stated = {name: value for name, value in said.items() if value is not None}
-    return hashlib.sha256(json.dumps(stated, sort_keys=True, default=str).encode()).hexdigest()

@@ -4,7 +4,6 @@ A field validator returns the normalised value or raises ``InvalidMessage``; ``r
 what pydantic collected into the one reason that is reported.
 """
 
-import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -21,6 +20,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from product_consumer.errors import InvalidMessage
+from product_consumer.messages.fields import missing, read_id
+from product_consumer.models import MAX_ID_BYTES
 from product_consumer.products.reviews import (
     MAX_RATING,
     MAX_REVIEWS_COUNT,
@@ -29,15 +30,11 @@ from product_consumer.products.reviews import (
 )
 from product_consumer.text import check_text, cut_to_bytes, excerpt
 
-MAX_ID_BYTES = 512
-"""Elasticsearch's limit of ``_id``, in bytes of UTF-8."""
 MAX_NAME_BYTES = 8 * 1024
 MAX_DESCRIPTION_BYTES = 64 * 1024
 MAX_LABEL_BYTES = 1024
 MAX_STORE_URL_BYTES = 2048
 
-# Not all that ``isprintable`` refuses: other spaces and unassigned characters may be in an id.
-_CONTROLS = {"Cc", "Zl", "Zp"}
 _Clean = Callable[[Any, str, list[str]], Any]
 
 
@@ -55,40 +52,15 @@ def _validator(clean: _Clean) -> PlainValidator:
     return PlainValidator(validate)
 
 
-def _clean_id(value: Any, field: str, _flags: list[str]) -> str:
-    if value is None:
-        raise _missing(field)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise InvalidMessage("id_type", f"id is {excerpt(value)}; text or an integer is needed")
-    stripped = check_text(value, field).strip()
-    # Before NFC, whose time grows with the square of a long run of combining characters.
-    if len(stripped.encode()) > 4 * MAX_ID_BYTES:
-        raise _id_too_long(stripped)
-    text = unicodedata.normalize("NFC", stripped)
-    if not text:
-        raise InvalidMessage("id_invalid", "id is blank")
-    if not text.isprintable() and any(unicodedata.category(each) in _CONTROLS for each in text):
-        raise InvalidMessage("id_invalid", f"{excerpt(text)} contains a control character")
-    if len(text.encode()) > MAX_ID_BYTES:
-        raise _id_too_long(text)
-    return text
-
-
-def _id_too_long(text: str) -> InvalidMessage:
-    return InvalidMessage("id_too_long", f"{excerpt(text)}: more than {MAX_ID_BYTES} bytes")
-
-
 def _required_text(wrong_type: str, max_bytes: int | None) -> PlainValidator:
     def clean(value: Any, field: str, flags: list[str]) -> str:
         if value is None:
-            raise _missing(field)
+            raise missing(field)
         if not isinstance(value, str):
             raise InvalidMessage(wrong_type, f"{field} is {excerpt(value)}; text is needed")
         text = check_text(value, field).strip()
         if not text:
-            raise _missing(field)
+            raise missing(field)
         return text if max_bytes is None else _cut(text, max_bytes, field, flags)
 
     return _validator(clean)
@@ -132,10 +104,6 @@ def _cut(text: str, max_bytes: int, field: str, flags: list[str]) -> str:
     return shortened
 
 
-def _missing(field: str) -> InvalidMessage:
-    return InvalidMessage(f"missing:{field}", f"{field} is required and must not be empty")
-
-
 def _accepts(*types: str, **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": types[0] if len(types) == 1 else list(types), **more})
 
@@ -148,7 +116,11 @@ _Label = Annotated[str | None, _optional_text(MAX_LABEL_BYTES), _TEXT_OR_NULL]
 class _AnyMessage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    id: Annotated[str, _validator(_clean_id), _accepts("string", "integer", minLength=1)] = Field(
+    id: Annotated[
+        str,
+        _validator(lambda value, field, _flags: read_id(value, field)),
+        _accepts("string", "integer", minLength=1),
+    ] = Field(
         description=f"Key of the product, at most {MAX_ID_BYTES} bytes of UTF-8; 123 is '123'.",
         examples=["abc123"],
     )
@@ -254,6 +226,6 @@ def rejection(error: ValidationError) -> InvalidMessage:
 
 def _reason_and_detail(problem: ErrorDetails) -> tuple[str, str]:
     if problem["type"] == "missing":
-        missing = _missing(str(problem["loc"][0]))
-        return missing.reason, missing.detail
+        error = missing(str(problem["loc"][0]))
+        return error.reason, error.detail
     return problem["type"], problem["msg"]

@@ -1,0 +1,24 @@
+"""What the parsers of all streams have in common."""
+
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from product_consumer.messages.fields import check_currency, check_zone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageParser:
+    """The settings of a parser, checked once. Safe to share between threads.
+
+    ``default_currency``: ISO 4217 code for prices that name none; empty rejects them.
+    ``source_timezone``: IANA name of the zone of times without one.
+    Raises ``ConfigurationError`` when either does not exist.
+    """
+
+    default_currency: str
+    source_timezone: str
+    _zone: ZoneInfo = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_currency(self.default_currency)
+        object.__setattr__(self, "_zone", check_zone(self.source_timezone))
