@@ -25,9 +25,10 @@ from sqlalchemy import (
 )
 
 from product_consumer.database.bulk_insert import BulkInsert
+from product_consumer.database.column_types import UtcTimestamp
 from product_consumer.database.connection import Database
 from product_consumer.ledger.rows import PLAIN_COLUMNS, Change, CurrentRows, as_product_row
-from product_consumer.ledger.tables import UtcTimestamp, price_history, products, review_history
+from product_consumer.ledger.tables import price_history, products, review_history
 from product_consumer.models import Embeddings, ProductRow
 from product_consumer.vectors import pack, unpack
 

@@ -1,57 +1,21 @@
 """Tables of the ledger, for SQLite and PostgreSQL."""
 
-from datetime import UTC, datetime
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
-    Dialect,
     Double,
     Index,
     LargeBinary,
     MetaData,
-    String,
     Table,
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from product_consumer.database.column_types import Bytewise, UtcTimestamp
 
 SCHEMA_VERSION = 1
-
-
-class UtcTimestamp(TypeDecorator[datetime]):
-    """An aware UTC time: ``timestamptz`` on PostgreSQL, ISO 8601 text of fixed width on SQLite (so
-    text order is time order).
-    """
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(String(32))
-        return dialect.type_descriptor(DateTime(timezone=True))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        value = value.astimezone(UTC)
-        return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return moment.astimezone(UTC)
-
-
-# Hashes and ids are compared byte by byte on both databases; PostgreSQL's default collation is the
-# locale's.
-_Bytewise = Text().with_variant(Text(collation="C"), "postgresql")
 
 metadata = MetaData()
 
@@ -65,7 +29,7 @@ ledger_meta = Table(
 products = Table(
     "products",
     metadata,
-    Column("id", _Bytewise, primary_key=True),
+    Column("id", Bytewise, primary_key=True),
     Column("name", Text, nullable=False),
     Column("store_url", Text),
     Column("price_minor", BigInteger),
@@ -81,13 +45,13 @@ products = Table(
     Column("deleted", Boolean, nullable=False),
     Column("version_rank", BigInteger, nullable=False),
     Column("version_value", BigInteger, nullable=False),
-    Column("payload_hash", _Bytewise, nullable=False),
+    Column("payload_hash", Bytewise, nullable=False),
     # float16: half the size, and 1 - cosine to the float32 vector stays under 1e-6.
     Column("text_embedding", LargeBinary),
     Column("image_embedding", LargeBinary),
     Column("model_id", Text),
     # Which picture the image vector was made of, and how to ask its server whether it has changed.
-    Column("image_sha256", _Bytewise),
+    Column("image_sha256", Bytewise),
     Column("image_etag", Text),
     Column("image_last_modified", Text),
     # Set by every write, cleared only after a read has confirmed the stores: a write that was cut
@@ -100,7 +64,7 @@ products = Table(
 price_history = Table(
     "price_history",
     metadata,
-    Column("product_id", _Bytewise, nullable=False),
+    Column("product_id", Bytewise, nullable=False),
     Column("observed_at", UtcTimestamp, nullable=False),
     Column("price_minor", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
@@ -110,7 +74,7 @@ price_history = Table(
 review_history = Table(
     "review_history",
     metadata,
-    Column("product_id", _Bytewise, nullable=False),
+    Column("product_id", Bytewise, nullable=False),
     Column("observed_at", UtcTimestamp, nullable=False),
     Column("rating", Double, nullable=False),
     Column("reviews_count", BigInteger, nullable=False),
@@ -121,7 +85,7 @@ review_history = Table(
 suspects = Table(
     "suspects",
     metadata,
-    Column("message_id", _Bytewise, primary_key=True),
+    Column("message_id", Bytewise, primary_key=True),
     Column("is_alone", Boolean, nullable=False),
     Column("deaths_alone", BigInteger, nullable=False),
     Column("noted_at", UtcTimestamp, nullable=False),

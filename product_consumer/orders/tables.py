@@ -2,19 +2,16 @@
 
 from sqlalchemy import BigInteger, Column, Date, Index, MetaData, Table, Text
 
-from product_consumer.ledger.tables import UtcTimestamp
-
-# Ids are compared byte by byte on both databases, so that both sort them the same way.
-_Bytewise = Text().with_variant(Text(collation="C"), "postgresql")
+from product_consumer.database.column_types import Bytewise, UtcTimestamp
 
 metadata = MetaData()
 
 orders = Table(
     "orders",
     metadata,
-    Column("order_id", _Bytewise, primary_key=True),
+    Column("order_id", Bytewise, primary_key=True),
     Column("payload_hash", Text, nullable=False),
-    Column("user_id", _Bytewise, nullable=False),
+    Column("user_id", Bytewise, nullable=False),
     Column("ordered_at", UtcTimestamp, nullable=False),
     Column("value_minor", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
@@ -29,7 +26,7 @@ orders = Table(
 user_totals = Table(
     "user_totals",
     metadata,
-    Column("user_id", _Bytewise, primary_key=True),
+    Column("user_id", Bytewise, primary_key=True),
     Column("currency", Text, primary_key=True),
     Column("order_count", BigInteger, nullable=False),
     Column("spend_minor", BigInteger, nullable=False),
@@ -51,7 +48,7 @@ daily_totals = Table(
 user_daily_totals = Table(
     "user_daily_totals",
     metadata,
-    Column("user_id", _Bytewise, primary_key=True),
+    Column("user_id", Bytewise, primary_key=True),
     Column("day", Date, primary_key=True),
     Column("currency", Text, primary_key=True),
     Column("order_count", BigInteger, nullable=False),

@@ -2,10 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Double, Index, MetaData, Table, Text
 
-from product_consumer.ledger.tables import UtcTimestamp
-
-# Ids are compared byte by byte on both databases.
-_Bytewise = Text().with_variant(Text(collation="C"), "postgresql")
+from product_consumer.database.column_types import Bytewise, UtcTimestamp
 
 metadata = MetaData()
 
@@ -13,7 +10,7 @@ quality_flags = Table(
     "quality_flags",
     metadata,
     Column("subject", Text, primary_key=True),
-    Column("subject_id", _Bytewise, primary_key=True),
+    Column("subject_id", Bytewise, primary_key=True),
     Column("code", Text, primary_key=True),
     Column("source", Text, primary_key=True),
     Column("reason", Text, nullable=False),
@@ -25,7 +22,7 @@ quality_flags = Table(
 product_order_history = Table(
     "product_order_history",
     metadata,
-    Column("product_id", _Bytewise, primary_key=True),
+    Column("product_id", Bytewise, primary_key=True),
     Column("currency", Text, primary_key=True),
     Column("observations", BigInteger, nullable=False),
     Column("mean_unit_minor", Double, nullable=False),

@@ -1,0 +1,37 @@
+"""Types of columns that mean the same on SQLite and PostgreSQL."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import DateTime, Dialect, String, Text
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+Bytewise: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that is compared and sorted byte by byte, as ids and hashes are; the default collation of a
+PostgreSQL database is that of a locale."""
+
+
+class UtcTimestamp(TypeDecorator[datetime]):
+    """An aware UTC time: ``timestamptz`` on PostgreSQL, ISO 8601 text of fixed width on SQLite (so
+    text order is time order).
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(String(32))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.astimezone(UTC)
