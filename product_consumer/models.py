@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from product_consumer.vectors import Vector, combine
 
@@ -157,19 +156,6 @@ class StoreIdentity:
     ledger_id: str
     model_id: str
     dimension: int
-
-
-@dataclass(frozen=True, slots=True)
-class QualityFlag:
-    """Something odd about one order or product. Advice: it changes, blocks and drops nothing."""
-
-    subject: Literal["order", "product"]
-    subject_id: str
-    code: str
-    reason: str
-    """Short, for a person; without personal data."""
-    source: Literal["rule", "language_model"]
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

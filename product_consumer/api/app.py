@@ -41,9 +41,9 @@ from product_consumer.errors import (
     ProductConsumerError,
     RejectMessage,
 )
-from product_consumer.models import QualityFlag
 from product_consumer.orders.cleaning import clean_user_id
 from product_consumer.orders.statistics import OrderStatistics
+from product_consumer.quality.models import QualityFlag
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from product_consumer.models import QualityFlag
 from product_consumer.orders.models import DayStats, GlobalStats, RejectedOrder, UserStats
 from product_consumer.orders.statistics import MAX_ROWS
+from product_consumer.quality.models import QualityFlag
 
 MAX_USERS = 1000
 """Most users of one ranking."""

@@ -1,5 +1,6 @@
 """Quality checks of orders and products: advice beside the stream, never in its way.
 
+models.py            a flag: something odd about one order or product
 rules.py             what is odd about an order or a product, by rules and its own history
 redaction.py         what leaves the process, and what never does
 language_model.py    optionally asks an OpenAI-compatible endpoint; it can only add flags

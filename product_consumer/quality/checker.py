@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from product_consumer.models import PriceObservation, Product, QualityFlag, ReviewObservation
+from product_consumer.models import PriceObservation, Product, ReviewObservation
 from product_consumer.orders.models import Order, StoredOrder
 from product_consumer.orders.statistics import OrderStatistics
 from product_consumer.quality.background import Background
@@ -16,6 +16,7 @@ from product_consumer.quality.language_model import (
     LanguageModel,
     ModelFailed,
 )
+from product_consumer.quality.models import QualityFlag
 from product_consumer.quality.redaction import order_document, product_document
 from product_consumer.quality.rules import ProductUse, check_order, check_product
 from product_consumer.quality.store import QualityStore

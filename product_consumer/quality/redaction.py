@@ -11,9 +11,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from product_consumer.models import Product, QualityFlag
+from product_consumer.models import Product
 from product_consumer.money import money_text
 from product_consumer.orders.models import Order
+from product_consumer.quality.models import QualityFlag
 from product_consumer.quality.rules import ProductUse
 
 REDACTED = "[redacted]"

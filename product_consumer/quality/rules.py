@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from product_consumer.models import PriceObservation, Product, QualityFlag
+from product_consumer.models import PriceObservation, Product
 from product_consumer.money import money_text
 from product_consumer.orders.models import Order, OrderItem, StoredOrder
+from product_consumer.quality.models import QualityFlag
 
 MIN_HISTORY = 5
 """Observations below which nothing counts as usual."""

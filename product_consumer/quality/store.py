@@ -7,8 +7,8 @@ from sqlalchemy import select
 
 from product_consumer.database.bulk_insert import BulkInsert
 from product_consumer.database.connection import Database
-from product_consumer.models import QualityFlag
 from product_consumer.orders.models import Order
+from product_consumer.quality.models import QualityFlag
 from product_consumer.quality.rules import ProductUse
 from product_consumer.quality.tables import metadata, product_order_history, quality_flags
 

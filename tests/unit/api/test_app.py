@@ -23,9 +23,9 @@ from product_consumer.api.app import create_app
 from product_consumer.api.server import ApiServer
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, LedgerUnavailable
-from product_consumer.models import QualityFlag
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import RejectedOrder
+from product_consumer.quality.models import QualityFlag
 from product_consumer.quality.store import QualityStore
 from tests.support.backends import free_port
 from tests.support.order_factories import order

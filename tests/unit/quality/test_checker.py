@@ -16,7 +16,6 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable
 from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.metrics import Metrics
-from product_consumer.models import QualityFlag
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order, OrderItem
 from product_consumer.orders.parser import OrderParser
@@ -24,6 +23,7 @@ from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.quality import background
 from product_consumer.quality.checker import QualityChecker
 from product_consumer.quality.language_model import Allowance, LanguageModel
+from product_consumer.quality.models import QualityFlag
 from product_consumer.quality.store import QualityStore
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
