@@ -34,6 +34,13 @@ def to_major(minor: int, currency: str) -> Decimal:
     return Decimal(minor).scaleb(-EXPONENTS.get(currency, 2))
 
 
+def price_as_double(minor: int | None, currency: str | None) -> float | None:
+    """Return a product's price in major units as stores hold it; None when it is unknown."""
+    if minor is None or currency is None:
+        return None
+    return float(to_major(minor, currency))
+
+
 def money_text(minor: int, currency: str) -> str:
     """Return a decimal with the currency's own number of decimals: ``99.99`` USD, ``99`` VND."""
     return f"{to_major(minor, currency):f}"

@@ -23,7 +23,7 @@ from product_consumer.errors import (
     StoreUnavailable,
 )
 from product_consumer.models import MAX_ID_BYTES, Hit, ProductRow, StoreIdentity
-from product_consumer.money import to_major
+from product_consumer.money import price_as_double
 from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS
 
@@ -256,19 +256,13 @@ def _operation(row: ProductRow) -> Iterator[dict[str, Any]]:
         # asciifolding knows composed letters only.
         "product_name": normalize("NFC", row.name),
         "store_url": row.store_url,
-        "price": _price(row),
+        "price": price_as_double(row.price_minor, row.currency),
         "currency": row.currency,
         "rating": row.rating,
         "reviews_count": row.reviews_count,
         "last_update": row.last_update.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "image_url": row.image_url,
     }
-
-
-def _price(row: ProductRow) -> float | None:
-    if row.price_minor is None or row.currency is None:
-        return None
-    return float(to_major(row.price_minor, row.currency))
 
 
 def _part_of(answer: ObjectApiResponse[Any], name: str) -> Any:

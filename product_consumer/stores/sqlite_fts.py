@@ -15,7 +15,7 @@ from product_consumer.errors import (
     StoreUnavailable,
 )
 from product_consumer.models import Hit, ProductRow, StoreIdentity
-from product_consumer.money import to_major
+from product_consumer.money import price_as_double
 from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS, words
 
@@ -249,19 +249,13 @@ def _values(row: ProductRow) -> tuple[object, ...]:
         row.deleted,
         row.name,
         row.store_url,
-        _price(row),
+        price_as_double(row.price_minor, row.currency),
         row.currency,
         row.rating,
         row.reviews_count,
         row.last_update.astimezone(UTC).isoformat(),
         row.image_url,
     )
-
-
-def _price(row: ProductRow) -> float | None:
-    if row.price_minor is None or row.currency is None:
-        return None
-    return float(to_major(row.price_minor, row.currency))
 
 
 def _code(error: sqlite3.Error) -> int:

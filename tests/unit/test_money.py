@@ -5,7 +5,13 @@ from decimal import Decimal
 import pytest
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.money import currency_exponent, format_price, money_text, to_major
+from product_consumer.money import (
+    currency_exponent,
+    format_price,
+    money_text,
+    price_as_double,
+    to_major,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +44,14 @@ def test_a_price_is_written_for_people_in_major_units(minor, currency, text):
 def test_major_units_are_exact():
     assert to_major(1999, "USD") == Decimal("19.99")
     assert to_major(1299000, "VND") == 1299000
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "price"),
+    [(1999, "USD", 19.99), (1_299_000, "VND", 1_299_000.0), (0, "EUR", 0.0), (None, None, None)],
+)
+def test_stores_hold_the_nearest_double(minor, currency, price):
+    assert price_as_double(minor, currency) == price
 
 
 def test_a_stored_price_outlives_its_currency():

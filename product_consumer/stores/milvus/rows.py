@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from product_consumer.models import ProductRow, StoreIdentity, vectors_of
-from product_consumer.money import to_major
+from product_consumer.money import price_as_double
 from product_consumer.text import cut_to_bytes
 
 TEXT_BYTES = {"name": 65_535, "store_url": 65_535, "image_url": 65_535, "currency": 16}
@@ -50,7 +50,7 @@ def _to_entity(row: ProductRow, declared: Collection[str]) -> dict[str, Any]:
         "id": row.id,
         "name": cut_to_bytes(row.name, TEXT_BYTES["name"]),
         "store_url": row.store_url and cut_to_bytes(row.store_url, TEXT_BYTES["store_url"]),
-        "price": _price(row),
+        "price": price_as_double(row.price_minor, row.currency),
         "currency": row.currency,
         "rating": row.rating,
         "reviews_count": row.reviews_count,
@@ -59,12 +59,6 @@ def _to_entity(row: ProductRow, declared: Collection[str]) -> dict[str, Any]:
         "revision": row.revision,
     }
     return {k: v for k, v in entity.items() if v is not None or k in declared}
-
-
-def _price(row: ProductRow) -> float | None:
-    if row.price_minor is None or row.currency is None:
-        return None
-    return float(to_major(row.price_minor, row.currency))
 
 
 def id_filter(product_ids: Iterable[str]) -> str:
