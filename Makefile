@@ -39,12 +39,12 @@ test-parts: $(INSTALLED)  ## The tests of single parts
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
 	$(BIN)/python -m pytest tests/faults --soak -m soak $(ARGS)
 
-bench: $(INSTALLED)  ## Measure what needs no GPU, in five minutes; each file in benchmarks/ has longer runs
-	$(BIN)/python benchmarks/batching.py
-	$(BIN)/python benchmarks/steps.py --rounds 5
-	$(BIN)/python benchmarks/gil.py --threads 32 --windows 2
-	$(BIN)/python benchmarks/replay.py --rounds 1
-	$(BIN)/python benchmarks/pipeline.py
+bench: $(INSTALLED)  ## Measure what needs no GPU, in five minutes; each program in benchmarks/ has longer runs
+	$(BIN)/python -m benchmarks.batching
+	$(BIN)/python -m benchmarks.steps --rounds 5
+	$(BIN)/python -m benchmarks.gil --threads 32 --windows 2
+	$(BIN)/python -m benchmarks.replay --rounds 1
+	$(BIN)/python -m benchmarks.pipeline
 
 check: lint imports types  ## The quick part: no test that needs a server
 	$(BIN)/python -m pytest -m "not backend" $(ARGS)

@@ -1,6 +1,6 @@
 """How much of a device many threads reach: one lock per item or per batch, or one batch for all.
 
-    python benchmarks/batching.py [--threads N ...] [--items N] [--max-batch N] [--seconds S]
+    python -m benchmarks.batching [--threads N ...] [--items N] [--max-batch N] [--seconds S]
 
 The device is simulated: a pass sleeps 6 ms and 0.8 ms per item, as a GPU that embeds 1250 pictures
 a second at best and pays for every launch. Every thread hands over its items at once, waits for the
@@ -18,15 +18,12 @@ time from handing over to having all results. Takes about 20 seconds.
 import argparse
 import queue
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.support.program import run
 from product_consumer.embedding.batcher import Batcher
 
 PASS_SECONDS = 0.006
@@ -212,4 +209,4 @@ def read_options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

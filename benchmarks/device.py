@@ -1,6 +1,6 @@
 """How fast the device runs the model, how much of that the embedder reaches, and how exactly.
 
-    python benchmarks/device.py [--model NAME] [--pretrained FILE] [--seconds S] [--device D]
+    python -m benchmarks.device [--model NAME] [--pretrained FILE] [--seconds S] [--device D]
 
 Needs PyTorch, OpenCLIP and this repository; no server, no network. Without ``--pretrained`` the
 weights are random, drawn here and loaded from a file as an operator's own would be: speed does not
@@ -18,7 +18,6 @@ import argparse
 import json
 import logging
 import math
-import sys
 import tempfile
 import threading
 import time
@@ -34,8 +33,7 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.support.program import run
 from product_consumer.embedding.cuda import GraphedTower
 from product_consumer.embedding.embedder import Embedder
 from product_consumer.embedding.loading import LoadedModel, load_model
@@ -380,4 +378,4 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

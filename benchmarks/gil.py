@@ -1,6 +1,6 @@
 """What one worker process costs per message beside decoding and the model: CPU and GIL-held time.
 
-    python benchmarks/gil.py [--threads 10 32] [--seconds S] [--windows N] [--sqlite] [--shared]
+    python -m benchmarks.gil [--threads 10 32] [--seconds S] [--windows N] [--sqlite] [--shared]
 
 Runs the real worker in a process of its own against servers in other processes that answer at once:
 SQS, an image host and Elasticsearch are canned, Milvus confirms upserts unread, the ledger is a
@@ -28,12 +28,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-BENCHMARKS = REPOSITORY / "benchmarks"
-sys.path.insert(0, str(REPOSITORY))
-
-from benchmarks.gil_meter import build_shim  # noqa: E402
-from tests.support import backends  # noqa: E402
+from benchmarks.support.gil_meter import build_shim
+from benchmarks.support.program import run
+from tests.support import backends
+from tests.support.paths import REPOSITORY
 
 GOAL_MS = 1.3
 STOP_SECONDS = 40.0
@@ -85,13 +83,13 @@ def take_a_core() -> int | None:
 
 def start_servers(running: ExitStack, *, use_postgres: bool) -> dict[str, str]:
     """Start every server in a process of its own; return their URLs."""
-    images = running.enter_context(canned("canned_http.py", "images"))
+    images = running.enter_context(canned("canned_http", "images"))
     milvus = running.enter_context(backends.start_milvus())
     servers = {
         "images": images,
-        "sqs": running.enter_context(canned("canned_http.py", "sqs", "--image-url", images)),
-        "elasticsearch": running.enter_context(canned("canned_http.py", "elasticsearch")),
-        "milvus": running.enter_context(canned("canned_milvus.py", milvus.url)),
+        "sqs": running.enter_context(canned("canned_http", "sqs", "--image-url", images)),
+        "elasticsearch": running.enter_context(canned("canned_http", "elasticsearch")),
+        "milvus": running.enter_context(canned("canned_milvus", milvus.url)),
     }
     if use_postgres:
         servers["postgres"] = running.enter_context(backends.start_postgres()).url
@@ -102,7 +100,10 @@ def start_servers(running: ExitStack, *, use_postgres: bool) -> dict[str, str]:
 def canned(program: str, *arguments: str) -> Iterator[str]:
     """Run a canned server; gives its URL."""
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, str(BENCHMARKS / program), *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", f"benchmarks.support.{program}", *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         port = process.stdout.readline().strip() if process.stdout else ""
@@ -148,6 +149,8 @@ def measure(
     report, log = directory / f"report-{threads}.json", directory / f"log-{threads}"
     names = ("HOME", "PATH", "LANG", "TMPDIR")
     environment = {name: os.environ[name] for name in names if name in os.environ} | settings
+    # It runs in a directory of its own, where no ``.env`` is.
+    environment["PYTHONPATH"] = str(REPOSITORY)
     if shim is not None:
         environment["LD_PRELOAD"] = str(shim)
     arguments = ["--report", str(report), "--threads", str(threads)]
@@ -156,7 +159,7 @@ def measure(
     limit = 120.0 + (options.windows + 1) * (options.seconds + 1.0) + STOP_SECONDS
     if own_core is not None:
         arguments += ["--core", str(own_core)]
-    command = [sys.executable, str(BENCHMARKS / "gil_worker.py"), *arguments]
+    command = [sys.executable, "-m", "benchmarks.support.gil_worker", *arguments]
     try:
         with log.open("wb") as stream:
             subprocess.run(  # noqa: S603
@@ -234,4 +237,4 @@ def per_message(window: dict[str, Any], nanoseconds: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

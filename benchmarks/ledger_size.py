@@ -1,6 +1,6 @@
 """Whether what a message asks of the ledger costs more when the ledger is large.
 
-    python benchmarks/ledger_size.py [--products N ...] [--prices N] [--rounds N]
+    python -m benchmarks.ledger_size [--products N ...] [--prices N] [--rounds N]
 
 Starts a PostgreSQL of its own, fills it with products (two vectors of 768 numbers each) and prices
 of them, and times the calls that a batch makes for ``BATCH`` products at once: medians in
@@ -11,18 +11,15 @@ write-ahead log, in bytes, without copies of whole pages. 300,000 products with 
 
 import argparse
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 
 from sqlalchemy import text
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.measuring import command, markdown, middle
+from benchmarks.support.measuring import markdown, middle
+from benchmarks.support.program import command, note, run
 from product_consumer.database.connection import Database
 from product_consumer.ledger.ledger import Change, Ledger
 from product_consumer.models import PictureSource
@@ -94,7 +91,7 @@ class Benchmark:
 
     def run(self, size: int, prices: int) -> Sequence[object]:
         """Grow to ``size`` products; return a row of the table."""
-        print(f"filling up to {size} products", file=sys.stderr, flush=True)
+        note(f"filling up to {size} products")
         self._grow(size, prices)
         ledger = self._ledger
         log_bytes: list[float] = []
@@ -155,4 +152,4 @@ def _ids(changes: Sequence[Change]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """How fast the order service answers with a million orders of 50,000 users.
 
-    python benchmarks/order_queries.py [--orders N] [--users N] [--seconds S] [--database URL]
+    python -m benchmarks.order_queries [--orders N] [--users N] [--seconds S] [--database URL]
 
 Fills the tables directly (as totals that agree with their orders), starts the service in a process
 of its own, and asks over HTTP on one connection, one request after another. Prints the 50th and
@@ -26,12 +26,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-from product_consumer.database.connection import Database  # noqa: E402
-from product_consumer.orders import tables  # noqa: E402
-from product_consumer.orders.ledger import OrderLedger  # noqa: E402
+from benchmarks.support.program import run
+from product_consumer.database.connection import Database
+from product_consumer.orders import tables
+from product_consumer.orders.ledger import OrderLedger
+from tests.support.paths import REPOSITORY
 
 FIRST_DAY = date(2024, 1, 1)
 DAYS = 366
@@ -212,4 +211,4 @@ def ask(connection: http.client.HTTPConnection, path: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """The whole pipeline beside a naive worker, on the same real servers.
 
-    python benchmarks/pipeline.py [--windows 3] [--seconds 5] [--warm-up 30] [--cores 2]
+    python -m benchmarks.pipeline [--windows 3] [--seconds 5] [--warm-up 30] [--cores 2]
                                   [--set SETTING=VALUE]
 
 Ours is ``thread_runner.py`` as shipped. The other is ``naive.py``, one message at a time, as it
@@ -16,17 +16,14 @@ Timeouts and the time a message stays hidden are longer than any stop.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.measuring import Window, command, difference, markdown, middle
-from benchmarks.model import DESCRIPTION
-from benchmarks.servers import (
+from benchmarks.support.measuring import Window, difference, markdown, middle
+from benchmarks.support.model import DESCRIPTION
+from benchmarks.support.program import command, note, run
+from benchmarks.support.servers import (
     Feed,
     NaiveWorker,
     OurWorker,
@@ -238,12 +235,5 @@ def print_failures(workers: Sequence[WorkerProcess]) -> None:
             print(f"{worker.name}: {len(bad)} lines of trouble, the last: {bad[-1][:300]}")
 
 
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("stopped")
+    run(main)

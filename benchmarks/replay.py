@@ -1,11 +1,11 @@
 """What a price-only update costs, beside a full one, and how often the model runs in a replay.
 
-    python benchmarks/replay.py [--messages 1000] [--changed 100] [--rounds 3] [--cores 2]
+    python -m benchmarks.replay [--messages 1000] [--changed 100] [--rounds 3] [--cores 2]
                                 [--warm-up 30] [--forward-ms 15 0.83]
 
-Our worker as shipped, on the servers and with the almost free model of ``pipeline.py``. It first
-works until the servers are warm: a Java server that has just started takes several times the CPU
-time, which is most of what a price-only update costs. Then each round sends new products, waits
+Our worker as shipped, on the servers and with the almost free model of ``benchmarks.pipeline``. It
+first works until the servers are warm: a Java server that has just started takes several times the
+CPU time, which is most of what a price-only update costs. Then each round sends new products, waits
 until all are stored, then sends the same products with another price. A last replay mixes, in
 random order, price-only messages with ``--changed`` ones whose picture is new.
 
@@ -17,19 +17,16 @@ is for; there a full update takes at least so long, and a price-only one what it
 
 import argparse
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.measuring import command, difference, markdown, middle
-from benchmarks.model import DESCRIPTION
-from benchmarks.servers import (
+from benchmarks.support.measuring import difference, markdown, middle
+from benchmarks.support.model import DESCRIPTION
+from benchmarks.support.program import command, note, run
+from benchmarks.support.servers import (
     Body,
     Feed,
     OurWorker,
@@ -214,12 +211,5 @@ def print_report(runs: Sequence[Run], options: argparse.Namespace, cores: int) -
     print(markdown(["full updates", "messages/s", "price only is faster by"], estimates))
 
 
-def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("stopped")
+    run(main)

@@ -1,6 +1,6 @@
 """What a consumer thread spends on a picture and a name before the model sees them: CPU time.
 
-    python benchmarks/steps.py [--pixels 800 1500] [--rounds N]
+    python -m benchmarks.steps [--pixels 800 1500] [--rounds N]
 
 OpenCLIP's own transform and tokenizer against ours, on JPEG photographs and names, in one thread.
 Ways take turns within each round and the median of the rounds counts, so that what else the machine
@@ -10,7 +10,6 @@ The model's weights are random and play no part in it.
 
 import argparse
 import io
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +23,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.measuring import command, markdown
-from benchmarks.model import DESCRIPTION, write_model
-from benchmarks.photographs import draw
+from benchmarks.support.measuring import markdown
+from benchmarks.support.model import DESCRIPTION, write_model
+from benchmarks.support.photographs import draw
+from benchmarks.support.program import command, run
 from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.preprocessing import Preparer
 from product_consumer.images.decoder import ImageDecoder
@@ -147,4 +145,4 @@ def levels_of_open_clip(loaded: LoadedModel, file: bytes) -> NDArray[np.float32]
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

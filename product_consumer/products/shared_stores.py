@@ -1,7 +1,7 @@
 """The ledger and the stores as consumer threads use them: what several ask at once is one call.
 
 A statement for forty rows costs PostgreSQL and its client hardly more than one for ten, and the
-busier the threads are the more of them share one (``benchmarks/gil.py`` counts calls per message).
+busier the threads are the more of them share one (``benchmarks.gil`` counts calls per message).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

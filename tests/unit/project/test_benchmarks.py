@@ -1,8 +1,10 @@
-"""The parts of the benchmarks that a wrong figure would come from."""
+"""The parts of the benchmarks that a wrong figure would come from, and how each is started."""
 
 import hashlib
+import importlib
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.measuring import Window, cpu_seconds, difference, markdown, middle
-from benchmarks.photographs import Photographs, draw
-from benchmarks.servers import product
+from benchmarks.support import gil_worker, program
+from benchmarks.support.measuring import Window, cpu_seconds, difference, markdown, middle
+from benchmarks.support.photographs import Photographs, draw
+from benchmarks.support.servers import product
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.products.parser import ProductParser
 from tests.support import factories
+from tests.support.paths import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +92,52 @@ def test_a_table_has_its_figures_to_the_right() -> None:
         "| ours   | 120.5 |",
         "| naive  |     9 |",
     ]
+
+
+PROGRAMS = sorted(path.stem for path in (REPOSITORY / "benchmarks").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_benchmark_is_a_module_that_explains_how_it_is_started(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    assert callable(module.main)
+    assert f"    python -m benchmarks.{name}" in (module.__doc__ or "")
+
+
+@pytest.mark.parametrize("package", ["benchmarks", "benchmarks.support"])
+def test_a_package_of_benchmarks_lists_its_modules(package: str) -> None:
+    directory = REPOSITORY / package.replace(".", "/")
+    listing = importlib.import_module(package).__doc__ or ""
+    listed = re.findall(r"^ {4}(?:python -m benchmarks\.)?(\w+) {2,}\S", listing, re.MULTILINE)
+    assert listed == sorted(path.stem for path in directory.glob("[!_]*.py"))
+
+
+def test_a_benchmark_is_started_from_the_repository_and_needs_no_path() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.batching", "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_report_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/benchmarks/steps.py", "--rounds", "1 2"])
+    assert program.command() == "`python -m benchmarks.steps --rounds '1 2'`"
+
+
+def test_an_interrupted_benchmark_ends_with_one_line() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match=r"^stopped$"):
+        program.run(interrupted)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [each[:2] for each in (*gil_worker.REPLACED, *gil_worker.WATCHED)]
+)
+def test_what_the_gil_benchmark_replaces_and_watches_is_there(owner: object, name: str) -> None:
+    assert hasattr(owner, name)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gil_meter import build_shim
+from benchmarks.support.gil_meter import build_shim
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 # Hashing more than 2047 bytes gives up the GIL; adding numbers keeps it.
 PROGRAM = """
 import hashlib, json, time
-from benchmarks.gil_meter import Shim
+from benchmarks.support.gil_meter import Shim
 shim = Shim()
 
 def share_held(work):

@@ -1,8 +1,6 @@
 """CPU time of running processes from ``/proc`` (Linux), medians, and what reports are made of."""
 
 import os
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +80,6 @@ def middle(values: Iterable[float]) -> float:
     """The median; 0 of nothing."""
     found = list(values)
     return median(found) if found else 0.0
-
-
-def command() -> str:
-    """How this program was started, as one would type it."""
-    return f"`python benchmarks/{shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

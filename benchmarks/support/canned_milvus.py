@@ -1,6 +1,6 @@
 """A Milvus that confirms every upsert without storing it: the rest is passed on to a real server.
 
-    python benchmarks/canned_milvus.py http://127.0.0.1:PORT
+    python -m benchmarks.support.canned_milvus http://127.0.0.1:PORT
 
 Prints the port it listens on (loopback) and serves until it is killed. Requests are not decoded:
 what reaches a worker's clock is the client's work alone.

@@ -24,13 +24,13 @@ from urllib.request import urlopen
 import boto3
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.measuring import cpu_seconds
-from benchmarks.model import ModelFiles, write_model
-from benchmarks.photographs import Photographs
+from benchmarks.support.measuring import cpu_seconds
+from benchmarks.support.model import ModelFiles, write_model
+from benchmarks.support.photographs import Photographs
 from product_consumer.settings import Settings
 from tests.support import backends
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 HIDDEN_SECONDS = 600
 """How long a received message stays hidden: longer than any worker is paused."""
 PATIENT_SECONDS = 60
@@ -175,7 +175,12 @@ class WorkerProcess:
     """One worker with a queue of its own, in a process group that can be paused."""
 
     def __init__(
-        self, name: str, feed: Feed, scratch: Path, program: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        feed: Feed,
+        scratch: Path,
+        program: Sequence[str],
+        environment: Mapping[str, str],
     ) -> None:
         self.name = name
         self.feed = feed
@@ -185,7 +190,7 @@ class WorkerProcess:
         tied = ["setpriv", "--pdeathsig=KILL"] if shutil.which("setpriv") else []
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(  # noqa: S603
-                [*tied, sys.executable, str(program)],
+                [*tied, sys.executable, *program],
                 env=dict(environment),
                 cwd=directory,
                 stdin=subprocess.DEVNULL,
@@ -255,7 +260,7 @@ class OurWorker(WorkerProcess):
             "METRICS_PORT": str(self._metrics_port),
             **settings,
         }
-        program = REPOSITORY / "thread_runner.py"
+        program = [str(REPOSITORY / "thread_runner.py")]
         super().__init__("this worker", feed, site.scratch, program, environment)
 
     def metrics(self) -> dict[str, float]:
@@ -288,7 +293,7 @@ class NaiveWorker(WorkerProcess):
             "NAIVE_NAME": f"naive_{uuid.uuid4().hex[:8]}",
             **settings,
         }
-        program = REPOSITORY / "benchmarks" / "naive.py"
+        program = ["-m", "benchmarks.support.naive"]
         super().__init__(name, feed, site.scratch, program, environment)
 
 

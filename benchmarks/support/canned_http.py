@@ -1,8 +1,8 @@
 """Answers as SQS, an image host and Elasticsearch would, at next to no cost: canned, nothing kept.
 
-    python benchmarks/canned_http.py sqs --image-url http://127.0.0.1:PORT
-    python benchmarks/canned_http.py images [--image-bytes N]
-    python benchmarks/canned_http.py elasticsearch
+    python -m benchmarks.support.canned_http sqs --image-url http://127.0.0.1:PORT
+    python -m benchmarks.support.canned_http images [--image-bytes N]
+    python -m benchmarks.support.canned_http elasticsearch
 
 Prints the port it listens on (loopback) and serves until it is killed. Every receive is answered
 with ten new products, every deletion confirmed, every picture is unlike any other, every document

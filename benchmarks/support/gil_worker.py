@@ -1,8 +1,8 @@
-"""The measured process of ``gil.py``: the real worker, with sleeps for decoding and for the device.
+"""The process that ``benchmarks.gil`` measures: the real worker, whose decoder and device sleep.
 
-Started by ``gil.py`` with the settings in the environment; not to be run by hand. Everything else
-is what ``thread_runner.py`` runs: consumers, supervisor, sweeper, quality checks, log lines. Writes
-a JSON report of its windows and stops itself.
+Started by ``benchmarks.gil`` with the settings in the environment; not to be run by hand.
+Everything else is what ``thread_runner.py`` runs: consumers, supervisor, sweeper, quality checks,
+log lines. Writes a JSON report of its windows and stops itself.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -20,33 +19,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-import thread_runner  # noqa: E402
-from benchmarks.gil_meter import Shim, Spent, Steps  # noqa: E402
-from product_consumer import embedding  # noqa: E402
-from product_consumer.demo import tiny_model  # noqa: E402
-from product_consumer.embedding.batcher import Batcher  # noqa: E402
-from product_consumer.embedding.embedder import Embedder  # noqa: E402
-from product_consumer.embedding.forward_pass import Vectors  # noqa: E402
-from product_consumer.embedding.loading import LoadedModel, load_model  # noqa: E402
-from product_consumer.embedding.preprocessing import PreparedItem  # noqa: E402
-from product_consumer.images.decoder import ImageDecoder  # noqa: E402
-from product_consumer.images.fetcher import ImageFetcher  # noqa: E402
-from product_consumer.ledger.in_progress import Suspects  # noqa: E402
-from product_consumer.ledger.ledger import Ledger  # noqa: E402
-from product_consumer.metrics import Metrics  # noqa: E402
-from product_consumer.products.parser import ProductParser  # noqa: E402
-from product_consumer.quality.background import Background  # noqa: E402
-from product_consumer.queues.in_flight import InFlightTracker  # noqa: E402
-from product_consumer.queues.sqs.queue import SqsQueue  # noqa: E402
-from product_consumer.runtime.signals import leave  # noqa: E402
-from product_consumer.settings import Settings  # noqa: E402
-from product_consumer.stores.elasticsearch import ElasticsearchStore  # noqa: E402
-from product_consumer.stores.milvus.store import MilvusStore  # noqa: E402
+import thread_runner
+from benchmarks.support.gil_meter import Shim, Spent, Steps
+from product_consumer.demo import tiny_model
+from product_consumer.embedding import embedder
+from product_consumer.embedding.batcher import Batcher
+from product_consumer.embedding.embedder import Embedder
+from product_consumer.embedding.forward_pass import Vectors
+from product_consumer.embedding.loading import LoadedModel, load_model
+from product_consumer.embedding.preprocessing import PreparedItem
+from product_consumer.images.decoder import ImageDecoder
+from product_consumer.images.fetcher import ImageFetcher
+from product_consumer.ledger.in_progress import Suspects
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.metrics import Metrics
+from product_consumer.products.parser import ProductParser
+from product_consumer.quality.background import Background
+from product_consumer.queues.in_flight import InFlightTracker
+from product_consumer.queues.sqs.queue import SqsQueue
+from product_consumer.runtime.signals import leave
+from product_consumer.settings import Settings
+from product_consumer.stores.elasticsearch import ElasticsearchStore
+from product_consumer.stores.milvus.store import MilvusStore
 
 DIMENSION = 768
 DECODE_SECONDS = 0.007
@@ -90,6 +86,10 @@ def decode(_decoder: ImageDecoder, _data: bytes, *_wanted: Any) -> None:
     time.sleep(DECODE_SECONDS)
 
 
+REPLACED: tuple[tuple[Any, str, Any], ...] = (
+    (embedder, "load_embedder", load_sleeping_embedder),
+    (ImageDecoder, "decode", decode),
+)
 WATCHED: tuple[tuple[Any, str, str], ...] = (
     (SqsQueue, "receive", "receive"),
     (SqsQueue, "acknowledge", "acknowledge"),
@@ -217,7 +217,7 @@ def _differences(before: dict[str, Spent], after: dict[str, Spent]) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Started by gil.py.")
+    parser = argparse.ArgumentParser(description="Started by benchmarks.gil.")
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--warm-up", type=int, required=True, help="messages")
@@ -228,8 +228,8 @@ def main() -> None:
     if options.core is not None:
         # Before any thread is started: they inherit it.
         os.sched_setaffinity(0, {options.core})
-    setattr(embedding, "load_embedder", load_sleeping_embedder)  # noqa: B010
-    setattr(ImageDecoder, "decode", decode)  # noqa: B010
+    for owner, name, replacement in REPLACED:
+        setattr(owner, name, replacement)
     measuring = Measuring(options)
     measuring.count_acknowledged()
     threading.Thread(target=measuring.run, name="measuring", daemon=True).start()

@@ -1,0 +1,25 @@
+"""How a benchmark starts, reports progress and ends. Needs nothing but Python."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a benchmark to its end; Ctrl-C ends it with one line, after everything is closed."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+
+
+def command() -> str:
+    """Return how this program was started, as one would type it."""
+    program = f"benchmarks.{Path(sys.argv[0]).stem}"
+    return f"`{shlex.join(['python', '-m', program, *sys.argv[1:]])}`"
+
+
+def note(text: str) -> None:
+    """Report progress on standard error, apart from the results."""
+    print(text, file=sys.stderr, flush=True)
