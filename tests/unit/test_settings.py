@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from product_consumer.errors import ConfigurationError
 from product_consumer.settings import Settings, read_settings
+from scripts import configuration_page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -139,23 +140,31 @@ def test_the_example_file_shows_every_setting_with_its_default() -> None:
     text = (REPOSITORY / ".env.example").read_text()
     shown = dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, flags=re.MULTILINE))
     defaults = {
-        name.upper(): _as_text(field.default) for name, field in Settings.model_fields.items()
+        name.upper(): configuration_page.as_text(field.default)
+        for name, field in Settings.model_fields.items()
     }
 
     assert shown == defaults
 
 
-def test_the_readme_lists_every_setting() -> None:
-    text = (REPOSITORY / "README.md").read_text()
-    listed = set(re.findall(r"^\| `([A-Z0-9_]+)`", text, flags=re.MULTILINE))
-    listed |= set(re.findall(r"`([A-Z][A-Z0-9_]+)`", text))
+def test_the_example_file_says_of_every_setting_what_it_means() -> None:
+    entries = list(configuration_page.entries((REPOSITORY / ".env.example").read_text()))
 
-    assert {name.upper() for name in Settings.model_fields} <= listed
+    assert [entry.name for entry in entries if not entry.meaning or not entry.section] == []
 
 
-def _as_text(default: object) -> str:
-    if default is None:
-        return ""
-    if isinstance(default, tuple):
-        return ",".join(map(str, default))
-    return f"{default:g}" if isinstance(default, float) else str(default)
+def test_the_example_file_gives_the_range_of_every_number() -> None:
+    entries = configuration_page.entries((REPOSITORY / ".env.example").read_text())
+    given = {entry.name: entry.bounds for entry in entries}
+    ranges = {
+        name.upper(): configuration_page.bounds_of(field)
+        for name, field in Settings.model_fields.items()
+    }
+
+    assert given == ranges
+
+
+def test_the_configuration_page_is_made_of_the_settings_and_the_example_file() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text()
+
+    assert page == configuration_page.page(), "run: python -m scripts.configuration_page"
