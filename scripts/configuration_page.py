@@ -29,8 +29,10 @@ _INTRODUCTION = """\
 A worker reads its settings once, at its start.
 They come from `.env` in the working directory and from the environment, which wins.
 
-    cp .env.example .env
-    python -m product_consumer check --skip-model
+```sh
+cp .env.example .env
+python -m product_consumer check --skip-model
+```
 
 - An empty value means the default. `DEFAULT_CURRENCY` is the exception: empty means "none".
 - Lists are separated by commas.

@@ -19,7 +19,8 @@ from product_consumer.runtime.supervisor import (
     EXIT_USAGE,
 )
 
-DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+ROOT = Path(__file__).resolve().parents[3]
+DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "product-consumer@.service"
 
 
@@ -94,28 +95,39 @@ def test_the_alert_rules_fire_when_they_should_and_only_then() -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-@pytest.mark.parametrize("name", ["alerts.yml", "README.md"])
-def test_only_metrics_that_exist_are_named(name: str) -> None:
+def exposed_metrics() -> set[str]:
+    """Names of a worker's metrics, without the suffixes of a histogram's samples."""
     metrics = Metrics()
     metrics.count_outcome(Released("x"))
     metrics.count_dead_letter("x")
     metrics.count_flags(("x",))
+    metrics.count_quality("x")
     metrics.watch_breakers(lambda: {"milvus": True})
     metrics.watch_marks(lambda: 1)
     with metrics.stage("x"):
         pass
     text = metrics.exposition("text/plain")[0].decode()
     exposed = set(re.findall(r"^(product_\w+)", text, flags=re.MULTILINE))
-    exposed |= {each.removesuffix("_count") for each in exposed if each.endswith("_count")}
+    return exposed | {each.removesuffix("_count") for each in exposed if each.endswith("_count")}
 
-    named = set(re.findall(r"product_\w+", (DEPLOY / name).read_text()))
+
+def test_the_alert_rules_name_only_metrics_that_exist() -> None:
+    named = set(re.findall(r"product_\w+", (DEPLOY / "alerts.yml").read_text()))
 
     assert named
-    assert named <= exposed
+    assert named <= exposed_metrics()
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    documented = set(re.findall(r"^\| `(product_\w+)", text, flags=re.MULTILINE))
+    sample = re.compile(r"_(bucket|count|sum|created)$")
+
+    assert documented == {name for name in exposed_metrics() if not sample.search(name)}
 
 
 def test_the_exit_codes_are_documented() -> None:
-    text = (DEPLOY / "README.md").read_text()
+    text = (ROOT / "docs" / "operations.md").read_text()
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
 
     assert documented == {
