@@ -9,7 +9,7 @@ IN_BLOCKS := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-workers test-faults test-parts soak bench check lint types imports train-demo-model clean
+.PHONY: help setup demo test test-workers test-faults test-parts soak bench check lint types imports docs train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,11 +20,11 @@ demo: $(INSTALLED)  ## Run the whole job on drawn products: make demo ARGS="--ca
 	$(BIN)/python thread_runner.py --demo $(ARGS)
 
 ifdef ARGS
-test: lint imports types
+test: lint imports types docs
 	$(BIN)/python -m pytest $(ARGS)
 else
 test: $(INSTALLED)  ## All checks and all tests, three at a time: what CI runs
-	@$(MAKE) --no-print-directory --jobs=3 $(IN_BLOCKS) test-faults test-workers lint imports types test-parts
+	@$(MAKE) --no-print-directory --jobs=3 $(IN_BLOCKS) test-faults test-workers lint imports types docs test-parts
 endif
 
 test-faults: $(INSTALLED)  ## What must survive crashes and outages; waits more than it works
@@ -46,7 +46,7 @@ bench: $(INSTALLED)  ## Measure what needs no GPU, in five minutes; each program
 	$(BIN)/python -m benchmarks.replay --rounds 1
 	$(BIN)/python -m benchmarks.pipeline
 
-check: lint imports types  ## The quick part: no test that needs a server
+check: lint imports types docs  ## The quick part: no test that needs a server
 	$(BIN)/python -m pytest -m "not backend" $(ARGS)
 
 lint: $(INSTALLED)  ## Style, errors and layout of the code
@@ -59,11 +59,14 @@ types: $(INSTALLED)  ## Static types
 imports: $(INSTALLED)  ## Who may import whom
 	$(BIN)/lint-imports
 
+docs: $(INSTALLED)  ## Build the documentation into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 train-demo-model: $(INSTALLED)  ## Train the demo's tiny model again
 	$(BIN)/python -m product_consumer.demo.training.train_model $(ARGS)
 
 clean:  ## Remove .venv and every cache; data/ stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find product_consumer tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv takes seconds where pip takes minutes; pip alone does the same. "venv" also adds pip where it is missing.
