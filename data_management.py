@@ -189,7 +189,7 @@ class ProductPipeline:
         self._max_attempts = max_attempts
         self._on_stored = on_stored
         self._one_suspect = threading.Lock()
-        probes = {"ledger": ledger.check} | {store.name: store.check for store in stores}
+        probes = {"ledger": ledger.ping} | {store.name: store.ping for store in stores}
         self.breakers = Breakers(probes, stopping, metrics)
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:

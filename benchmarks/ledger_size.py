@@ -100,7 +100,7 @@ class Benchmark:
             self._time(ledger.record, log_bytes),
             self._time(lambda changes: ledger.revisions(_ids(changes))),
             self._time(lambda changes: ledger.recent_prices(_ids(changes), RECENT_PRICES)),
-            self._time(lambda _: ledger.check()),
+            self._time(lambda _: ledger.describe()),
         )
         shown = (f"{milliseconds:.1f}" for milliseconds in times)
         return (f"{size:,}", *shown, f"{middle(log_bytes):.0f}")

@@ -211,7 +211,7 @@ def _add_health(app: FastAPI, ledger: OrderStatistics) -> None:
     def readyz(response: Response) -> HealthAnswer:
         """The ledger answers."""
         try:
-            ledger.global_stats()
+            ledger.ping()
         except ProductConsumerError as error:
             log.warning("Not ready: %s", error)
             response.status_code = 503

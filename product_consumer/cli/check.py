@@ -66,12 +66,12 @@ def _queue(parts: Parts | OrderParts) -> str:
 
 def _ledger(parts: Parts | OrderParts) -> str:
     parts.open_ledger()
-    return parts.ledger.check()
+    return parts.ledger.describe()
 
 
 def _redis(parts: OrderParts) -> str:
     parts.open_stats()
-    return parts.stats.check() if parts.stats else "not set"
+    return parts.stats.describe() if parts.stats else "not set"
 
 
 def _model(parts: Parts) -> str:

@@ -144,7 +144,7 @@ def _opened() -> Iterator[tuple["OrderLedger", "RedisStats"]]:
     ledger = open_order_ledger(settings)
     try:
         ledger.setup()
-        stats.check()
+        stats.ping()
         yield ledger, stats
     finally:
         ledger.close()

@@ -29,7 +29,7 @@ def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bo
         store = stores.keywords if keywords else stores.vectors
         store.setup(_identity(ledger))
         stop.consuming = True
-        breakers = Breakers({"ledger": ledger.check, store.name: store.check}, stop.requested)
+        breakers = Breakers({"ledger": ledger.ping, store.name: store.ping}, stop.requested)
         horizon_seconds = settings.repair_horizon_seconds
         rebuild = Rebuild(
             ledger,

@@ -227,11 +227,15 @@ class Ledger:
         with self.database.reading() as connection:
             return connection.execute(statement, parameters).all()
 
-    def check(self) -> str:
-        """Return one line on what was reached.
+    def ping(self) -> None:
+        """Raise while products cannot be read; reads one row at most, however large the ledger."""
+        with self.database.reading() as connection:
+            connection.execute(select(products.c.id).limit(1)).all()
 
-        It is what a worker asks while it waits for the database to come back, so it takes no longer
-        for a large ledger: ``MAX_COUNTED`` rows are counted at most.
+    def describe(self) -> str:
+        """Return one line for people on what was reached: address and number of products.
+
+        ``MAX_COUNTED`` rows are counted at most, so that it ends in time for any ledger.
         """
         some = select(products.c.deleted).limit(MAX_COUNTED + 1).subquery()
         query = select(func.count(), func.count().filter(~some.c.deleted)).select_from(some)

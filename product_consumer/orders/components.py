@@ -63,7 +63,7 @@ class OrderParts:
         stats = open_redis_stats(self._settings)
         if stats is not None:
             try:
-                stats.check()
+                stats.ping()
             except BaseException:
                 stats.close()
                 raise

@@ -102,8 +102,8 @@ class OrderLedger(OrderStatistics):
         with self.database.writing() as connection:
             connection.execute(self.database.insert(rejected_orders).on_conflict_do_nothing(), rows)
 
-    def check(self) -> str:
-        """Return one line on what was reached."""
+    def describe(self) -> str:
+        """Return one line for people on what was reached: address and number of orders."""
         known = sum(each.total_orders for each in self.global_stats())
         return f"{self.database.address}, {known} orders"
 

@@ -62,7 +62,7 @@ class OrderPipeline:
         self._max_attempts = max_attempts
         self._on_counted = on_counted
         self._filling = threading.Lock()
-        probes = {"ledger": ledger.check} | ({"redis": stats.check} if stats else {})
+        probes = {"ledger": ledger.ping} | ({"redis": stats.ping} if stats else {})
         self.breakers = Breakers(probes, stopping, metrics)
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:

@@ -138,8 +138,8 @@ class RedisStats:
         self._connecting = threading.Lock()
         self._mistyped: set[str] = set()
 
-    def check(self) -> str:
-        """Return one line on what was reached. Down, too, while a key has a wrong type."""
+    def ping(self) -> None:
+        """Raise while Redis is down, and while a key that refused a write has another type."""
         client = self._connected()
         with _translated_errors():
             client.ping()
@@ -148,6 +148,10 @@ class RedisStats:
                 if found not in ("hash", "none"):
                     raise _mistyped(key, found)
                 self._mistyped.discard(key)
+
+    def describe(self) -> str:
+        """Return for people what was reached; raises as ``ping`` does."""
+        self.ping()
         return "Redis Cluster" if self._is_cluster else "Redis"
 
     def is_filled(self) -> bool:

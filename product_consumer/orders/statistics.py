@@ -42,6 +42,11 @@ class OrderStatistics:
 
     database: Database
 
+    def ping(self) -> None:
+        """Raise while totals cannot be read; reads one row at most."""
+        with self._reading() as connection:
+            connection.execute(select(order_totals.c.currency).limit(1)).all()
+
     def user_stats(
         self, user_id: str, day_from: date | None = None, day_to: date | None = None
     ) -> list[UserStats]:

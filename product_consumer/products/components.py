@@ -115,7 +115,7 @@ class Parts:
 
         def look(store: ProductStore) -> str:
             store.setup(identity)
-            return store.check()
+            return store.describe()
 
         return {store.name: partial(look, store) for store in stores.all}
 

@@ -46,8 +46,19 @@ class ProductStore(Protocol):
         """Return the revision of each product that the store shows; absent ones are left out."""
         ...
 
-    def check(self) -> str:
-        """Return one line on what was reached (address, version, rows); raise as above."""
+    def ping(self) -> None:
+        """Raise as above while the store cannot serve its products; else return at once.
+
+        What it costs does not grow with the store: a breaker asks it again and again. The store
+        has been set up before.
+        """
+        ...
+
+    def describe(self) -> str:
+        """Return one line for people on what was reached: address, version, number of products.
+
+        Raises as above. It counts, which may take long; the store has been set up before.
+        """
         ...
 
     def close(self) -> None:

@@ -166,8 +166,13 @@ class ElasticsearchStore:
         hits = _part_of(answer, "hits")["hits"]
         return [Hit(hit["_id"], hit["_score"], hit["_version"]) for hit in hits]
 
-    def check(self) -> str:
-        """See ``ProductStore.check``."""
+    def ping(self) -> None:
+        """See ``ProductStore.ping``: asks every shard of the index for one document."""
+        with _translated_errors():
+            _part_of(self._client.count(index=self._alias, terminate_after=1), "count")
+
+    def describe(self) -> str:
+        """See ``ProductStore.describe``."""
         with _translated_errors():
             version = _part_of(self._client.info(), "version")["number"]
             count = _part_of(self._client.count(index=self._alias), "count")

@@ -67,8 +67,11 @@ class InMemoryStore:
         ]
         return _best([hit for hit in hits if hit.score > 0], limit)
 
-    def check(self) -> str:
-        """See ``ProductStore.check``."""
+    def ping(self) -> None:
+        """Does nothing: memory is always there."""
+
+    def describe(self) -> str:
+        """See ``ProductStore.describe``."""
         return f"memory, {len(self._shown())} products"
 
     def close(self) -> None:

@@ -147,8 +147,13 @@ class SqliteSearchStore:
         with self._connected() as connection:
             return [Hit(*found) for found in connection.execute(_SEARCH, (query, size))]
 
-    def check(self) -> str:
-        """See ``ProductStore.check``."""
+    def ping(self) -> None:
+        """See ``ProductStore.ping``."""
+        with self._connected() as connection:
+            connection.execute("SELECT id FROM products LIMIT 1").fetchone()
+
+    def describe(self) -> str:
+        """See ``ProductStore.describe``."""
         with self._connected() as connection:
             query = "SELECT count(*) FROM products WHERE NOT deleted"
             count = connection.execute(query).fetchone()[0]

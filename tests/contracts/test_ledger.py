@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 
 from product_consumer.database.connection import Database
-from product_consumer.errors import ConfigurationError, RejectMessage
+from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 from product_consumer.ledger.ledger import Change, Known, Ledger
 from product_consumer.models import PictureSource, Product
-from tests.support import factories
+from tests.support import backends, factories
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -416,20 +417,69 @@ def test_the_newest_observations_of_several_products_are_read_together(ledger: L
     assert reviews["b"] == ledger.review_history("b", 2)
 
 
-def test_a_check_says_where_the_ledger_is_and_how_many_products_it_shows(ledger: Ledger) -> None:
+def test_a_description_says_where_the_ledger_is_and_how_many_products_it_has(
+    ledger: Ledger,
+) -> None:
     ledger.record([change(numbered(1, id=f"p{number}")) for number in range(3)])
     ledger.record([change(factories.tombstone("p0"))])
 
-    assert ledger.check() == f"{ledger.database.address}, 2 products"
+    assert ledger.describe() == f"{ledger.database.address}, 2 products"
 
 
-def test_a_check_does_not_count_a_large_ledger_to_its_end(
+def test_a_description_does_not_count_a_large_ledger_to_its_end(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("product_consumer.ledger.ledger.MAX_COUNTED", 2)
     ledger.record([change(numbered(1, id=f"p{number}")) for number in range(4)])
 
-    assert ledger.check() == f"{ledger.database.address}, over 2 rows"
+    assert ledger.describe() == f"{ledger.database.address}, over 2 rows"
+
+
+def test_a_ping_reads_one_row_at_most(ledger: Ledger) -> None:
+    ledger.record([change(numbered(1, id=f"p{number}")) for number in range(3)])
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append(" ".join(statement.split()).upper())
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        ledger.ping()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+    assert [statement.count("LIMIT") for statement in asked] == [1]
+    assert not any("COUNT(" in statement for statement in asked)
+
+
+def test_a_ping_of_an_empty_ledger_raises_nothing(ledger: Ledger) -> None:
+    ledger.ping()
+
+
+def test_a_ping_raises_once_the_products_are_gone(ledger: Ledger) -> None:
+    with ledger.database.writing() as connection:
+        connection.execute(text("DROP TABLE products"))
+
+    for ask in (ledger.ping, ledger.describe):
+        with pytest.raises((ConfigurationError, LedgerUnavailable)):
+            ask()
+
+
+def test_a_ping_of_a_server_that_is_not_there_is_an_outage() -> None:
+    url = f"postgresql://postgres@127.0.0.1:{backends.free_port()}/test"
+    with closing(open_ledger(url)) as ledger:
+        for ask in (ledger.ping, ledger.describe):
+            with pytest.raises(LedgerUnavailable):
+                ask()
+
+
+def test_a_ping_of_a_damaged_file_is_a_configuration_error(tmp_path: Path) -> None:
+    path = tmp_path / "products.db"
+    path.write_bytes(b"this is no database " * 100)
+    with closing(open_ledger(f"sqlite:///{path}")) as ledger:
+        for ask in (ledger.ping, ledger.describe):
+            with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+                ask()
 
 
 def test_of_a_long_history_only_what_is_asked_for_is_read(postgres_url: str) -> None:

@@ -5,17 +5,20 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from product_consumer.database.connection import Database
-from product_consumer.errors import RejectMessage
+from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import GlobalStats, Order, OrderItem, RejectedOrder
+from tests.support import backends
 from tests.support.order_factories import ORDERED_AT, order
 
 
@@ -50,6 +53,37 @@ def test_an_order_counts_for_its_user_its_day_and_everyone(ledger: OrderLedger) 
     assert (day.day, day.order_count, day.total_spend) == (date(2024, 12, 13), 1, "99.99")
     [everyone] = ledger.global_stats()
     assert (everyone.total_orders, everyone.total_revenue) == (1, "99.99")
+
+
+def test_a_description_says_where_the_ledger_is_and_how_many_orders_it_has(
+    ledger: OrderLedger,
+) -> None:
+    ledger.record([order(), order(currency="EUR"), order()])
+
+    assert ledger.describe() == f"{ledger.database.address}, 3 orders"
+
+
+def test_a_ping_of_a_ledger_that_can_be_read_raises_nothing(ledger: OrderLedger) -> None:
+    ledger.ping()
+    ledger.record([order()])
+    ledger.ping()
+
+
+def test_a_ping_raises_once_the_totals_are_gone(ledger: OrderLedger) -> None:
+    with ledger.database.writing() as connection:
+        connection.execute(text("DROP TABLE order_totals"))
+
+    for ask in (ledger.ping, ledger.describe):
+        with pytest.raises((ConfigurationError, LedgerUnavailable)):
+            ask()
+
+
+def test_a_ping_of_a_server_that_is_not_there_is_an_outage() -> None:
+    url = f"postgresql://postgres@127.0.0.1:{backends.free_port()}/test"
+    with closing(open_ledger(url)) as ledger:
+        for ask in (ledger.ping, ledger.describe):
+            with pytest.raises(LedgerUnavailable):
+                ask()
 
 
 def test_an_order_that_comes_twice_counts_once(ledger: OrderLedger) -> None:

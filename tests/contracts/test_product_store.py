@@ -1,7 +1,9 @@
 """What ``product_consumer/stores/base.py`` promises, asked of every store."""
 
 import pickle
+import re
 import socket
+import sqlite3
 import subprocess
 import sys
 import unicodedata
@@ -16,6 +18,7 @@ from typing import Any
 
 import elasticsearch
 import pytest
+from pymilvus import MilvusClient
 
 from product_consumer.errors import ConfigurationError, StoreUnavailable
 from product_consumer.models import VECTOR_FIELDS, ProductRow, StoreIdentity
@@ -60,6 +63,8 @@ class Place:
 
     open: Callable[[], Any]
     refresh: Callable[[], object] = lambda: None
+    lose: Callable[[], object] | None = None
+    """Removes what the rows are kept in, behind the back of every user."""
     compares_revisions: bool = True
     spans_processes: bool = True
 
@@ -71,7 +76,12 @@ def memory(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 def sqlite_search(request: pytest.FixtureRequest) -> Iterator[Place]:
     path = request.getfixturevalue("tmp_path") / "data" / "search.db"
-    yield Place(open=partial(SqliteSearchStore, path, timeout_seconds=TIMEOUT_SECONDS))
+
+    def lose() -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE products")
+
+    yield Place(open=partial(SqliteSearchStore, path, timeout_seconds=TIMEOUT_SECONDS), lose=lose)
 
 
 def elasticsearch_server(request: pytest.FixtureRequest) -> Iterator[Place]:
@@ -82,13 +92,19 @@ def elasticsearch_server(request: pytest.FixtureRequest) -> Iterator[Place]:
                 ElasticsearchStore, url, api_key=None, alias=alias, timeout_seconds=TIMEOUT_SECONDS
             ),
             refresh=lambda: client.indices.refresh(index=alias),
+            lose=lambda: client.indices.delete(index=f"{alias}_v1"),
         )
         client.indices.delete(index=f"{alias}_v1", ignore_unavailable=True)
 
 
 def milvus_embedded(request: pytest.FixtureRequest) -> Iterator[Place]:
-    address = str(request.getfixturevalue("milvus_path"))
-    yield Place(open=open_milvus(address), compares_revisions=False)
+    path, alias = request.getfixturevalue("milvus_path"), unique_name()
+
+    def lose() -> None:
+        with closing(EmbeddedMilvus(path)) as user:
+            drop_alias(user.start(), alias)
+
+    yield Place(open=open_milvus(str(path), alias), lose=lose, compares_revisions=False)
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +117,28 @@ def milvus_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def milvus_server(request: pytest.FixtureRequest) -> Iterator[Place]:
-    address = request.getfixturevalue("milvus_server_url")
-    yield Place(open=open_milvus(address), compares_revisions=False)
+    address, alias = request.getfixturevalue("milvus_server_url"), unique_name()
+    yield Place(
+        open=open_milvus(address, alias),
+        lose=lambda: drop_alias(address, alias),
+        compares_revisions=False,
+    )
 
 
-def open_milvus(address: str) -> Callable[[], MilvusStore]:
+def open_milvus(address: str, alias: str) -> Callable[[], MilvusStore]:
     return partial(
         MilvusStore,
         address,
         token=None,
-        alias=unique_name(),
+        alias=alias,
         vector_fields=VECTOR_FIELDS,
         timeout_seconds=TIMEOUT_SECONDS,
     )
+
+
+def drop_alias(address: str, alias: str) -> None:
+    with closing(MilvusClient(address, dedicated=True)) as client:
+        client.drop_alias(alias)
 
 
 def unique_name() -> str:
@@ -386,11 +411,34 @@ def test_threads_that_write_one_row_leave_its_newest_revision(place, store):
     assert shown(place, store) == [("abc123", 16)]
 
 
-def test_check_answers_in_one_line(store):
-    line = store.check()
+def test_a_description_is_one_line(store):
+    line = store.describe()
 
     assert line
     assert "\n" not in line
+
+
+def test_a_description_counts_the_products(place, store):
+    store.write([row("a"), row("b")])
+    place.refresh()
+
+    assert re.search(r"\b2 (products|rows)\b", store.describe())
+
+
+def test_a_ping_of_a_store_that_serves_raises_nothing(store):
+    store.ping()
+    store.write([row()])
+    store.ping()
+
+
+def test_a_ping_raises_once_what_the_store_serves_is_gone(place, store):
+    if place.lose is None:
+        pytest.skip("this store cannot lose its rows")
+    store.ping()
+    place.lose()
+
+    with pytest.raises((StoreUnavailable, ConfigurationError)):
+        store.ping()
 
 
 @in_keyword_stores
@@ -533,7 +581,16 @@ def dead_address(request: pytest.FixtureRequest) -> Iterator[str]:
     ],
     ids=["elasticsearch", "milvus"],
 )
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.setup(IDENTITY),
+        lambda store: store.ping(),
+        lambda store: store.describe(),
+    ],
+    ids=["setup", "ping", "describe"],
+)
 @pytest.mark.timeout(15)
-def test_a_server_that_is_gone_or_silent_is_unavailable(open_store, dead_address):
+def test_a_server_that_is_gone_or_silent_is_unavailable(open_store, dead_address, ask):
     with pytest.raises(StoreUnavailable), closing(open_store(dead_address)) as store:
-        store.setup(IDENTITY)
+        ask(store)

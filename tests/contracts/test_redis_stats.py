@@ -122,10 +122,12 @@ def test_the_probe_fails_until_the_wrong_type_is_mended(stats: RedisStats, reade
     with pytest.raises(ConfigurationError):
         stats.show([stats.of_user([user(2)])])
 
-    with pytest.raises(ConfigurationError, match="list"):
-        stats.check()
+    for ask in (stats.ping, stats.describe):
+        with pytest.raises(ConfigurationError, match="list"):
+            ask()
     reader.delete("user:U5678")
-    assert stats.check() == "Redis"
+    stats.ping()
+    assert stats.describe() == "Redis"
 
 
 def test_a_refused_password_is_a_configuration_error() -> None:
@@ -135,7 +137,7 @@ def test_a_refused_password_is_a_configuration_error() -> None:
                 closing(open_stats(url)) as stats,
                 pytest.raises(ConfigurationError, match="REDIS_URL") as refused,
             ):
-                stats.check()
+                stats.ping()
             assert "wrong" not in str(refused.value)
 
 
@@ -154,8 +156,9 @@ def test_a_redis_that_is_gone_is_unavailable_and_comes_back_empty_but_usable() -
 
     with pytest.raises(StoreUnavailable, match="redis"):
         stats.show(shown)
-    with pytest.raises(StoreUnavailable):
-        stats.check()
+    for ask in (stats.ping, stats.describe):
+        with pytest.raises(StoreUnavailable):
+            ask()
     with backends.start_redis(port):
         assert stats.show(shown) == 1
         stats.close()
@@ -163,7 +166,7 @@ def test_a_redis_that_is_gone_is_unavailable_and_comes_back_empty_but_usable() -
 
 def test_a_redis_that_does_not_answer_is_unavailable_in_bounded_time() -> None:
     with backends.start_redis() as server, closing(open_stats(server.url)) as stats:
-        stats.check()
+        stats.ping()
         server.pause()
         with pytest.raises(StoreUnavailable):
             stats.show([stats.of_user([user(2)])])
@@ -193,7 +196,7 @@ def test_a_redis_cluster_works_the_same() -> None:
             node.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             wait_until(lambda: is_ready(node), 10)
         with closing(open_stats(server.url)) as stats:
-            assert stats.check() == "Redis Cluster"
+            assert stats.describe() == "Redis Cluster"
             shown = [stats.of_user([user(1, user_id=f"U{number}")]) for number in range(300)]
             assert stats.show(shown) == 300
             held = stats.read([one.key for one in shown])

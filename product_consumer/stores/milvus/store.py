@@ -93,8 +93,12 @@ class MilvusStore:
         )
         return [Hit(str(hit.id), float(hit.distance), int(hit["revision"])) for hit in found[0]]
 
-    def check(self) -> str:
-        """Return the line; the collection must have been set up."""
+    def ping(self) -> None:
+        """See ``ProductStore.ping``: looks for a product that cannot exist, in loaded rows."""
+        self._query(filter=id_filter([""]), output_fields=["id"])
+
+    def describe(self) -> str:
+        """See ``ProductStore.describe``."""
         rows = int(self._query(output_fields=["count(*)"])[0]["count(*)"])
         target = alias_target(self._connection, self._alias)
         reached = f"Milvus {self._connection.version} at {self._connection.label}"

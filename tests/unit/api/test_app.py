@@ -401,7 +401,8 @@ def test_while_the_ledger_is_down_the_answer_is_503_without_details(
         raise LedgerUnavailable("ledger", "host db-7 refused postgres")
 
     with start() as api:
-        monkeypatch.setattr(api.ledger, "global_stats", fail)
+        for name in ("global_stats", "ping"):
+            monkeypatch.setattr(api.ledger, name, fail)
         answer, ready = api.get("/stats/global"), api.get("/readyz")
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")

@@ -39,13 +39,12 @@ class FailingStats(RedisStats):
         self.error: ProductConsumerError | None = error
         self.shown: list[str] = []
 
-    def check(self) -> str:
+    def ping(self) -> None:
         if self.error is not None:
             raise self.error
-        return "there"
 
     def show(self, hashes: Any, *, force: bool = False) -> int:
-        self.check()
+        self.ping()
         self.shown += [one.key for one in hashes]
         return len(hashes)
 
@@ -181,7 +180,7 @@ def test_a_ledger_outage_gives_messages_back(bench: Bench, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise LedgerUnavailable("ledger", "gone")
 
-    for name in ("record", "note_rejected", "check"):
+    for name in ("record", "note_rejected", "ping"):
         monkeypatch.setattr(bench.ledger, name, fail)
     outcomes = bench.process(order_text(), "{")
 

@@ -223,12 +223,12 @@ def test_a_blocked_index_is_an_outage_and_rejects_nothing(cluster, store, block)
         store.write([product_row()])
 
 
-def test_check_names_the_address_the_version_and_the_number_of_products(cluster, store):
+def test_a_description_names_the_address_the_version_and_the_number_of_products(cluster, store):
     store.write([product_row()])
     cluster.client.indices.refresh(index=cluster.alias)
 
-    assert store.check().startswith(f"{cluster.url}, Elasticsearch ")
-    assert store.check().endswith(f", 1 products in {cluster.alias}")
+    assert store.describe().startswith(f"{cluster.url}, Elasticsearch ")
+    assert store.describe().endswith(f", 1 products in {cluster.alias}")
 
 
 def test_both_keyword_stores_fold_letters_alike(cluster, store):
@@ -328,10 +328,11 @@ def test_a_passing_failure_is_an_outage(status, body):
     [
         lambda store: store.read_revisions(["abc123"]),
         lambda store: store.search_keywords("mug", 10),
-        lambda store: store.check(),
+        lambda store: store.ping(),
+        lambda store: store.describe(),
         lambda store: store.setup(IDENTITY),
     ],
-    ids=["read_revisions", "search_keywords", "check", "setup"],
+    ids=["read_revisions", "search_keywords", "ping", "describe", "setup"],
 )
 def test_an_answer_that_was_cut_off_before_its_body_is_an_outage(ask):
     with stub(200, "") as url, closing(open_store(url)) as store, pytest.raises(StoreUnavailable):

@@ -272,7 +272,7 @@ def test_the_collection_behind_a_moved_alias_is_used(path: Path):
 
         with store_at(path) as again:
             assert again.read_revisions(["a"]) == {"a": 1}
-            assert "products -> products_v2, 1 rows" in again.check()
+            assert "products -> products_v2, 1 rows" in again.describe()
 
 
 def test_another_choice_of_vectors_is_refused_by_name(path: Path):
