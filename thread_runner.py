@@ -148,7 +148,14 @@ def _run_processes(settings: Settings, arguments: Sequence[str], *, until_empty:
         return supervisor.run()
 
 
-def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, serve: bool) -> int:
+def _run_worker(
+    settings: Settings,
+    names: Sequence[str],
+    *,
+    until_empty: bool,
+    serve: bool,
+    wait_for: threading.Event | None = None,
+) -> int:
     from product_consumer.cli.serve import order_service
     from product_consumer.metrics import Metrics
     from product_consumer.quality.opening import open_quality_checker
@@ -181,7 +188,7 @@ def _run_worker(settings: Settings, names: Sequence[str], *, until_empty: bool, 
             streams.append(_order_stream(order_parts, stop, quality.submit))
         if serve and database is not None:
             opened.enter_context(order_service(settings, database, stop.requested))
-        return _consume(settings, streams, stop, until_empty=until_empty)
+        return _consume(settings, streams, stop, until_empty=until_empty, wait_for=wait_for)
 
 
 def _run_demo(settings: Settings, catalogue: Path | None) -> int:
@@ -193,22 +200,12 @@ def _run_demo(settings: Settings, catalogue: Path | None) -> int:
             "--demo", f"needs {error.name}: pip install -r requirements-dev.txt"
         ) from error
 
-    with _stop(settings) as stop, Demo(settings, catalogue) as demo, ExitStack() as opened:
-        parts = open_parts(demo.settings, stop.requested, created_by="demo")
-        if parts is None:
-            return EXIT_OK
-        opened.callback(parts.close)
-        database = parts.ledger.database
-        orders = open_order_parts(demo.settings, stop.requested, demo.order_metrics, database)
-        if orders is None:
-            return EXIT_OK
-        opened.callback(orders.close)
-        streams = [_product_stream(demo.settings, parts, stop), _order_stream(orders, stop)]
-        demo.start(parts.metrics, stop.requested)
-        code = _consume(demo.settings, streams, stop, until_empty=True, wait_for=demo.published)
-        if code == EXIT_OK:
-            demo.summarise(parts, orders.ledger)
-        return code
+    with Demo(settings, catalogue) as demo:
+        return demo.run(
+            lambda local: _run_worker(
+                local, (PRODUCTS, ORDERS), until_empty=True, serve=False, wait_for=demo.published
+            )
+        )
 
 
 def _stop(settings: Settings) -> Stop:

@@ -1,10 +1,12 @@
 """The demo, as a stranger runs it."""
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +52,7 @@ def test_the_demo_shows_the_whole_job(first_run: Run) -> None:
     lines = shown.stdout.splitlines()
     assert "knows drawn product pictures only" in lines[0]
     assert "ViT-L-14-336" in lines[0]
-    assert "Received 75, stored 72, rejected 3" in shown.stdout
+    assert "Products: received 99, stored 96, rejected 3" in shown.stdout
     for reason in ("json_invalid", "missing:price", "image_url_blocked_address"):
         assert f"rejected 1: {reason}" in shown.stdout
     assert "messages/s" in shown.stdout
@@ -59,9 +61,74 @@ def test_the_demo_shows_the_whole_job(first_run: Run) -> None:
     first_hit = lines[lines.index('By words: "red mug"') + 1]
     assert "red" in first_hit.lower()
     assert "mug" in first_hit.lower()
-    assert "By picture" in shown.stdout
+    assert "By image" in shown.stdout
     assert "By both" in shown.stdout
     assert "Traceback" not in shown.stderr
+
+
+def test_a_hit_shows_its_price(first_run: Run) -> None:
+    lines = first_run.shown.stdout.splitlines()
+    hits = lines[lines.index('By words: "red mug"') :][1:4]
+
+    assert all(re.fullmatch(r"  [01]\.\d{3}  demo-\d{4} +\d+\.\d\d EUR  .+", hit) for hit in hits)
+
+
+def test_the_demo_shows_three_prices_of_one_product_newest_first(first_run: Run) -> None:
+    lines = first_run.shown.stdout.splitlines()
+    [title] = [line for line in lines if line.startswith("Prices of demo-")]
+    history = lines[lines.index(title) + 1 :]
+    history = history[: history.index("")]
+
+    assert len(history) == 3
+    assert history == sorted(history, reverse=True)
+    assert len({line.split("UTC")[1] for line in history}) == 3
+    assert all(line.endswith(" EUR") for line in history)
+
+
+def test_prices_that_came_late_are_in_the_history_and_change_no_product(first_run: Run) -> None:
+    with sqlite3.connect(first_run.directory / "data" / "products.db") as connection:
+        rows = connection.execute(
+            "SELECT p.id, h.observed_at = p.last_update, h.price_minor = p.price_minor"
+            " FROM products p JOIN price_history h ON h.product_id = p.id"
+        ).fetchall()
+    connection.close()
+
+    counts = Counter(product_id for product_id, *_ in rows)
+    assert Counter(counts.values()) == {1: 60, 3: 12}
+    assert sum(is_newest for _, is_newest, _ in rows) == 72
+    assert all(is_current for _, is_newest, is_current in rows if is_newest)
+
+
+def test_the_commands_that_the_demo_ends_with_work(first_run: Run) -> None:
+    search, history = first_run.shown.stdout.splitlines()[-2:]
+    found, shown = (
+        subprocess.run(
+            ["bash", "-c", command],
+            env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)},
+            cwd=first_run.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        for command in (search, history)
+    )
+
+    assert found.returncode == 0, found.stderr
+    assert "mug" in found.stdout.splitlines()[0]
+    assert shown.returncode == 0, shown.stderr
+    prices = shown.stdout.partition("Prices:")[2].partition("Reviews:")[0]
+    assert prices.count(" EUR") == 3
+
+
+def test_off_a_terminal_progress_is_a_few_lines_and_no_line_is_repeated(first_run: Run) -> None:
+    log = first_run.shown.stderr
+
+    assert "\r" not in log
+    handled = [line for line in log.splitlines() if "Handled" in line]
+    assert 1 <= len(handled) <= 12
+    assert handled[-1].endswith("Handled 99 of 99 product messages and 40 of 40 orders")
+    assert log.count("processed ID") == 96 + 38
 
 
 def test_the_demo_takes_a_catalogue_of_ones_own(tmp_path: Path) -> None:
@@ -81,7 +148,7 @@ def test_the_demo_takes_a_catalogue_of_ones_own(tmp_path: Path) -> None:
     shown = run_demo(tmp_path, "--catalog", str(tmp_path / "shop"))
 
     assert shown.returncode == 0, shown.stderr
-    assert "Received 7, stored 7, rejected 0" in shown.stdout
+    assert "Products: received 11, stored 11, rejected 0" in shown.stdout
     with sqlite3.connect(tmp_path / "data" / "products.db") as connection:
         found = connection.execute("SELECT price_minor, currency FROM products ORDER BY id")
         assert found.fetchall() == [(1899, "USD")] * 6 + [(500, "USD")]

@@ -1,0 +1,181 @@
+"""What a run of the demo came to: counts, example searches and the price history of one product."""
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from product_consumer.errors import ProductConsumerError
+from product_consumer.images.decoder import ImageDecoder
+from product_consumer.ledger.ledger import Ledger, open_ledger
+from product_consumer.money import format_price
+from product_consumer.orders.ledger import OrderLedger
+from product_consumer.search.searcher import Searcher, SearchResult
+from product_consumer.settings import Settings
+from product_consumer.stores.opening import open_stores
+from product_consumer.text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_HITS = 3
+_PRICES = 5
+_BEST_CUSTOMERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the messages of one queue."""
+
+    total: int
+    rejected: Counter[str]
+    """Rejected messages, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What the summary searches for, and the product whose prices it shows."""
+
+    words: str
+    image: Path
+    image_of: str
+    """Name of the product on the image."""
+    history_id: str
+    history_note: str
+    """How its messages came, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What the worker has left behind, opened for reading."""
+
+    searcher: Searcher
+    products: Ledger
+    orders: OrderLedger
+    decoder: ImageDecoder
+
+
+@contextmanager
+def open_results(settings: Settings) -> Iterator[Results]:
+    """Open the stores and the model that the worker has closed."""
+    # Imported here: torch takes seconds, and a wrong setting must be reported before that.
+    from product_consumer.embedding.embedder import load_embedder
+
+    with ExitStack() as opened:
+        ledger = open_ledger(settings)
+        opened.callback(ledger.close)
+        embedder = load_embedder(settings)
+        opened.callback(embedder.close)
+        stores = open_stores(settings)
+        opened.callback(stores.close)
+        stores.setup(ledger.claim_model(embedder.model_id, embedder.dimension))
+        yield Results(
+            Searcher(ledger, stores, embedder),
+            ledger,
+            OrderLedger(ledger.database),
+            ImageDecoder(max_pixels=settings.image_max_pixels),
+        )
+
+
+def count_lines(products: Settled, orders: Settled, seconds: float) -> Iterator[str]:
+    """What became of the messages, and how fast."""
+    yield from _settled_lines("Products", "stored", products)
+    yield from _settled_lines("Orders", "accepted", orders)
+    count = products.total + orders.total
+    rate = f"{count / seconds:.0f} messages/s"
+    yield f"{count} messages in {seconds:.1f} s ({rate}), the local queue server included"
+
+
+def _settled_lines(what: str, verb: str, settled: Settled) -> Iterator[str]:
+    rejected = settled.rejected.total()
+    accepted = settled.total - rejected
+    yield f"{what}: received {settled.total}, {verb} {accepted}, rejected {rejected}"
+    for reason, count in sorted(settled.rejected.items()):
+        yield f"  rejected {count}: {printable(reason)}"
+
+
+def search_lines(results: Results, examples: Examples) -> Iterator[str]:
+    """One search by words, one by image, one by both."""
+    words, search = examples.words, results.searcher.search
+    yield f'By words: "{printable(words)}"'
+    yield from _hit_lines(search(text=words, limit=_HITS))
+    pixels = _pixels(results.decoder, examples.image)
+    if pixels is not None:
+        yield ""
+        yield f'By image: the image of "{printable(examples.image_of)}"'
+        yield from _hit_lines(search(picture=pixels, limit=_HITS))
+        yield ""
+        yield f'By both: that image and "{printable(words)}"'
+        yield from _hit_lines(search(text=words, picture=pixels, limit=_HITS))
+
+
+def _hit_lines(hits: Sequence[SearchResult]) -> Iterator[str]:
+    rows = [hit.row for hit in hits]
+    prices = [
+        "price unknown"
+        if row.price_minor is None or row.currency is None
+        else format_price(row.price_minor, row.currency)
+        for row in rows
+    ]
+    ids = [printable(row.id) for row in rows]
+    id_width, price_width = max(map(len, ids), default=0), max(map(len, prices), default=0)
+    for hit, product_id, price in zip(hits, ids, prices, strict=True):
+        name = printable(hit.row.name)
+        yield f"  {hit.score:.3f}  {product_id:<{id_width}}  {price:>{price_width}}  {name}"
+    if not hits:
+        yield "  nothing found"
+
+
+def _pixels(decoder: ImageDecoder, path: Path) -> "NDArray[np.uint8] | None":
+    try:
+        return decoder.decode(path.read_bytes())
+    except (OSError, ProductConsumerError):
+        return None
+
+
+def history_lines(results: Results, examples: Examples) -> Iterator[str]:
+    """The newest prices of one product; nothing when none of its messages was accepted."""
+    product_id = examples.history_id
+    row = results.products.rows([product_id]).get(product_id)
+    if row is None:
+        return
+    history = results.products.price_history(product_id, _PRICES)
+    prices = [format_price(each.price_minor, each.currency) for each in history]
+    width = max(map(len, prices), default=0)
+    yield f"Prices of {printable(row.id)}, {printable(row.name)}{examples.history_note}:"
+    for observed, price in zip(history, prices, strict=True):
+        yield f"  {observed.observed_at:%Y-%m-%d %H:%M} UTC  {price:>{width}}"
+
+
+def order_lines(results: Results) -> Iterator[str]:
+    """All orders in the ledger, and the best customers."""
+    for total in results.orders.global_stats():
+        currency = total.currency
+        revenue = format_price(total.revenue_minor, currency)
+        yield f"Best customers of {total.total_orders} orders, {revenue} in all:"
+        best = results.orders.top("spend", _BEST_CUSTOMERS, currency)
+        spends = [format_price(user.spend_minor, currency) for user in best]
+        width = max(map(len, spends), default=0)
+        for user, spend in zip(best, spends, strict=True):
+            yield f"  {printable(user.user_id)}  {spend:>{width}}  {user.order_count} orders"
+
+
+def command_lines(environment: dict[str, str], examples: Examples) -> Iterator[str]:
+    """Commands that go on with what the demo has stored; to be typed where it was run."""
+    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
+    command = f"  {settings} {shlex.quote(_python())} -m product_consumer"
+    yield "Go on with what is stored:"
+    yield f"{command} search --text {shlex.quote(examples.words)}"
+    yield f"{command} history {shlex.quote(examples.history_id)}"
+
+
+def _python() -> str:
+    """The interpreter as the reader can type it: it is often one of an environment of its own."""
+    executable = Path(sys.executable)
+    inside = executable.is_relative_to(Path.cwd())
+    return str(executable.relative_to(Path.cwd()) if inside else executable)
