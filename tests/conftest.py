@@ -1,7 +1,7 @@
 """Fixtures: real servers, each started once per session when the first test asks for it.
 
-A server that cannot be had is a skip with the reason on a developer's machine and a failure where
-``CI`` is set, so that nothing is ever left out there unseen.
+A test that needs a program which is not installed is skipped with the reason on a developer's
+machine and fails where ``CI`` is set, so that nothing is ever left out there unseen.
 """
 
 import os
@@ -17,8 +17,9 @@ import redis
 
 from product_consumer.settings import Settings
 from tests.support import backends
+from tests.support.paths import REPOSITORY
+from tests.support.tools import skipping_without_tools
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 MEMORY_DISK = Path("/dev/shm")
 MEMORY_DISK_BYTES = 4_000_000_000
 OLD_SETTING_NAMES = {"MILVUS_HOST", "MILVUS_PORT", "ES_HOST"}
@@ -69,6 +70,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("timeout") is None:
             # Starting a server has limits of its own; a first start collects its jars.
             item.add_marker(pytest.mark.timeout(seconds, func_only=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    with skipping_without_tools():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with skipping_without_tools():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    with skipping_without_tools():
+        yield
 
 
 def _needs_a_server(item: pytest.Item) -> bool:
@@ -174,11 +193,5 @@ def running_server(variable: str, start: Callable[[], backends.Backend]) -> Iter
     if external:
         yield external
         return
-    try:
-        backend = start()
-    except backends.MissingTool as missing:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must not skip: {missing}", pytrace=False)
-        pytest.skip(str(missing))
-    with backend:
+    with start() as backend:
         yield backend.url

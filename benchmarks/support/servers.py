@@ -30,6 +30,7 @@ from benchmarks.support.photographs import Photographs
 from product_consumer.settings import Settings
 from tests.support import backends
 from tests.support.paths import REPOSITORY
+from tests.support.tools import MissingTool
 
 HIDDEN_SECONDS = 600
 """How long a received message stays hidden: longer than any worker is paused."""
@@ -85,7 +86,7 @@ def open_site(*, status_log: bool = False) -> Iterator[Site]:
         for name, start in starts.items():
             try:
                 servers[name] = opened.enter_context(start())
-            except backends.MissingTool as error:
+            except MissingTool as error:
                 raise SystemExit(f"This benchmark needs {name}: {error}") from error
         sqs = _sqs_client(servers["queue"].url)
         opened.callback(sqs.close)

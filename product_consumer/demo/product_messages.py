@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from product_consumer.errors import ConfigurationError, InvalidMessage
+from product_consumer.messages.prices import parse_price
 from product_consumer.money import to_major
 
 BROKEN_ON_PURPOSE = (

@@ -19,6 +19,8 @@ from tests.acceptance.world import wait_until
 from tests.support import backends
 from tests.support.order_factories import order
 
+pytestmark = pytest.mark.backend
+
 
 @pytest.fixture
 def stats(redis_url: str) -> Iterator[RedisStats]:

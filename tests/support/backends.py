@@ -26,11 +26,18 @@ from urllib.parse import urlsplit
 
 import sqlalchemy
 
+from tests.support.tools import MissingTool, require
+
 SERVERS = Path(__file__).resolve().parent / "servers"
 # The first start of a Java server collects its jars; later ones take seconds.
 START_SECONDS = 300.0
 STOP_SECONDS = 10.0
 LOG_LINES_SHOWN = 40
+# Where programs are that their packages leave out of PATH.
+GO_PROGRAMS = Path("/usr/local/go/bin")
+# Debian keeps each major version in a directory of its own.
+POSTGRES_VERSIONS = Path("/usr/lib/postgresql")
+JAVA_HINT = "a JDK from 17 on, and Maven"
 
 _NGINX = """
 daemon off;
@@ -56,10 +63,6 @@ http {{
     }}
 }}
 """
-
-
-class MissingTool(Exception):
-    """Raised when a program that a server needs is not installed."""
 
 
 class StartFailed(Exception):
@@ -115,7 +118,7 @@ class Backend:
 
 def start_elasticmq(store_dir: Path | None = None, port: int | None = None) -> Backend:
     """SQS API on ``url``, any credentials; in memory unless ``store_dir`` is given."""
-    _require("java", "mvn")
+    require("java", "mvn", hint=JAVA_HINT)
     arguments = [str(store_dir)] if store_dir else []
     return _start(
         "http",
@@ -127,7 +130,7 @@ def start_elasticmq(store_dir: Path | None = None, port: int | None = None) -> B
 
 def start_elasticsearch(data_dir: Path | None = None, port: int | None = None) -> Backend:
     """A single node without security; ``data_dir`` outlives it, else its data end with it."""
-    _require("java", "javac", "jar", "mvn")
+    require("java", "javac", "jar", "mvn", hint=JAVA_HINT)
     return _start(
         "http",
         lambda port, scratch: [
@@ -145,7 +148,7 @@ def start_milvus(data_dir: Path | None = None, port: int | None = None) -> Backe
     beside_python = Path(sys.executable).with_name("milvus-lite")
     program = str(beside_python) if beside_python.exists() else shutil.which("milvus-lite")
     if program is None:
-        raise MissingTool("milvus-lite is not installed")
+        raise MissingTool("not installed: milvus-lite")
     return _start(
         "http",
         lambda port, scratch: [
@@ -184,7 +187,8 @@ def start_postgres(port: int | None = None) -> Backend:
 
 def start_toxiproxy(port: int | None = None) -> Backend:
     """A TCP proxy that injects faults; ``url`` is its HTTP API, which makes and breaks proxies."""
-    if shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin") is None:
+    require("bash")
+    if shutil.which("go", path=f"{os.environ['PATH']}:{GO_PROGRAMS}") is None:
         raise MissingTool("not installed: go (1.23 or later, to build toxiproxy)")
     return _start(
         "http",
@@ -196,8 +200,7 @@ def start_toxiproxy(port: int | None = None) -> Backend:
 
 def start_redis(port: int | None = None, *options: str) -> Backend:
     """Redis without persistence; ``options`` such as ``--requirepass x`` go to the server."""
-    if shutil.which("redis-server") is None:
-        raise MissingTool("not installed: redis-server")
+    require("redis-server")
     return _start(
         "redis",
         lambda port, scratch: [
@@ -214,8 +217,7 @@ def start_nginx(root: Path, status_log: Path | None = None, port: int | None = N
 
     ``status_log`` gets the status of every answer, a line each.
     """
-    if shutil.which("nginx") is None:
-        raise MissingTool("not installed: nginx")
+    require("nginx")
 
     def command(port: int, scratch: Path) -> list[str]:
         config = scratch / "nginx.conf"
@@ -364,20 +366,12 @@ def _execute(url: str, statement: str) -> None:
         connection.execute(sqlalchemy.text(statement))
 
 
-def _require(*programs: str) -> None:
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        raise MissingTool(f"not installed: {', '.join(missing)} (a JDK from 17 on, and Maven)")
-
-
 def _postgres_programs() -> Path:
     on_path = shutil.which("initdb")
     if on_path:
         return Path(on_path).parent
-    # Debian keeps each major version in a directory of its own, outside PATH.
     found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
-        key=lambda program: float(program.parts[-3]),
+        POSTGRES_VERSIONS.glob("*/bin/initdb"), key=lambda program: float(program.parts[-3])
     )
     if not found:
         raise MissingTool("not installed: PostgreSQL (initdb)")
@@ -388,7 +382,7 @@ def _as_postgres_user() -> list[str]:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return []
-    _require("setpriv")
+    require("setpriv", hint="to run PostgreSQL as another user than root")
     # Changing the user clears the signal that ties a server to its test run.
     change = ["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=KILL"]
     return ["setpriv", *change]

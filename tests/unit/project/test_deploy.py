@@ -1,13 +1,9 @@
 """The files in deploy/ are right by the word of the programs that read them."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from product_consumer.metrics import Metrics
 from product_consumer.outcomes import Released
@@ -18,19 +14,10 @@ from product_consumer.runtime.supervisor import (
     EXIT_SECOND_SIGNAL,
     EXIT_USAGE,
 )
+from tests.support.paths import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[3]
-DEPLOY = ROOT / "deploy"
+DEPLOY = REPOSITORY / "deploy"
 UNIT = DEPLOY / "product-consumer@.service"
-
-
-def tool(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must not skip: {name} is missing")
-        pytest.skip(f"{name} is missing")
-    return path
 
 
 def run(*command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -41,7 +28,7 @@ def verify(directory: Path, text: str) -> "subprocess.CompletedProcess[str]":
     """Verify a unit as on a machine where it is installed: its program exists."""
     path = directory / UNIT.name
     path.write_text(text.replace("/opt/product-consumer/.venv/bin/python", sys.executable))
-    return run(tool("systemd-analyze"), "verify", str(path), cwd=directory)
+    return run("systemd-analyze", "verify", str(path), cwd=directory)
 
 
 def settings_of_the_unit() -> dict[str, list[str]]:
@@ -84,13 +71,13 @@ def test_the_unit_writes_only_where_systemd_gives_it_a_directory() -> None:
 
 
 def test_prometheus_accepts_the_alert_rules() -> None:
-    checked = run(tool("promtool"), "check", "rules", "alerts.yml", cwd=DEPLOY)
+    checked = run("promtool", "check", "rules", "alerts.yml", cwd=DEPLOY)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_the_alert_rules_fire_when_they_should_and_only_then() -> None:
-    tested = run(tool("promtool"), "test", "rules", "alerts_test.yml", cwd=DEPLOY)
+    tested = run("promtool", "test", "rules", "alerts_test.yml", cwd=DEPLOY)
 
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
@@ -119,7 +106,7 @@ def test_the_alert_rules_name_only_metrics_that_exist() -> None:
 
 
 def test_every_metric_is_documented_and_no_other() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (REPOSITORY / "docs" / "operations.md").read_text()
     documented = set(re.findall(r"^\| `(product_\w+)", text, flags=re.MULTILINE))
     sample = re.compile(r"_(bucket|count|sum|created)$")
 
@@ -127,7 +114,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
 
 
 def test_the_exit_codes_are_documented() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (REPOSITORY / "docs" / "operations.md").read_text()
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
 
     assert documented == {

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.support.gil_meter import build_shim
-
-REPOSITORY = Path(__file__).resolve().parents[3]
+from tests.support.paths import REPOSITORY
+from tests.support.tools import MissingTool
 
 # Hashing more than 2047 bytes gives up the GIL; adding numbers keeps it.
 PROGRAM = """
@@ -32,7 +32,8 @@ print(json.dumps([hashing, adding]))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="preloads a library of Linux")
 def test_the_meter_tells_work_with_the_gil_from_work_without_it(tmp_path: Path):
     shim = build_shim(tmp_path)
-    assert shim is not None, "needs a C compiler"
+    if shim is None:
+        raise MissingTool("not installed: a C compiler")
 
     environment = os.environ | {"LD_PRELOAD": str(shim), "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
