@@ -1,323 +1,111 @@
 """Run the worker: ``python thread_runner.py [--stream products|orders]... [--processes N]
 [--threads N] [--until-empty] [--serve] [--demo [--catalog DIR]]``.
 
-Settings become parts, parts become N consumer threads; a signal drains them. With several processes
-this one only watches over the others, each of which is this program again.
-
-Exit codes: 0 done or drained, 1 second signal, 2 wrong usage or nothing configured, 70 fatal error
-(start me again), 78 configuration that cannot work (do not start me again).
+Options become settings, settings become streams, and every stream gets N consumer threads; a
+signal drains them. With several processes this one only supervises the others, each of which is
+this program again. Exit codes: ``product_consumer/runtime/exit_codes.py``.
 """
 
-import signal
-import sys
+from product_consumer.runtime.early_exit import exit_on_signals
 
 if __name__ == "__main__":
-    # Before anything slow: a stop while the interpreter still loads modules is a clean one too.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+    exit_on_signals()  # before the slow imports: a stop while they load is clean, too
 
-import argparse
-import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
-from functools import partial
-from itertools import count
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from product_consumer.errors import ConfigurationError, FatalError
-from product_consumer.logs import configure_logging
-from product_consumer.pipeline.stages import stage_limits
-from product_consumer.runtime.child_process import (
-    end_with_parent,
-    worker_command,
-    worker_environment,
-)
-from product_consumer.runtime.options import ORDERS, PRODUCTS, read_options
-from product_consumer.runtime.processes import PARENT_GRACE_SECONDS, ProcessSupervisor
-from product_consumer.runtime.signals import Stop, leave
-from product_consumer.runtime.startup import open_order_parts, open_parts
-from product_consumer.runtime.supervisor import (
-    EXIT_CONFIGURATION,
-    EXIT_FATAL,
-    EXIT_OK,
-    EXIT_USAGE,
-    Source,
-    Supervisor,
-    dump_stacks_on_request,
-)
-from product_consumer.runtime.systemd import Notifier
-from product_consumer.settings import Settings, read_settings, read_systemd_environment
-
-if TYPE_CHECKING:
-    from data_management import Pipeline
-    from product_consumer.embedding.embedder import Embedder
-    from product_consumer.metrics import Metrics
-    from product_consumer.models import Product
-    from product_consumer.orders.components import OrderParts
-    from product_consumer.orders.models import Order
-    from product_consumer.products.components import Parts
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """One kind of message: where it comes from and what is done with it."""
-
-    source: Source
-    pipeline: "Pipeline"
-    metrics: "Metrics"
-    alongside: AbstractContextManager[object] | None = None
-    """What runs beside the consumers."""
-    embedder: "Embedder | None" = None
+from product_consumer.runtime.exit_codes import exit_code_of_errors
+from product_consumer.runtime.options import ORDERS, PRODUCTS, Options, read_options
+from product_consumer.runtime.processes import run_processes
+from product_consumer.runtime.signals import leave
+from product_consumer.runtime.stream import Stream
+from product_consumer.runtime.worker import Worker
+from product_consumer.settings import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until stopped, or until the queue is empty; return the exit code."""
-    options = read_options(arguments)
-    try:
-        settings = _settings(options)
-        if options.process_number is not None:
-            _greet_parent()
+    """Run until stopped, or until the queues are empty; return the exit code."""
+    with exit_code_of_errors() as ending:
+        options = read_options(arguments)
+        settings = options.prepare()
         if options.demo:
-            return _run_demo(settings, options.catalog)
-        names = options.stream or [PRODUCTS]
-        missing = _first_without_queue(settings, names)
-        if missing is not None:
-            return _nothing_configured(missing)
-        if settings.processes > 1:
-            given = sys.argv[1:] if arguments is None else arguments
-            return _run_processes(settings, given, until_empty=options.until_empty)
-        # One of several is enough to answer questions, and only one can have the port.
-        serve = options.serve and options.process_number in (None, 1)
-        return _run_worker(settings, names, until_empty=options.until_empty, serve=serve)
-    except ConfigurationError as error:
-        print(f"Cannot start: {error}", file=sys.stderr)
-        return EXIT_CONFIGURATION
-    except FatalError as error:
-        log.error("Fatal: %s", error)
-        return EXIT_FATAL
+            ending.code = run_demo(settings, options)
+        elif settings.processes > 1:
+            ending.code = run_processes(settings, options)
+        else:
+            ending.code = run_worker(settings, options)
+    return ending.code
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    given = {"threads": options.threads, "processes": options.processes}
-    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-    configure_logging(settings.log_format, settings.log_level, options.process_number)
-    return settings
+def run_worker(settings: Settings, options: Options, may_end: threading.Event | None = None) -> int:
+    """Consume the chosen streams in this process; see ``Worker.run`` for ``may_end``."""
+    from data_management import Consumer
+
+    with Worker(settings, options) as worker:
+        for name in options.streams:
+            worker.add(OPENERS[name](settings, worker))
+        if options.serves:
+            from product_consumer.api.service import order_service
+
+            worker.enter(order_service(settings, worker.database, worker.context.stopping))
+        return worker.run(Consumer, may_end)
 
 
-def _greet_parent() -> None:
-    dump_stacks_on_request()
-    end_with_parent()
-    # From now on it may ask for the stacks.
-    Notifier(read_systemd_environment()).status("Starting")
+def run_demo(settings: Settings, options: Options) -> int:
+    """The same worker between local servers, a producer and a summary."""
+    from product_consumer.demo.run import Demo
+
+    with Demo(settings, options.catalog) as demo:
+        return demo.run(lambda local: run_worker(local, options.for_demo(), demo.published))
 
 
-def _first_without_queue(settings: Settings, names: Sequence[str]) -> str | None:
-    """Return the setting that a chosen stream needs and that is not set."""
-    urls = {
-        PRODUCTS: ("SQS_QUEUE_URL", settings.sqs_queue_url),
-        ORDERS: ("ORDERS_QUEUE_URL", settings.orders_queue_url),
-    }
-    return next((setting for setting, url in map(urls.__getitem__, names) if url is None), None)
-
-
-def _nothing_configured(setting: str) -> int:
-    print(
-        f"Nothing to consume: set {setting} (see .env.example), "
-        "or run `python thread_runner.py --demo` to see the worker at work.",
-        file=sys.stderr,
-    )
-    return EXIT_USAGE
-
-
-def _run_processes(settings: Settings, arguments: Sequence[str], *, until_empty: bool) -> int:
-    notifier = Notifier(read_systemd_environment())
-    with Stop(settings.drain_seconds + PARENT_GRACE_SECONDS, notifier) as stop:
-        supervisor = ProcessSupervisor(
-            stop,
-            settings.processes,
-            partial(worker_command, arguments),
-            partial(worker_environment, settings),
-            drain_seconds=settings.drain_seconds,
-            ends_when_empty=until_empty,
-        )
-        return supervisor.run()
-
-
-def _run_worker(
-    settings: Settings,
-    names: Sequence[str],
-    *,
-    until_empty: bool,
-    serve: bool,
-    wait_for: threading.Event | None = None,
-) -> int:
-    from product_consumer.cli.serve import order_service
-    from product_consumer.metrics import Metrics
-    from product_consumer.quality.opening import open_quality_checker
-    from product_consumer.runtime.health_server import serving
-
-    metrics, database = Metrics(), None
-    with _stop(settings) as stop, serving(settings, metrics, stop), ExitStack() as opened:
-        streams: list[Stream] = []
-        if PRODUCTS in names:
-            parts = open_parts(settings, stop.requested, metrics=metrics)
-            if parts is None:
-                return EXIT_OK
-            opened.callback(parts.close)
-            database = parts.ledger.database
-            quality = open_quality_checker(
-                settings, database, products=parts.ledger, count=metrics.count_quality
-            )
-            opened.callback(quality.stop)
-            streams.append(_product_stream(settings, parts, stop, quality.check_product))
-        if ORDERS in names:
-            order_parts = open_order_parts(settings, stop.requested, metrics, database)
-            if order_parts is None:
-                return EXIT_OK
-            opened.callback(order_parts.close)
-            database = order_parts.ledger.database
-            quality = open_quality_checker(
-                settings, database, orders=order_parts.ledger, count=metrics.count_quality
-            )
-            opened.callback(quality.stop)
-            streams.append(_order_stream(order_parts, stop, quality.submit))
-        if serve and database is not None:
-            opened.enter_context(order_service(settings, database, stop.requested))
-        return _consume(settings, streams, stop, until_empty=until_empty, wait_for=wait_for)
-
-
-def _run_demo(settings: Settings, catalogue: Path | None) -> int:
-    try:
-        from product_consumer.demo.run import Demo
-    except ModuleNotFoundError as error:
-        # moto and the like are development dependencies; `make demo` installs them.
-        raise ConfigurationError(
-            "--demo", f"needs {error.name}: pip install -r requirements-dev.txt"
-        ) from error
-
-    with Demo(settings, catalogue) as demo:
-        return demo.run(
-            lambda local: _run_worker(
-                local, (PRODUCTS, ORDERS), until_empty=True, serve=False, wait_for=demo.published
-            )
-        )
-
-
-def _stop(settings: Settings) -> Stop:
-    dump_stacks_on_request()
-    return Stop(settings.drain_seconds, Notifier(read_systemd_environment()))
-
-
-def _product_stream(
-    settings: Settings,
-    parts: "Parts",
-    stop: Stop,
-    on_stored: "Callable[[Product], None] | None" = None,
-) -> Stream:
+def open_products(settings: Settings, worker: Worker) -> Stream:
+    """The product stream: queue, images, model, ledger, stores; sweeper and checks beside it."""
+    # Imported here: torch takes seconds, and a wrong setting must be reported before that.
     from data_management import ProductPipeline
-    from product_consumer.ledger.pending_checks import LedgerMarks
-    from product_consumer.sync.sweeper import Sweeper
+    from product_consumer.products.components import ProductComponents
+    from product_consumer.products.shared_stores import share
+    from product_consumer.quality.opening import open_product_checks
+    from product_consumer.sync.sweeper import open_sweeper
 
-    embedder = parts.load_model()
-    embedder.watch_passes(parts.metrics.observe_forward_pass)
+    context = worker.context
+    components = worker.open(ProductComponents(settings, context, worker.database))
+    ledger, stores = components.ledger, components.stores.all
+    on_stored = worker.enter(open_product_checks(settings, ledger, context.metrics))
     pipeline = ProductPipeline(
-        parts.parser,
-        parts.fetcher,
-        parts.decoder,
-        embedder,
-        parts.ledger,
-        parts.stores.all,
-        parts.in_flight,
-        parts.metrics,
-        stop.requested,
+        components.parser,
+        components.fetcher,
+        components.decoder,
+        components.embedder,
+        share(ledger, stores, context),
+        components.in_flight,
+        context,
         max_attempts=settings.max_attempts,
         on_stored=on_stored,
     )
-    horizon_seconds = settings.repair_horizon_seconds
-    marks = LedgerMarks(parts.ledger.database, repair_horizon_seconds=horizon_seconds)
-    sweeper = Sweeper(parts.ledger, marks, parts.stores.all, repair_horizon_seconds=horizon_seconds)
-    parts.metrics.watch_marks(marks.count)
-    source = Source(parts.queue, parts.in_flight)
-    sweeping = sweeper.running(stop.requested, lambda: parts.metrics.beats.at("sweep"))
-    return Stream(source, pipeline, parts.metrics, sweeping, embedder)
-
-
-def _order_stream(
-    parts: "OrderParts", stop: Stop, on_counted: "Callable[[Order], None] | None" = None
-) -> Stream:
-    pipeline = parts.pipeline(stop.requested, on_counted)
-    return Stream(Source(parts.queue, parts.in_flight), pipeline, parts.metrics)
-
-
-def _consume(
-    settings: Settings,
-    streams: Sequence[Stream],
-    stop: Stop,
-    *,
-    until_empty: bool,
-    wait_for: threading.Event | None = None,
-) -> int:
-    """Run every stream's consumers under one supervisor; return the exit code."""
-    from data_management import Consumer
-
-    # A short poll ends soon after the queue ran empty.
-    wait_seconds = min(settings.sqs_wait_seconds, 2) if until_empty else settings.sqs_wait_seconds
-    consumers = [
-        Consumer(
-            first + number,
-            stream.source.queue,
-            stream.pipeline,
-            stream.source.in_flight,
-            stream.metrics,
-            batch_size=settings.batch_size,
-            wait_seconds=wait_seconds,
-        )
-        for first, stream in zip(count(1, settings.threads), streams, strict=False)
-        for number in range(settings.threads)
-    ]
-    supervisor = _supervisor(settings, streams, stop)
-    look_seconds = None
-    if until_empty:
-        # AWS's own counts lag by up to a minute; servers that speak its API count exactly.
-        look_seconds = 1.0 if settings.aws_endpoint_url else 30.0
-    with ExitStack() as running:
-        for stream in streams:
-            if stream.alongside is not None:
-                running.enter_context(stream.alongside)
-        return supervisor.run(
-            [consumer.consume for consumer in consumers],
-            look_seconds=look_seconds,
-            wait_for=wait_for,
-        )
-
-
-def _supervisor(settings: Settings, streams: Sequence[Stream], stop: Stop) -> Supervisor:
-    """A supervisor that knows how long each stage may take with these settings."""
-    metrics = streams[0].metrics
-    embedder = next((each.embedder for each in streams if each.embedder is not None), None)
-    metrics.beats.limits = stage_limits(
-        wait_seconds=settings.sqs_wait_seconds,
-        store_timeout_seconds=settings.store_timeout_seconds,
-        image_timeout_seconds=settings.image_timeout_seconds,
-        answer_seconds=0.0 if embedder is None else embedder.answer_seconds,
+    return Stream(
+        components.queue,
+        components.in_flight,
+        pipeline,
+        background=open_sweeper(settings, ledger, stores, context),
+        failure=components.model_failure,
+        answer_seconds=components.embedder.answer_seconds,
     )
 
-    def broken() -> str | None:
-        return "the model thread died" if embedder is not None and embedder.failed else None
 
-    return Supervisor(
-        stop,
-        [stream.source for stream in streams],
-        metrics,
-        drain_seconds=settings.drain_seconds,
-        broken=broken,
-    )
+def open_orders(settings: Settings, worker: Worker) -> Stream:
+    """The order stream: queue, ledger and, where configured, Redis."""
+    # Nothing of this loads torch, Milvus or Elasticsearch: orders alone start at once.
+    from product_consumer.orders.components import OrderComponents
+    from product_consumer.quality.opening import open_order_checks
 
+    components = worker.open(OrderComponents(settings, worker.context, worker.database))
+    checks = open_order_checks(settings, components.ledger, worker.context.metrics)
+    pipeline = components.pipeline(on_counted=worker.enter(checks))
+    return Stream(components.queue, components.in_flight, pipeline)
+
+
+OPENERS = {PRODUCTS: open_products, ORDERS: open_orders}
 
 if __name__ == "__main__":
     leave(main())

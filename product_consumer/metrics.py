@@ -5,9 +5,8 @@ import re
 import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from time import monotonic, perf_counter
+from time import monotonic
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -17,7 +16,6 @@ from prometheus_client.registry import Collector
 
 from product_consumer.models import Message
 from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
-from product_consumer.pipeline.stages import BETWEEN, Beats
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +38,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.beats = Beats()
-        """Signs of life of the threads that go through stages."""
         self._reasons, self._flag_names = _Labels(), _Labels()
         self._live = _LiveValues()
         self.registry.register(self._live)
@@ -118,16 +114,9 @@ class Metrics:
         """Note how many items the model was run on at once."""
         self._forward_pass.observe(count)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time the block as one batch's stay in the stage ``name``, and beat at both its ends."""
-        self.beats.at(name)
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            self._stage_seconds.labels(name).observe(perf_counter() - started)
-            self.beats.at(BETWEEN)
+    def observe_stage(self, name: str, seconds: float) -> None:
+        """Time one batch's stay in a stage."""
+        self._stage_seconds.labels(name).observe(seconds)
 
     def watch_breakers(self, states: Callable[[], Mapping[str, bool]]) -> None:
         """Show, at every scrape, which parts are down: True for an open breaker."""
@@ -143,9 +132,9 @@ class Metrics:
         """
         self._live.marks = _Cached(count, MARKS_CACHE_SECONDS)
 
-    def open_parts(self) -> list[str]:
-        """Names of the parts that are down now."""
-        return sorted(part for part, is_open in self._live.breaker_states().items() if is_open)
+    def down_dependencies(self) -> list[str]:
+        """Names of the dependencies that are down now."""
+        return sorted(name for name, is_open in self._live.breaker_states().items() if is_open)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return everything in the format that an ``Accept`` header asks for, and its type."""

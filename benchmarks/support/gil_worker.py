@@ -32,7 +32,7 @@ from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.preprocessing import PreparedItem
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
-from product_consumer.ledger.in_progress import Suspects
+from product_consumer.ledger.in_progress import InProgress
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.metrics import Metrics
 from product_consumer.products.parser import ProductParser
@@ -98,8 +98,8 @@ WATCHED: tuple[tuple[Any, str, str], ...] = (
     (Ledger, "image_embeddings", "ledger: image embeddings"),
     (Ledger, "record", "ledger: record"),
     (Ledger, "revisions", "ledger: revisions"),
-    (Suspects, "note", "suspects: note"),
-    (Suspects, "forget", "suspects: forget"),
+    (InProgress, "start", "suspects: note"),
+    (InProgress, "finish", "suspects: forget"),
     (ImageFetcher, "fetch_all", "fetch images"),
     (ImageDecoder, "decode", "decode (asleep)"),
     (Embedder, "tokenise", "tokenise"),

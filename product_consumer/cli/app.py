@@ -16,12 +16,12 @@ import typer
 from product_consumer.cli import dead_letters, orders, serve
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.logs import configure_logging
-from product_consumer.runtime.supervisor import EXIT_CONFIGURATION, EXIT_USAGE
+from product_consumer.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_USAGE
 from product_consumer.settings import Settings, read_settings
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
-    from product_consumer.products.components import Parts
+    from product_consumer.products.components import ProductComponents
     from product_consumer.search.searcher import Searcher
 
 app = typer.Typer(
@@ -210,15 +210,15 @@ def check(
 
 
 @contextmanager
-def _opened(*, with_model: bool) -> Iterator[tuple["Parts", "Searcher"]]:
+def _opened(*, with_model: bool) -> Iterator[tuple["ProductComponents", "Searcher"]]:
     """The configured parts and a searcher over them; the model is loaded only where the query needs
     it.
     """
-    from product_consumer.products.components import Parts
+    from product_consumer.products.components import ProductComponents
     from product_consumer.search.searcher import Searcher
 
     settings = _settings()
-    parts = Parts(settings)
+    parts = ProductComponents(settings)
     try:
         parts.open_ledger()
         recorded = parts.ledger.meta()
@@ -229,7 +229,8 @@ def _opened(*, with_model: bool) -> Iterator[tuple["Parts", "Searcher"]]:
         if with_model:
             parts.load_model(_as_recorded(settings, recorded))
         parts.open_stores()
-        yield parts, Searcher(parts.ledger, parts.stores, parts.embedder)
+        embedder = parts.embedder if with_model else None
+        yield parts, Searcher(parts.ledger, parts.stores, embedder)
     finally:
         parts.close()
 

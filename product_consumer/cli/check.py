@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.metrics import Metrics
-from product_consumer.orders.components import OrderParts
-from product_consumer.products.components import Parts
+from product_consumer.orders.components import OrderComponents
+from product_consumer.products.components import ProductComponents
 from product_consumer.settings import Settings
 
 Finding = tuple[str, bool, str]
@@ -26,7 +25,7 @@ def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
 
 
 def _check_products(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
-    parts = Parts(settings)
+    parts = ProductComponents(settings)
     try:
         yield _try("queue", lambda: _queue(parts))
         ledger = _try("ledger", lambda: _ledger(parts))
@@ -41,7 +40,7 @@ def _check_products(settings: Settings, *, skip_model: bool) -> Iterator[Finding
 
 
 def _check_orders(settings: Settings) -> Iterator[Finding]:
-    parts = OrderParts(settings, Metrics())
+    parts = OrderComponents(settings)
     try:
         yield _try("order queue", lambda: _queue(parts))
         yield _try("order ledger", lambda: _ledger(parts))
@@ -58,28 +57,29 @@ def _try(name: str, look: Callable[[], str]) -> Finding:
         return name, False, str(error)
 
 
-def _queue(parts: Parts | OrderParts) -> str:
+def _queue(parts: ProductComponents | OrderComponents) -> str:
     parts.open_queue()
     backlog = parts.queue.backlog()
     return f"{parts.queue.label}: {backlog.visible} waiting, {backlog.in_flight} in flight"
 
 
-def _ledger(parts: Parts | OrderParts) -> str:
+def _ledger(parts: ProductComponents | OrderComponents) -> str:
     parts.open_ledger()
     return parts.ledger.describe()
 
 
-def _redis(parts: OrderParts) -> str:
+def _redis(parts: OrderComponents) -> str:
     parts.open_stats()
     return parts.stats.describe() if parts.stats else "not set"
 
 
-def _model(parts: Parts) -> str:
-    embedder = parts.load_model()
+def _model(parts: ProductComponents) -> str:
+    parts.load_model()
+    embedder = parts.embedder
     return f"{embedder.model_id} on {embedder.device}, {embedder.dimension} numbers per vector"
 
 
-def _stores(parts: Parts) -> Iterator[Finding]:
+def _stores(parts: ProductComponents) -> Iterator[Finding]:
     if not parts.is_model_known:
         yield "stores", False, "not checked: no model has been loaded on this ledger yet"
         return

@@ -22,7 +22,7 @@ from product_consumer.cli.dead_letter_views import (
 )
 from product_consumer.errors import ConfigurationError
 from product_consumer.logs import configure_logging
-from product_consumer.runtime.supervisor import EXIT_USAGE
+from product_consumer.runtime.exit_codes import EXIT_USAGE
 from product_consumer.settings import Settings, read_settings
 from product_consumer.text import printable
 

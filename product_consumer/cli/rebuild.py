@@ -12,7 +12,8 @@ from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.ledger.scan import LedgerPages
 from product_consumer.models import StoreIdentity
 from product_consumer.pipeline.circuit_breaker import Breakers
-from product_consumer.runtime.signals import Stop
+from product_consumer.pipeline.context import new_context
+from product_consumer.runtime.signals import Shutdown
 from product_consumer.settings import Settings
 from product_consumer.stores.opening import Stores, open_stores
 from product_consumer.sync.rebuild import Rebuild, RebuildResult
@@ -25,11 +26,12 @@ def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bo
     A first signal stops it after the page in hand. Raises ``ConfigurationError`` or
     ``Unavailable``.
     """
-    with Stop() as stop, _opened(settings) as (ledger, stores):
+    with Shutdown() as shutdown, _opened(settings) as (ledger, stores):
         store = stores.keywords if keywords else stores.vectors
         store.setup(_identity(ledger))
-        stop.consuming = True
-        breakers = Breakers({"ledger": ledger.ping, store.name: store.ping}, stop.requested)
+        shutdown.consuming = True
+        probes = {"ledger": ledger.ping, store.name: store.ping}
+        breakers = Breakers(probes, new_context(shutdown.stopping))
         horizon_seconds = settings.repair_horizon_seconds
         rebuild = Rebuild(
             ledger,
@@ -40,7 +42,7 @@ def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bo
         )
         with tqdm(desc=f"Rebuilding {store.name}", unit="product") as bar:
             result = rebuild.run(
-                stop.requested, lambda so_far: _advance(bar, so_far), from_start=from_start
+                shutdown.stopping, lambda so_far: _advance(bar, so_far), from_start=from_start
             )
     _report(store.name, result)
     return result.is_complete and not result.failed

@@ -41,7 +41,7 @@ from product_consumer.demo.worker_settings import (
 )
 from product_consumer.queues.sqs.admin import QueueUrls, set_up_queues
 from product_consumer.queues.sqs.queue import sqs_client
-from product_consumer.runtime.signals import EXIT_OK
+from product_consumer.runtime.exit_codes import EXIT_OK
 from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -64,9 +64,12 @@ class Recorded:
     failures: Mapping[int, ProductConsumerError] = field(default_factory=dict)
 
 
-def open_ledger(settings: Settings) -> "Ledger":
-    """Return the ledger that the settings name; connects to nothing yet."""
-    return Ledger(open_database(settings), repair_horizon_seconds=settings.repair_horizon_seconds)
+def open_ledger(settings: Settings, database: Database | None = None) -> "Ledger":
+    """Return the ledger in a database, by default the one that the settings name; connects to
+    nothing yet.
+    """
+    horizon_seconds = settings.repair_horizon_seconds
+    return Ledger(database or open_database(settings), repair_horizon_seconds=horizon_seconds)
 
 
 class Ledger:

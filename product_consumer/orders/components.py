@@ -1,27 +1,26 @@
-"""The parts of the order stream, built from settings and closed in reverse order."""
+"""The components of the order stream, built from settings and closed in reverse order."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from product_consumer.database.connection import Database, open_database
-from product_consumer.metrics import Metrics
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order
 from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.orders.redis_stats import RedisStats, open_redis_stats
+from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.opening import open_queue
 from product_consumer.settings import Settings
 
 
-class OrderParts:
-    """Call the ``open_`` methods in the order they stand here; each may raise ``Unavailable`` and
-    be called again.
+class OrderComponents:
+    """What the order stream is made of, built from settings.
 
-    An attribute exists from the call that opens it on.
+    Call the ``open_`` methods in the order they stand here; each may raise ``Unavailable`` and be
+    called again. An attribute exists from the call that opens it on.
     """
 
     queue: MessageQueue
@@ -29,13 +28,24 @@ class OrderParts:
     ledger: OrderLedger
     stats: RedisStats | None
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        context: ProcessContext | None = None,
+        database: Database | None = None,
+    ) -> None:
+        """``database``: one that others opened and will close."""
         self._settings = settings
+        self._context = context or new_context()
+        self._database = database
         self._closing = ExitStack()
-        self.metrics = metrics
         self.parser = OrderParser(
             default_currency=settings.default_currency, source_timezone=settings.source_timezone
         )
+
+    def opening_steps(self) -> Sequence[Callable[[], object]]:
+        """Everything that a worker opens, in order."""
+        return self.open_queue, self.open_ledger, self.open_stats
 
     def open_queue(self) -> None:
         """Connect to the order queue and check that it may be read."""
@@ -45,18 +55,16 @@ class OrderParts:
         self._closing.callback(queue.close)
         self.in_flight = InFlightTracker(queue, self._settings.sqs_visibility_timeout_seconds)
 
-    def open_ledger(self, database: Database | None = None) -> None:
-        """Create or check the tables. ``database``: one that others opened and will close."""
-        ledger = OrderLedger(database or open_database(self._settings))
+    def open_ledger(self) -> None:
+        """Create or check the tables."""
+        ledger = OrderLedger(self._database or open_database(self._settings))
         try:
             ledger.setup()
         except BaseException:
-            if database is None:
-                ledger.close()
+            self._close_ledger(ledger)
             raise
         self.ledger = ledger
-        if database is None:
-            self._closing.callback(ledger.close)
+        self._closing.callback(self._close_ledger, ledger)
 
     def open_stats(self) -> None:
         """Connect to Redis, where one is configured."""
@@ -70,17 +78,14 @@ class OrderParts:
             self._closing.callback(stats.close)
         self.stats = stats
 
-    def pipeline(
-        self, stopping: threading.Event, on_counted: Callable[[Order], None] | None = None
-    ) -> OrderPipeline:
-        """The work for order messages, once everything is open."""
+    def pipeline(self, on_counted: Callable[[Order], None] = lambda _order: None) -> OrderPipeline:
+        """Return the work on order messages, once everything is open."""
         return OrderPipeline(
             self.parser,
             self.ledger,
             self.stats,
             self.in_flight,
-            self.metrics,
-            stopping,
+            self._context,
             max_attempts=self._settings.max_attempts,
             on_counted=on_counted,
         )
@@ -88,3 +93,7 @@ class OrderParts:
     def close(self) -> None:
         """Close whatever was opened, last opened first."""
         self._closing.close()
+
+    def _close_ledger(self, ledger: OrderLedger) -> None:
+        if self._database is None:
+            ledger.close()

@@ -58,9 +58,13 @@ class Backoff:
         self._waits = 0
 
 
-def retry_until_available(step: Callable[[], object], stopping: Event, waiting: str) -> bool:
-    """Repeat a step of a start while it raises ``Unavailable``; False when asked to stop before it
-    was done. Every failure is logged as ``waiting``.
+class Stopped(Exception):
+    """Raised when a start ends because a stop was asked for before it was done."""
+
+
+def wait_until_available(step: Callable[[], object], stopping: Event, waiting: str) -> None:
+    """Repeat a step of a start while it raises ``Unavailable``; every failure is logged as
+    ``waiting``. Raises ``Stopped`` when asked to stop before it was done.
     """
     backoff = Backoff()
     while not stopping.is_set():
@@ -70,8 +74,8 @@ def retry_until_available(step: Callable[[], object], stopping: Event, waiting: 
             log.warning("%s: %s", waiting, error)
             backoff.wait(stopping)
         else:
-            return True
-    return False
+            return
+    raise Stopped
 
 
 def _with_jitter(delay_seconds: float, random: Callable[[], float]) -> float:

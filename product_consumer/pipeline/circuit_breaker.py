@@ -1,53 +1,50 @@
-"""A breaker per store: while one is down nobody receives, and what is held waits for it."""
+"""A breaker per dependency: while one is down nobody receives, and what is held waits for it."""
 
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from product_consumer.errors import ConfigurationError, Unavailable
-from product_consumer.metrics import Metrics
 from product_consumer.pipeline.backoff import Backoff
+from product_consumer.pipeline.context import ProcessContext
 
 log = logging.getLogger(__name__)
 
 HOLD_SECONDS = 60.0
-"""How long messages in hand wait for a part that is down before they are given back."""
+"""How long messages in hand wait for a dependency that is down before they are given back."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Breakers:
     """The breakers of everything that a pipeline's messages need, shared by all its threads.
 
-    ``probes``: for each part by name, a cheap call that raises while the part is down.
-    ``metrics`` shows which are down; a thread that waits here beats there.
+    ``probes``: for each dependency by name, a cheap call that raises while it is down. The metrics
+    of ``context`` show which are down; a thread that waits here counts as making progress.
     """
 
-    def __init__(
-        self,
-        probes: Mapping[str, Callable[[], object]],
-        stopping: threading.Event,
-        metrics: Metrics | None = None,
-    ) -> None:
-        self._beat = metrics.beats.touch if metrics is not None else _nothing
+    def __init__(self, probes: Mapping[str, Callable[[], object]], context: ProcessContext) -> None:
+        self._touch = context.stages.touch
         self._breakers = {
-            part: Breaker(part, probe, stopping, self._beat) for part, probe in probes.items()
+            dependency: Breaker(dependency, probe, context.stopping, self._touch)
+            for dependency, probe in probes.items()
         }
-        if metrics is not None:
-            metrics.watch_breakers(self.states)
+        context.metrics.watch_breakers(self.states)
 
-    def call(self, part: str, action: Callable[[], T]) -> T:
-        """Return what ``action`` returns; while its part is down, wait for it.
+    def call(self, dependency: str, action: Callable[[], T]) -> T:
+        """Return what ``action`` returns; while its dependency is down, wait for it.
 
         Waits at most ``HOLD_SECONDS`` in all and not beyond a stop, then raises what ``action``
         raised: ``Unavailable`` or ``ConfigurationError``. Other errors pass at once.
         """
-        breaker = self._breakers[part]
+        breaker = self._breakers[dependency]
         deadline = monotonic() + HOLD_SECONDS
         while True:
-            self._beat()
+            self._touch()
             try:
                 return action()
             except (Unavailable, ConfigurationError) as error:
@@ -55,38 +52,44 @@ class Breakers:
                 if not breaker.wait_until_closed(deadline - monotonic()):
                     raise
 
+    def guarded(self, dependency: str, action: Callable[P, T]) -> Callable[P, T]:
+        """Return ``action`` as a function that waits as ``call`` does."""
+
+        def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
+            return self.call(dependency, partial(action, *args, **kwargs))
+
+        return waiting
+
     def wait_until_closed(self) -> bool:
-        """Block while a part is down: a message received then could only wait. False on stop."""
-        self._beat()
+        """Block while a dependency is down: a message received then could only wait. False on
+        stop.
+        """
+        self._touch()
         return all(breaker.wait_until_closed() for breaker in self._breakers.values())
 
-    def open_parts(self) -> list[str]:
-        """Names of the parts that are down now."""
-        return [part for part, is_open in self.states().items() if is_open]
-
     def states(self) -> dict[str, bool]:
-        """For each part by name, whether it is down now."""
-        return {part: breaker.is_open for part, breaker in self._breakers.items()}
+        """For each dependency by name, whether it is down now."""
+        return {name: breaker.is_open for name, breaker in self._breakers.items()}
 
 
 class Breaker:
-    """Open while its part is down.
+    """Open while its dependency is down.
 
-    It opens at the first failure that says the part is unavailable, and a probe (never a real
+    It opens at the first failure that says the dependency is unavailable, and a probe (never a real
     message) decides when it closes: one thread at a time probes, after 0.5, 1, 2 ... 30 s, the
     others wait. A single dropped connection therefore costs one probe, and an outage costs no
-    message a delivery. ``beat`` is called between the steps of a wait.
+    message a delivery. ``touch`` is called between the steps of a wait.
     """
 
     def __init__(
         self,
-        part: str,
+        dependency: str,
         probe: Callable[[], object],
         stopping: threading.Event,
-        beat: Callable[[], None],
+        touch: Callable[[], None],
     ) -> None:
-        self.part = part
-        self._beat = beat
+        self.dependency = dependency
+        self._touch = touch
         self._probe = probe
         self._stopping = stopping
         self._closed = threading.Event()
@@ -99,18 +102,18 @@ class Breaker:
         return not self._closed.is_set()
 
     def open(self, error: Exception) -> None:
-        """Note that the part failed; the first of a series is logged."""
+        """Note that the dependency failed; the first of a series is logged."""
         if self._closed.is_set():
             self._closed.clear()
             self._opened_at = monotonic()
-            log.warning("%s is down, waiting for it: %s", self.part, error)
+            log.warning("%s is down, waiting for it: %s", self.dependency, error)
 
     def wait_until_closed(self, limit_seconds: float | None = None) -> bool:
-        """Return True once the part answers again; False at the limit or on stop."""
+        """Return True once the dependency answers again; False at the limit or on stop."""
         deadline = None if limit_seconds is None else monotonic() + limit_seconds
         backoff = Backoff(0.5, 30.0)
         while self.is_open and not self._stopping.is_set():
-            self._beat()
+            self._touch()
             if deadline is not None and monotonic() >= deadline:
                 return False
             if self._prober.acquire(blocking=False):
@@ -128,11 +131,7 @@ class Breaker:
         try:
             self._probe()
         except Exception as error:
-            log.debug("%s is still down: %s", self.part, error)
+            log.debug("%s is still down: %s", self.dependency, error)
             return
-        log.info("%s is back after %.1f s", self.part, monotonic() - self._opened_at)
+        log.info("%s is back after %.1f s", self.dependency, monotonic() - self._opened_at)
         self._closed.set()
-
-
-def _nothing() -> None:
-    """No one asks for signs of life."""

@@ -18,7 +18,7 @@ from product_consumer.pipeline.backoff import exponential_delay_seconds
 log = logging.getLogger(__name__)
 
 
-def decide(message: Message, stage: str, error: Exception, *, max_attempts: int) -> Outcome:
+def outcome_of(error: Exception, message: Message, stage: str, *, max_attempts: int) -> Outcome:
     """Reject, ignore, retry later or release, by the class of the error; raises a ``FatalError``.
 
     ``max_attempts``: deliveries after which a passing failure is final, unless the error has a
@@ -34,7 +34,7 @@ def decide(message: Message, stage: str, error: Exception, *, max_attempts: int)
         case RetryMessage():
             return _retry(message, stage, error, max_attempts)
         case Unavailable() | ConfigurationError():
-            # A part is down or set up wrongly: never the message's fault, however long it lasts.
+            # A dependency is down or set up wrongly: never the message's fault, for however long.
             return Released(str(error))
         case _:
             log.error("Unexpected error at %s", stage, exc_info=error)

@@ -1,10 +1,9 @@
-"""What several threads ask of one part at the same time is asked in one call.
+"""Group commit: what several threads ask of one dependency at the same time is one call.
 
 A transaction or a bulk request costs about the same for ten rows as for a hundred. The first
 caller starts at once, in its own thread; whoever comes while it works waits, and when it is done
-one of them asks for all that wait. There is no timer and no thread: an idle part answers a single
-caller without delay, and the busier it is the more a call carries (databases call this a group
-commit).
+one of them asks for all that wait. There is no timer and no thread: an idle dependency answers a
+single caller without delay, and the busier it is the more a call carries.
 """
 
 import threading
@@ -35,16 +34,16 @@ class _Call(Generic[Item, Result]):
         return self.results is not None or self.error is not None
 
 
-class Combiner(Generic[Item, Result]):
-    """Calls ``ask`` with the items of one or more callers, first come first served.
+class GroupCommit(Generic[Item, Result]):
+    """One call for the items of one or more callers, first come first served.
 
     ``ask`` gets at least one item and returns one result per item, in order. An ``Unavailable``,
     ``ConfigurationError`` or ``FatalError`` that it raises is everyone's; after any other exception
     each caller's items are asked for on their own, so that it reaches the caller whose it is.
     """
 
-    def __init__(self, part: str, ask: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
-        self._part = part
+    def __init__(self, dependency: str, ask: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
+        self._dependency = dependency
         self._ask = ask
         self._lock = threading.Lock()
         self._is_busy = False
@@ -63,7 +62,7 @@ class Combiner(Generic[Item, Result]):
             leads = not self._is_busy
             self._is_busy = True
         if not leads and not self._wait(call):
-            raise Unavailable(self._part, f"no turn for {TURN_SECONDS:g} s")
+            raise Unavailable(self._dependency, f"no turn for {TURN_SECONDS:g} s")
         if not call.is_answered:
             self._lead()
         return self._result_of(call)
@@ -90,7 +89,7 @@ class Combiner(Generic[Item, Result]):
                     self._waiting[0].woken.set()
             for call in taken:
                 if not call.is_answered:
-                    call.error = Unavailable(self._part, "the thread that asked it died")
+                    call.error = Unavailable(self._dependency, "the thread that asked it died")
                 call.woken.set()
 
     def _take(self) -> list[_Call[Item, Result]]:
@@ -122,12 +121,12 @@ class Combiner(Generic[Item, Result]):
     def _asked(self, items: Sequence[Item]) -> Sequence[Result]:
         results = self._ask(items)
         if len(results) != len(items):
-            raise RuntimeError(f"{self._part}: {len(results)} results for {len(items)} items")
+            raise RuntimeError(f"{self._dependency}: {len(results)} results for {len(items)} items")
         return results
 
     def _result_of(self, call: _Call[Item, Result]) -> Sequence[Result]:
         if call.error is not None:
             raise call.error
         if call.results is None:
-            raise Unavailable(self._part, "no answer")
+            raise Unavailable(self._dependency, "no answer")
         return call.results

@@ -1,86 +1,110 @@
-"""Signs of life: which thread is at which stage since when, and which has been there too long."""
+"""Stages: which thread is in which one since when, how long it may stay, and how long each takes.
+
+One object of this kind watches a whole process, whatever streams and counters it has: a thread is
+alive or stuck in the process, not in a stream.
+"""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, perf_counter
 
 BETWEEN = "between stages"
 OTHER_STAGE_SECONDS = 120.0
-"""Limit of a stage that the limits do not name."""
+"""Timeout of a stage that ``timeouts`` does not name."""
 TURN_SECONDS = 60.0
 """How long a call to the ledger or a store may wait to be made together with other threads'."""
 
 
 @dataclass(slots=True)
-class _Beat:
+class _Stay:
     stage: str
-    at: float
+    since: float
 
 
-class Beats:
-    """Every method may be called from any thread; none blocks.
+def _do_nothing(_stage: str, _seconds: float) -> None:
+    """Nobody wants to know how long stages take."""
 
-    A thread is watched from its first ``at`` to its ``leave``. It beats when it enters a stage and
-    whenever it ``touch``es: long work does so between two steps that each have a bound.
 
-    ``limits``: for a stage by name, the longest time in seconds without a beat; replace it before
-    threads start. ``clock`` returns monotonic seconds.
+class Stages:
+    """The stages of all threads of one process; each method may be called from any, none blocks.
+
+    A thread is watched from its first ``enter`` to its ``leave``. Its stay begins anew when it
+    enters a stage and whenever it calls ``touch``: long work does so between two steps that each
+    have a bound.
+
+    ``observe``: told of each ``stage`` block by name, with its seconds. ``timeouts``: for a stage
+    by name, the longest stay in seconds; set it before threads start. ``clock``: monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self.limits: Mapping[str, float] = {}
+    def __init__(
+        self,
+        observe: Callable[[str, float], None] = _do_nothing,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.timeouts: Mapping[str, float] = {}
+        self._observe = observe
         self._clock = clock
-        self._beats: dict[threading.Thread, _Beat] = {}
+        self._stays: dict[threading.Thread, _Stay] = {}
 
-    def at(self, stage: str) -> None:
-        """The calling thread enters a stage."""
-        self._beats[threading.current_thread()] = _Beat(stage, self._clock())
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time the block as one batch's stay in the stage ``name``, and watch the thread in it."""
+        self.enter(name)
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self._observe(name, perf_counter() - started)
+            self.enter(BETWEEN)
+
+    def enter(self, stage: str) -> None:
+        """The calling thread begins a stage."""
+        self._stays[threading.current_thread()] = _Stay(stage, self._clock())
 
     def touch(self) -> None:
-        """The calling thread gets on with its stage; nothing happens for one that is not watched.
+        """The calling thread makes progress in its stage; ignored for one that is not watched.
 
-        Waiting for something that is known to be down, or for work, counts as getting on.
+        To wait for work, or for a dependency that is known to be down, is progress too.
         """
-        beat = self._beats.get(threading.current_thread())
-        if beat is not None:
-            self.at(beat.stage)
+        stay = self._stays.get(threading.current_thread())
+        if stay is not None:
+            self.enter(stay.stage)
 
     def leave(self) -> None:
         """The calling thread ends as it should and is no longer watched."""
-        self._beats.pop(threading.current_thread(), None)
+        self._stays.pop(threading.current_thread(), None)
 
     def overdue(self) -> list[str]:
-        """Say of each watched thread that ended by itself or is beyond its limit which it is, at
-        what and since when.
-        """
+        """Describe each watched thread that ended by itself, or is in a stage for too long."""
         now = self._clock()
-        found = []
-        for thread, beat in list(self._beats.items()):
-            age = now - beat.at
+        overdue = []
+        for thread, stay in list(self._stays.items()):
+            seconds = now - stay.since
             if not thread.is_alive():
-                found.append(f"{thread.name} died at {beat.stage}")
-            elif age > self.limits.get(beat.stage, OTHER_STAGE_SECONDS):
-                found.append(f"{thread.name} has been at {beat.stage} for {age:.0f} s")
-        return found
+                overdue.append(f"{thread.name} died at {stay.stage}")
+            elif seconds > self.timeouts.get(stay.stage, OTHER_STAGE_SECONDS):
+                overdue.append(f"{thread.name} has been at {stay.stage} for {seconds:.0f} s")
+        return overdue
 
 
-def stage_limits(
+def stage_timeouts(
     *,
     wait_seconds: float,
     store_timeout_seconds: float,
     image_timeout_seconds: float,
     answer_seconds: float,
 ) -> dict[str, float]:
-    """Return the longest time without a beat for every stage of a worker, in seconds.
+    """Return the longest stay without progress for every stage of a worker, in seconds.
 
-    Each is the bound that the stage's own calls have, with a margin: whatever takes longer is not
-    slow but stuck. ``wait_seconds``: of a long poll; ``answer_seconds``: how long the model may
-    take, which ends such a wait by itself.
+    Each is the bound that the stage's own calls have, with a margin: a thread that takes longer is
+    not slow but stuck. ``wait_seconds``: of a long poll; ``answer_seconds``: the longest time in
+    which the model answers, which ends such a wait by itself.
     """
     # Three attempts to connect (5 s) and read (the poll and 10 s), and the pauses between them.
     queue = 3 * (wait_seconds + 15.0) + 30.0
-    # One action is a few calls; a breaker beats between actions, probes and its pauses of 30 s.
+    # One action is a few calls; a breaker touches between actions, probes and its pauses of 30 s.
     store = 3 * store_timeout_seconds + 30.0 + TURN_SECONDS
     # First for room in the model's queue, then for the answer.
     embed = 2 * answer_seconds + 15.0
@@ -100,6 +124,6 @@ def stage_limits(
         "redis": store,
         # It may be waiting for its next attempt, a minute at most.
         "sweep": store + 60.0,
-        # What killed a process before is embedded alone, while the others wait between stages.
+        # A crash suspect is embedded alone, while other threads wait for it between stages.
         BETWEEN: max(embed, OTHER_STAGE_SECONDS),
     }

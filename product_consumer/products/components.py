@@ -1,17 +1,17 @@
-"""The concrete parts of a worker or a console, built from settings and closed in reverse order."""
+"""The components of the product stream, built from settings and closed in reverse order."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from product_consumer.errors import ConfigurationError
+from product_consumer.database.connection import Database
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.ledger import Ledger, open_ledger
-from product_consumer.metrics import Metrics
 from product_consumer.models import StoreIdentity
+from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
@@ -26,23 +26,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Parts:
-    """Call the ``open_`` methods in the order they stand here; each may raise ``Unavailable`` and
-    be called again.
+class ProductComponents:
+    """What the product stream, and the commands on products, are made of; built from settings.
 
-    An attribute exists from the call that opens it on.
+    Call the ``open_`` methods in the order they stand here; each may raise ``Unavailable`` and be
+    called again. An attribute exists from the call that opens it on.
     """
 
     queue: MessageQueue
     in_flight: InFlightTracker
     ledger: Ledger
     stores: Stores
-    embedder: "Embedder | None" = None
+    embedder: "Embedder"
 
-    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        context: ProcessContext | None = None,
+        database: Database | None = None,
+    ) -> None:
+        """``database``: one that others opened and will close."""
         self._settings = settings
+        self._database = database
         self._closing = ExitStack()
-        self.metrics = metrics or Metrics()
+        self.context = context or new_context()
         self.parser = ProductParser(
             default_currency=settings.default_currency, source_timezone=settings.source_timezone
         )
@@ -56,40 +63,44 @@ class Parts:
         )
         self._closing.callback(self.fetcher.close)
 
+    def opening_steps(self) -> Sequence[Callable[[], object]]:
+        """Everything that a worker opens, in order."""
+        return self.open_queue, self.open_ledger, self.load_model, self.open_stores
+
     def open_queue(self) -> None:
         """Connect to the queue and check that it may be read."""
         self.queue = open_queue(self._settings)
         self._closing.callback(self.queue.close)
         self.in_flight = InFlightTracker(self.queue, self._settings.sqs_visibility_timeout_seconds)
 
-    def open_ledger(self, created_by: str = "worker") -> None:
-        """Create or check the ledger's tables. A demo refuses a real worker's ledger."""
-        ledger = open_ledger(self._settings)
+    def open_ledger(self) -> None:
+        """Create or check the ledger's tables."""
+        ledger = open_ledger(self._settings, self._database)
         try:
-            ledger.setup(created_by)
-            if created_by == "demo" and ledger.meta()["created_by"] != "demo":
-                raise ConfigurationError(
-                    "DATA_DIR", "holds the products of a real worker: give the demo another one"
-                )
+            ledger.setup()
         except BaseException:
-            ledger.close()
+            self._close_ledger(ledger)
             raise
         self.ledger = ledger
-        self._closing.callback(ledger.close)
+        self._closing.callback(self._close_ledger, ledger)
 
-    def load_model(self, settings: Settings | None = None) -> "Embedder":
+    def load_model(self, settings: Settings | None = None) -> None:
         """Load the model that the settings (or these others) name, tie the ledger to it, run it
         once.
         """
         # Imported here: torch takes seconds, and much of the console does without.
         from product_consumer.embedding.embedder import load_embedder
 
-        if self.embedder is None:
+        if not hasattr(self, "embedder"):
             self.embedder = load_embedder(settings or self._settings)
             self._closing.callback(self.embedder.close)
+            self.embedder.watch_passes(self.context.metrics.observe_forward_pass)
             log.info("Model ready, warmed up in %.1f s", self.embedder.warm_up())
         self.ledger.claim_model(self.embedder.model_id, self.embedder.dimension)
-        return self.embedder
+
+    def model_failure(self) -> str | None:
+        """Say why the model cannot work any more; None while it can."""
+        return "the model thread died" if self.embedder.failed else None
 
     @property
     def is_model_known(self) -> bool:
@@ -122,6 +133,10 @@ class Parts:
     def close(self) -> None:
         """Close whatever was opened, last opened first."""
         self._closing.close()
+
+    def _close_ledger(self, ledger: Ledger) -> None:
+        if self._database is None:
+            ledger.close()
 
     def _identity(self) -> StoreIdentity:
         found = self.ledger.meta()

@@ -1,13 +1,13 @@
-"""One message on its way through the pipeline, and what has been found out about it so far."""
+"""One product message on its way through the pipeline, and what is known of it so far."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from product_consumer.errors import ProductConsumerError
 from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest
-from product_consumer.ledger.ledger import KnownPicture
+from product_consumer.ledger.rows import Change, Known, KnownPicture
 from product_consumer.models import Embedding, Embeddings, Message, PictureSource, Product
 from product_consumer.outcomes import Outcome
 
@@ -19,30 +19,40 @@ if TYPE_CHECKING:
     from product_consumer.embedding.preprocessing import PreparedItem
 
 
-@dataclass(slots=True)
-class Work:
-    """Whoever settles the message's fate sets ``outcome``, and later steps leave it alone."""
+@dataclass(slots=True, eq=False)
+class ProductItem:
+    """A message, and what the steps have made of it."""
 
     message: Message
     outcome: Outcome | None = None
-    product: Product | None = None
+    product: Product = field(init=False, repr=False)
+    """The product that the body describes; there is none before the message was validated."""
     known: KnownPicture | None = None
-    image: bytes = b""
-    picture: PictureSource | None = None
+    """The product's image and embeddings in the ledger, made by the model in use."""
+    is_outdated: bool = False
+    """Whether the ledger has this message already, or a newer one."""
+    image_bytes: bytes = b""
+    """As downloaded; emptied once decoded."""
+    image_source: PictureSource | None = None
+    """Digest of the downloaded bytes, and how to ask whether they have changed."""
     tokens: "NDArray[np.int64] | None" = None
+    """Token ids of the name, shape (context length,)."""
     prepared: "PreparedItem | None" = None
     embeddings: Embeddings | None = None
 
     @property
-    def valid_product(self) -> Product:
-        """The product that the body was found to be."""
-        if self.product is None:
-            raise TypeError("a step was given work that has not been validated")
-        return self.product
+    def needs_image(self) -> bool:
+        """Whether an image and an embedding are needed before it can be stored."""
+        return not (self.product.deleted or self.is_outdated)
+
+    def take_known(self, known: Known) -> None:
+        """Keep what the ledger knows of the product."""
+        self.known = known.picture
+        self.is_outdated = known.is_outdated
 
     def image_request(self) -> ImageRequest:
         """Return what to ask the image's server: for the image if it is not the known one."""
-        url, known = self.valid_product.image_url, self.known
+        url, known = self.product.image_url, self.known
         if known is None or known.image_url != url:
             return ImageRequest(url)
         return ImageRequest(url, known.source.etag, known.source.last_modified)
@@ -53,33 +63,32 @@ class Work:
             raise result
         if isinstance(result, FetchedImage):
             digest = hashlib.sha256(result.data).hexdigest()
-            self.image = result.data
-            self.picture = PictureSource(digest, result.etag, result.last_modified)
+            self.image_bytes = result.data
+            self.image_source = PictureSource(digest, result.etag, result.last_modified)
         elif self.known is not None:
-            self.picture = self.known.source
+            self.image_source = self.known.source
 
     @property
     def new_digest(self) -> str | None:
-        """The digest of a picture that is not the product's known one."""
-        if self.picture is None:
+        """The digest of an image that is not the product's known one."""
+        if self.image_source is None:
             return None
-        is_known = self.known is not None and self.known.source.sha256 == self.picture.sha256
-        return None if is_known else self.picture.sha256
+        is_known = self.known is not None and self.known.source.sha256 == self.image_source.sha256
+        return None if is_known else self.image_source.sha256
 
     def image_embedding(self, by_digest: Mapping[str, Embedding]) -> Embedding | None:
-        """Return the vector of the picture, where one was made of the same bytes before."""
+        """Return the embedding of the image, where one was made of the same bytes before."""
         if self.new_digest is not None:
             return by_digest.get(self.new_digest)
         return self.known.embeddings.image if self.known else None
 
     def take_embeddings(self, result: Embeddings | ProductConsumerError) -> None:
-        """Keep the vectors and drop what they were made of; raises the error if it is one."""
+        """Keep the embeddings, drop their source; raises the error if ``result`` is one."""
         if isinstance(result, ProductConsumerError):
             raise result
         self.embeddings = result
         self.prepared = None
 
-
-def unsettled(batch: Iterable[Work]) -> list[Work]:
-    """Return the work that has no outcome yet."""
-    return [work for work in batch if work.outcome is None]
+    def change(self) -> Change:
+        """Return what the ledger shall record."""
+        return Change(self.product, self.embeddings, self.image_source)

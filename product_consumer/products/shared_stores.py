@@ -1,55 +1,67 @@
-"""The ledger and the stores as consumer threads use them: what several ask at once is one call.
+"""The ledger and the stores as consumer threads share them: grouped, and guarded by breakers.
 
-A statement for forty rows costs PostgreSQL and its client hardly more than one for ten, and the
-busier the threads are the more of them share one (``benchmarks.gil`` counts calls per message).
+What several threads ask at the same time is one call: a statement for forty rows costs PostgreSQL
+and its client hardly more than one for ten (``benchmarks.gil`` counts calls per message). While
+a dependency is down a call waits for it, as ``Breakers.call`` says.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger.in_progress import Suspect, Suspects
+from product_consumer.ledger.in_progress import CrashSuspect, InProgress
 from product_consumer.ledger.ledger import Change, Known, Ledger, Recorded
 from product_consumer.models import Embedding, Product, ProductRow
-from product_consumer.pipeline.group_commit import Combiner
+from product_consumer.pipeline.circuit_breaker import Breakers
+from product_consumer.pipeline.context import ProcessContext
+from product_consumer.pipeline.group_commit import GroupCommit
 from product_consumer.stores.base import ProductStore
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
+LEDGER = "ledger"
+"""Name of the ledger among the dependencies; the others are named by their stores."""
 
-class CombinedLedger:
-    """The methods of ``Ledger`` and ``Suspects`` that every batch calls; see there."""
 
-    def __init__(self, ledger: Ledger, suspects: Suspects) -> None:
+class SharedLedger:
+    """The ledger's calls that every batch makes, from any thread; see ``Ledger``.
+
+    Each raises what ``Breakers.call`` does.
+    """
+
+    def __init__(self, ledger: Ledger, breakers: Breakers) -> None:
         self._ledger = ledger
-        self._suspects = suspects
-        self._look_up = Combiner("ledger", ledger.look_up)
-        self._images = Combiner("ledger", self._ask_images)
-        self._revisions = Combiner("ledger", self._ask_revisions)
-        self._record = Combiner("ledger", self._ask_record)
-        self._note = Combiner("ledger", self._ask_note)
-        self._forget = Combiner("ledger", self._ask_forget)
+        self._in_progress = InProgress(ledger.database)
+        self._look_up = breakers.guarded(LEDGER, GroupCommit(LEDGER, ledger.look_up))
+        self._images = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_images))
+        self._revisions = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_revisions))
+        self._record = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_record))
+        self._start = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_start))
+        self._finish = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_finish))
+        self._rows = breakers.guarded(LEDGER, ledger.rows)
+        self._start_alone = breakers.guarded(LEDGER, self._in_progress.start_alone)
 
     def look_up(self, candidates: Sequence[Product]) -> Sequence[Known]:
-        """See ``Ledger.look_up``."""
+        """Return what is known of each product, in order, compared with the candidate."""
         return self._look_up(candidates)
 
     def image_embeddings(self, sha256s: Sequence[str]) -> dict[str, Embedding]:
-        """See ``Ledger.image_embeddings``."""
+        """Return the embeddings that this model made of images with these digests."""
         return _present(sha256s, self._images(sha256s))
 
     def revisions(self, product_ids: Iterable[str]) -> dict[str, int]:
-        """See ``Ledger.revisions``."""
+        """Return the current revision of each product that exists, tombstones included."""
         ids = list(product_ids)
         return _present(ids, self._revisions(ids))
 
-    def rows(self, product_ids: Collection[str]) -> dict[str, ProductRow]:
-        """See ``Ledger.rows``; asked for rarely, so on its own."""
-        return self._ledger.rows(product_ids)
+    def rows(self, product_ids: Iterable[str]) -> dict[str, ProductRow]:
+        """Return the current row of each product that exists; rarely asked, so never grouped."""
+        return self._rows(product_ids)
 
     def record(self, changes: Sequence[Change]) -> Recorded:
-        """See ``Ledger.record``: one statement for the changes of all callers."""
+        """Record the changes of all callers in one statement."""
         rows: dict[str, ProductRow] = {}
         failures: dict[int, ProductConsumerError] = {}
         for position, answer in enumerate(self._record(changes)):
@@ -59,13 +71,17 @@ class CombinedLedger:
                 failures[position] = answer
         return Recorded(rows, failures)
 
-    def note(self, message_ids: Sequence[str]) -> dict[str, Suspect]:
-        """See ``Suspects.note``."""
-        return _present(message_ids, self._note(message_ids))
+    def start(self, message_ids: Sequence[str]) -> dict[str, CrashSuspect]:
+        """Record messages as in progress, except crash suspects, which it returns by id."""
+        return _present(message_ids, self._start(message_ids))
 
-    def forget(self, message_ids: Sequence[str]) -> None:
-        """See ``Suspects.forget``."""
-        self._forget(message_ids)
+    def start_alone(self, suspect: CrashSuspect) -> None:
+        """Record that a crash suspect is worked on with no other message beside it."""
+        self._start_alone(suspect)
+
+    def finish(self, message_ids: Sequence[str]) -> None:
+        """Record that the process survived these messages."""
+        self._finish(message_ids)
 
     def _ask_images(self, sha256s: Sequence[str]) -> list[Embedding | None]:
         return list(map(self._ledger.image_embeddings(sha256s).get, sha256s))
@@ -82,24 +98,24 @@ class CombinedLedger:
             for position, change in enumerate(changes)
         ]
 
-    def _ask_note(self, message_ids: Sequence[str]) -> list[Suspect | None]:
-        return list(map(self._suspects.note(message_ids).get, message_ids))
+    def _ask_start(self, message_ids: Sequence[str]) -> list[CrashSuspect | None]:
+        return list(map(self._in_progress.start(message_ids).get, message_ids))
 
-    def _ask_forget(self, message_ids: Sequence[str]) -> list[None]:
-        self._suspects.forget(message_ids)
+    def _ask_finish(self, message_ids: Sequence[str]) -> list[None]:
+        self._in_progress.finish(message_ids)
         return [None] * len(message_ids)
 
 
-class CombinedStore:
-    """The part of a ``ProductStore`` that every batch calls; see there."""
+class SharedStore:
+    """A store's write, from any thread; see ``ProductStore``."""
 
-    def __init__(self, store: ProductStore) -> None:
+    def __init__(self, store: ProductStore, breakers: Breakers) -> None:
         self.name = store.name
         self._store = store
-        self._write = Combiner(store.name, self._ask_write)
+        self._write = breakers.guarded(store.name, GroupCommit(store.name, self._ask_write))
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
-        """See ``ProductStore.write``: one request for the rows of all callers."""
+        """Write the rows of all callers in one request; return the failures by product id."""
         return _present([row.id for row in rows], self._write(rows))
 
     def _ask_write(self, rows: Sequence[ProductRow]) -> list[ProductConsumerError | None]:
@@ -110,6 +126,23 @@ class CombinedStore:
                 newest[row.id] = row
         failures = self._store.write(list(newest.values()))
         return [failures.get(row.id) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedStores:
+    """The ledger, the stores behind it, and the breakers of all of them."""
+
+    ledger: SharedLedger
+    stores: tuple[SharedStore, ...]
+    breakers: Breakers
+
+
+def share(ledger: Ledger, stores: Sequence[ProductStore], context: ProcessContext) -> SharedStores:
+    """Return ledger and stores for the threads of one process."""
+    probes = {LEDGER: ledger.ping} | {store.name: store.ping for store in stores}
+    breakers = Breakers(probes, context)
+    shared = tuple(SharedStore(store, breakers) for store in stores)
+    return SharedStores(SharedLedger(ledger, breakers), shared, breakers)
 
 
 def _present(keys: Iterable[Key], values: Iterable[Value | None]) -> dict[Key, Value]:

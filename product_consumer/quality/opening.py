@@ -1,6 +1,7 @@
 """Settings -> the quality checks of a worker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from product_consumer.database.connection import Database
@@ -11,7 +12,40 @@ from product_consumer.quality.store import QualityStore
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:
+    # A worker for orders alone does without them.
     from product_consumer.ledger.ledger import Ledger
+    from product_consumer.metrics import Metrics
+    from product_consumer.models import Product
+    from product_consumer.orders.ledger import OrderLedger
+    from product_consumer.orders.models import Order
+
+
+@contextmanager
+def open_product_checks(
+    settings: Settings, ledger: "Ledger", metrics: "Metrics"
+) -> "Iterator[Callable[[Product], None]]":
+    """Yield what to tell of every stored product; it returns at once."""
+    checker = open_quality_checker(
+        settings, ledger.database, products=ledger, count=metrics.count_quality
+    )
+    try:
+        yield checker.check_product
+    finally:
+        checker.stop()
+
+
+@contextmanager
+def open_order_checks(
+    settings: Settings, ledger: "OrderLedger", metrics: "Metrics"
+) -> "Iterator[Callable[[Order], None]]":
+    """Yield what to tell of every counted order; it returns at once."""
+    checker = open_quality_checker(
+        settings, ledger.database, orders=ledger, count=metrics.count_quality
+    )
+    try:
+        yield checker.submit
+    finally:
+        checker.stop()
 
 
 def open_quality_checker(

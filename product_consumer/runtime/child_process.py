@@ -5,13 +5,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from product_consumer.errors import ConfigurationError
-from product_consumer.settings import Settings, child_environment
 
 WATCHDOG_SECONDS = 30.0
 """How often a child is asked to show signs of life; it shows three in that time."""
@@ -21,7 +17,6 @@ START_SECONDS = 1800.0
 
 _MOST_DATAGRAMS = 100
 _DATAGRAM_BYTES = 4096
-_LAST_PORT = 65_535
 
 
 class Child:
@@ -128,41 +123,9 @@ def _notify_environment(path: Path, watchdog_seconds: float) -> dict[str, str]:
     return {
         "NOTIFY_SOCKET": str(path),
         "WATCHDOG_USEC": str(round(watchdog_seconds * 1e6)),
-        # Empty: for whoever is told. The parent may have inherited its own number.
+        # Empty means whichever process reads it. The parent may have inherited its own number.
         "WATCHDOG_PID": "",
     }
-
-
-def worker_command(arguments: Sequence[str], number: int) -> list[str]:
-    """Return the command of a child: this program with the ``arguments`` it was started with."""
-    program = str(Path(sys.argv[0]).resolve())
-    # The last word on an option counts.
-    own = ["--processes", "1", "--process-number", str(number)]
-    return [sys.executable, program, *arguments, *own]
-
-
-def worker_environment(settings: Settings, number: int) -> dict[str, str]:
-    """Return the environment of a child, which leaves room for its like.
-
-    Each serves its metrics at a port of its own, ``METRICS_PORT`` and up, and torch takes a share
-    of the cores unless ``OMP_NUM_THREADS`` says otherwise. Raises ``ConfigurationError`` when there
-    is no such port.
-    """
-    changes = {}
-    if settings.metrics_port is not None:
-        port = settings.metrics_port + number - 1
-        if port > _LAST_PORT:
-            problem = f"{settings.metrics_port}: process {number} would need port {port}"
-            raise ConfigurationError("METRICS_PORT", problem)
-        changes["METRICS_PORT"] = str(port)
-    threads = max(1, _usable_cores() // settings.processes)
-    return child_environment({"OMP_NUM_THREADS": str(threads)}, changes)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def end_in_words(code: int) -> str:

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from product_consumer.errors import ConfigurationError
-from product_consumer.metrics import Metrics
-from product_consumer.runtime.signals import Stop
+from product_consumer.pipeline.context import ProcessContext
+from product_consumer.runtime.signals import Shutdown
 from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,10 @@ class Page:
 class Health:
     """What the pages say, from the state that the worker keeps anyway."""
 
-    def __init__(self, metrics: Metrics, stop: Stop) -> None:
-        self._metrics = metrics
-        self._stop = stop
+    def __init__(self, context: ProcessContext, shutdown: Shutdown) -> None:
+        self._metrics = context.metrics
+        self._stages = context.stages
+        self._shutdown = shutdown
 
     def page(self, path: str, accept: str) -> Page:
         """Answer a GET of ``path``, less its query; anything unknown is 404."""
@@ -54,9 +55,9 @@ class Health:
         return Page(HTTPStatus.OK, content_type, body)
 
     def healthz(self) -> Page:
-        """200 while every thread gets on, a part that is down included; else 503: restart me."""
+        """200 while every thread makes progress, or waits for what is down; else 503: restart."""
         # A stop has a bound of its own, and ends threads.
-        overdue = [] if self._stop.requested.is_set() else self._metrics.beats.overdue()
+        overdue = [] if self._shutdown.stopping.is_set() else self._stages.overdue()
         if overdue:
             return _json_page(
                 HTTPStatus.SERVICE_UNAVAILABLE, {"status": "hanging", "threads": overdue}
@@ -64,12 +65,12 @@ class Health:
         return _json_page(HTTPStatus.OK, {"status": "ok"})
 
     def readyz(self) -> Page:
-        """200 while messages are consumed; else 503 with the names of the parts that are down."""
-        down = self._metrics.open_parts()
+        """200 while messages are consumed; else 503 with the names of what is down."""
+        down = self._metrics.down_dependencies()
         status = "consuming"
-        if self._stop.requested.is_set():
+        if self._shutdown.stopping.is_set():
             status = "stopping"
-        elif not self._stop.consuming:
+        elif not self._shutdown.consuming:
             status = "starting"
         elif down:
             status = "waiting"
@@ -79,7 +80,9 @@ class Health:
 
 
 @contextmanager
-def serving(settings: Settings, metrics: Metrics, stop: Stop) -> Iterator[int | None]:
+def serving(
+    settings: Settings, context: ProcessContext, shutdown: Shutdown
+) -> Iterator[int | None]:
     """Serve the pages during the block, in threads of their own; nothing without ``METRICS_PORT``.
 
     Yields the port. Raises ``ConfigurationError`` when the address cannot be listened at.
@@ -87,7 +90,7 @@ def serving(settings: Settings, metrics: Metrics, stop: Stop) -> Iterator[int | 
     if settings.metrics_port is None:
         yield None
         return
-    server = _listen(settings.metrics_host, settings.metrics_port, Health(metrics, stop))
+    server = _listen(settings.metrics_host, settings.metrics_port, Health(context, shutdown))
     thread = threading.Thread(
         target=server.serve_forever, args=(_POLL_SECONDS,), name="health", daemon=True
     )

@@ -1,23 +1,104 @@
-"""What a worker is told on its command line."""
+"""Options: the command line of a worker."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
+
+from product_consumer.logs import configure_logging
+from product_consumer.runtime.child_process import end_with_parent
+from product_consumer.runtime.exit_codes import UsageError
+from product_consumer.runtime.supervisor import dump_stacks_on_request
+from product_consumer.runtime.systemd import Notifier
+from product_consumer.settings import Settings, read_settings, read_systemd_environment
 
 PRODUCTS, ORDERS = "products", "orders"
 MAX_THREADS = 256
 MAX_PROCESSES = 64
 
 
-def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says; None where it leaves the choice to the settings."""
+
+    arguments: tuple[str, ...]
+    """As given, for the processes that this one starts."""
+    streams: tuple[str, ...] = (PRODUCTS,)
+    threads: int | None = None
+    processes: int | None = None
+    process_number: int | None = None
+    """Of a process that another one has started, from 1."""
+    until_empty: bool = False
+    serve: bool = False
+    demo: bool = False
+    catalog: Path | None = None
+
+    @property
+    def serves(self) -> bool:
+        """Whether this process answers over HTTP: of several, only one can have the port."""
+        return self.serve and self.process_number in (None, 1)
+
+    def prepare(self) -> Settings:
+        """Read the settings, which these options win over, and set up the log and the tie to a
+        parent process. Raises ``ConfigurationError``, or ``UsageError`` without a queue to read.
+        """
+        given = {"threads": self.threads, "processes": self.processes}
+        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        settings = read_settings(**chosen)
+        configure_logging(settings.log_format, settings.log_level, self.process_number)
+        if self.process_number is not None:
+            _greet_parent()
+        if not self.demo:
+            self._check_queues(settings)
+        return settings
+
+    def for_demo(self) -> Self:
+        """Return the options of the worker inside the demo: both streams, until they are empty."""
+        return replace(self, streams=(PRODUCTS, ORDERS), until_empty=True)
+
+    def _check_queues(self, settings: Settings) -> None:
+        urls = {
+            PRODUCTS: ("SQS_QUEUE_URL", settings.sqs_queue_url),
+            ORDERS: ("ORDERS_QUEUE_URL", settings.orders_queue_url),
+        }
+        for stream in self.streams:
+            setting, url = urls[stream]
+            if url is None:
+                raise UsageError(
+                    f"Nothing to consume: set {setting} (see .env.example), "
+                    "or run `python thread_runner.py --demo` to see the worker at work."
+                )
+
+
+def read_options(arguments: Sequence[str] | None) -> Options:
     """Return the options; on wrong ones print what is wrong and exit with 2."""
+    given = sys.argv[1:] if arguments is None else arguments
     parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.demo and (options.stream or options.serve or options.processes is not None):
+    found = parser.parse_args(given)
+    if found.demo and (found.stream or found.serve or found.processes is not None):
         parser.error("--demo shows both streams; it takes no --stream, --serve or --processes")
-    if options.catalog is not None and not options.demo:
+    if found.catalog is not None and not found.demo:
         parser.error("--catalog goes with --demo")
-    return options
+    return Options(
+        tuple(given),
+        streams=tuple(dict.fromkeys(found.stream or [PRODUCTS])),
+        threads=found.threads,
+        processes=found.processes,
+        process_number=found.process_number,
+        until_empty=found.until_empty,
+        serve=found.serve,
+        demo=found.demo,
+        catalog=found.catalog,
+    )
+
+
+def _greet_parent() -> None:
+    dump_stacks_on_request()
+    end_with_parent()
+    # From now on it may ask for the stacks.
+    Notifier(read_systemd_environment()).status("Starting")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes that share one GPU (default 1)",
     )
-    # Given by the process that watches over several.
+    # Given by the process that supervises several.
     add("--process-number", type=int, help=argparse.SUPPRESS)
     add(
         "--threads",

@@ -12,14 +12,9 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from product_consumer.runtime.exit_codes import EXIT_OK, EXIT_SECOND_SIGNAL
 from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import SystemdEnvironment
-
-EXIT_OK = 0
-EXIT_SECOND_SIGNAL = 1
-EXIT_USAGE = 2
-EXIT_FATAL = 70
-EXIT_CONFIGURATION = 78
 
 SECOND_SIGNAL_SECONDS = 2.0
 """What a second signal leaves for giving back what is held."""
@@ -34,8 +29,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CLOSE, _WAKE = b"\x00", b"\xff"
 
 
-class Stop:
-    """Turns SIGTERM and SIGINT into ``requested``; a second one ends the process with code 1.
+class Shutdown:
+    """Turns SIGTERM and SIGINT into ``stopping``; a second one ends the process with code 1.
 
     A thread of its own reads the signals from a pipe that Python's C handler writes to. So nothing
     runs inside a handler, where the interrupted code may hold any lock, and signals are obeyed
@@ -45,7 +40,7 @@ class Stop:
     """
 
     def __init__(self, drain_seconds: float = 25.0, notifier: Notifier | None = None) -> None:
-        self.requested = threading.Event()
+        self.stopping = threading.Event()
         self.consuming = False
         self.release: Callable[[float], None] | None = None
         """Gives back what is held, within so many seconds; called at the second signal."""
@@ -56,7 +51,7 @@ class Stop:
         self._signals = 0
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> "Shutdown":
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._guard = threading.Thread(target=self._obey, name="stop", daemon=True)
@@ -110,7 +105,7 @@ class Stop:
         if self.consuming:
             limit_seconds = self._drain_seconds + CLOSE_GRACE_SECONDS
         self._end_within(limit_seconds)
-        self.requested.set()
+        self.stopping.set()
         self.notifier.stopping()
 
     def _leave(self) -> None:

@@ -11,39 +11,14 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from product_consumer.errors import FatalError, QueueUnavailable
-from product_consumer.runtime.signals import (
-    EXIT_CONFIGURATION,
-    EXIT_FATAL,
-    EXIT_OK,
-    EXIT_SECOND_SIGNAL,
-    EXIT_USAGE,
-    Stop,
-)
-
-if TYPE_CHECKING:
-    # Their packages load boto3, which a start that only reports a wrong setting should not wait
-    # for.
-    from product_consumer.metrics import Metrics
-    from product_consumer.queues.base import MessageQueue
-    from product_consumer.queues.in_flight import InFlightTracker
-
-__all__ = [
-    "EXIT_CONFIGURATION",
-    "EXIT_FATAL",
-    "EXIT_OK",
-    "EXIT_SECOND_SIGNAL",
-    "EXIT_USAGE",
-    "Source",
-    "Stop",
-    "Supervisor",
-    "dump_stacks_on_request",
-]
+from product_consumer.pipeline.context import ProcessContext
+from product_consumer.runtime.exit_codes import EXIT_FATAL, EXIT_OK
+from product_consumer.runtime.signals import Shutdown
+from product_consumer.runtime.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +31,12 @@ FATAL_DRAIN_SECONDS = 10.0
 RELEASE_SECONDS = 3.0
 """Bound on giving back what is held, when the queue is slow to answer."""
 
-HANGING_LOOKS = 5
-"""Looks, a second apart, that must all find a thread overdue: a process that was itself suspended
-finds every thread overdue at its first look."""
+OVERDUE_CHECKS = 5
+"""Checks, a second apart, that must all find a thread overdue: a process that was itself suspended
+finds every thread overdue at its first check."""
 
-_LOOK_SECONDS = 1.0
-_LOOKS_WHEN_EMPTY = 2
+_CHECK_SECONDS = 1.0
+_EMPTY_POLLS = 2
 
 
 def dump_stacks_on_request() -> None:
@@ -71,68 +46,60 @@ def dump_stacks_on_request() -> None:
         faulthandler.register(signal.SIGUSR1, sys.__stderr__, all_threads=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A queue, and what is received from it and not settled yet."""
-
-    queue: "MessageQueue"
-    in_flight: "InFlightTracker"
-
-
 class Supervisor:
     """Runs consumer threads until stopped, then drains: finish, and release the rest.
 
     A consumer thread that dies is started again. The process ends with ``FatalError`` or, where
     nothing else is certain to work, at once with ``EXIT_FATAL``, when threads keep dying, when one
-    hangs (``metrics.beats``), or when ``broken`` names a part that cannot work any more.
+    stays too long in a stage, or when a stream reports a failure. ``context``: the one that all
+    streams were built with, since its ``stages`` tell which thread hangs.
     """
 
     def __init__(
         self,
-        stop: Stop,
-        sources: Sequence[Source],
-        metrics: "Metrics",
+        shutdown: Shutdown,
+        streams: Sequence[Stream],
+        context: ProcessContext,
         *,
         drain_seconds: float,
-        broken: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._stop = stop
-        self._sources = sources
-        self._metrics = metrics
+        self._shutdown = shutdown
+        self._streams = streams
+        self._stages = context.stages
+        self._metrics = context.metrics
         self._drain_seconds = drain_seconds
-        self._broken = broken
-        self._notifier = stop.notifier
+        self._notifier = shutdown.notifier
         self._fatal: FatalError | None = None
         self._deaths: defaultdict[str, deque[float]] = defaultdict(
             partial(deque, maxlen=MAX_RESTARTS + 1)
         )
-        self._overdue_looks = 0
+        self._overdue_checks = 0
         self._status = "Consuming"
-        metrics.watch_in_flight(self._held)
+        self._metrics.watch_in_flight(self._held)
 
     def run(
         self,
         consumers: Sequence[Callable[[threading.Event], None]],
         *,
-        look_seconds: float | None,
-        wait_for: threading.Event | None = None,
+        poll_seconds: float | None,
+        may_end: threading.Event | None = None,
     ) -> int:
         """Return the exit code once every thread has ended.
 
-        ``look_seconds``: None runs until a signal; otherwise also ends when the queue was empty at
-        two looks this far apart, not counted before ``wait_for`` is set. Raises ``FatalError``.
+        ``poll_seconds``: None runs until a signal; otherwise also ends when the queues were empty
+        at two polls this far apart, not counted before ``may_end`` is set. Raises ``FatalError``.
         """
         with self._noting_deaths():
-            for source in self._sources:
-                source.in_flight.start(partial(self._metrics.beats.at, "extend"))
-            self._stop.release = self._release
-            self._stop.consuming = True
+            for stream in self._streams:
+                stream.in_flight.start(partial(self._stages.enter, "extend"))
+            self._shutdown.release = self._release
+            self._shutdown.consuming = True
             threads = [self._start(consume, number) for number, consume in enumerate(consumers, 1)]
             self._notifier.ready()
-            self._wait(look_seconds, wait_for)
+            self._wait(poll_seconds, may_end)
             self._drain(threads)
-            for source in self._sources:
-                source.in_flight.stop()
+            for stream in self._streams:
+                stream.in_flight.stop()
         if self._fatal is not None:
             raise self._fatal
         log.info("Stopped: everything in flight is settled")
@@ -145,50 +112,51 @@ class Supervisor:
         thread.start()
         return thread
 
-    def _wait(self, look_seconds: float | None, wait_for: threading.Event | None) -> None:
-        stopping = self._stop.requested
-        looks, next_look = 0, monotonic() + (look_seconds or 0.0)
-        while not stopping.wait(_LOOK_SECONDS):
-            self._look_at_threads()
+    def _wait(self, poll_seconds: float | None, may_end: threading.Event | None) -> None:
+        stopping = self._shutdown.stopping
+        empty_polls, next_poll = 0, monotonic() + (poll_seconds or 0.0)
+        while not stopping.wait(_CHECK_SECONDS):
+            self._check_threads()
             self._tell_status()
-            if look_seconds is None or monotonic() < next_look:
+            if poll_seconds is None or monotonic() < next_poll:
                 continue
-            next_look = monotonic() + look_seconds
-            if wait_for is None or wait_for.is_set():
-                looks = looks + 1 if self._looks_empty() else 0
-            if looks == _LOOKS_WHEN_EMPTY:
+            next_poll = monotonic() + poll_seconds
+            if may_end is None or may_end.is_set():
+                empty_polls = empty_polls + 1 if self._is_empty() else 0
+            if empty_polls == _EMPTY_POLLS:
                 log.info("The queue is empty")
                 stopping.set()
 
     def _held(self) -> int:
-        return sum(source.in_flight.count for source in self._sources)
+        return sum(stream.in_flight.count for stream in self._streams)
 
-    def _looks_empty(self) -> bool:
+    def _is_empty(self) -> bool:
         try:
             return self._held() == 0 and all(
-                source.queue.backlog().is_empty for source in self._sources
+                stream.queue.backlog().is_empty for stream in self._streams
             )
         except QueueUnavailable as error:
             log.warning("Cannot see whether the queue is empty: %s", error)
             return False
 
-    def _look_at_threads(self) -> None:
-        """Keep the watchdog quiet while every part is alive and gets on; end the process else."""
-        broken = self._broken()
-        if broken is not None:
-            self._end(FatalError(broken))
+    def _check_threads(self) -> None:
+        """Keep the watchdog quiet while everything makes progress; end the process else."""
+        failures = (stream.failure() for stream in self._streams)
+        failure = next((text for text in failures if text is not None), None)
+        if failure is not None:
+            self._end(FatalError(failure))
             return
-        overdue = self._metrics.beats.overdue()
+        overdue = self._stages.overdue()
         if not overdue:
-            self._overdue_looks = 0
+            self._overdue_checks = 0
             self._notifier.ping()
             return
-        self._overdue_looks += 1
-        if self._overdue_looks >= HANGING_LOOKS:
+        self._overdue_checks += 1
+        if self._overdue_checks >= OVERDUE_CHECKS:
             self._end_hanging(overdue)
 
     def _tell_status(self) -> None:
-        down = self._metrics.open_parts()
+        down = self._metrics.down_dependencies()
         status = f"Waiting for {', '.join(down)}" if down else "Consuming"
         if status != self._status:
             self._status = status
@@ -206,7 +174,7 @@ class Supervisor:
         limit_seconds = self._drain_seconds
         if self._fatal is not None:
             limit_seconds = min(limit_seconds, FATAL_DRAIN_SECONDS)
-            self._stop.limit(limit_seconds, EXIT_FATAL)
+            self._shutdown.limit(limit_seconds, EXIT_FATAL)
         log.info("Stopping: finishing %d messages in flight", self._held())
         deadline = monotonic() + limit_seconds
         for thread in threads:
@@ -229,8 +197,8 @@ class Supervisor:
         """
         deadline = monotonic() + limit_seconds
         threads = [
-            threading.Thread(target=_release_held, args=(source,), name="release", daemon=True)
-            for source in self._sources
+            threading.Thread(target=_release_held, args=(stream,), name="release", daemon=True)
+            for stream in self._streams
         ]
         for thread in threads:
             thread.start()
@@ -239,10 +207,9 @@ class Supervisor:
 
     def _keep_running(self, consume: Callable[[threading.Event], None]) -> None:
         """Run one consumer; start it again after a bug of ours, unless threads keep dying."""
-        stopping = self._stop.requested
-        beats = self._metrics.beats
+        stopping = self._shutdown.stopping
         while not stopping.is_set():
-            beats.at("start")
+            self._stages.enter("start")
             try:
                 consume(stopping)
             except FatalError as error:
@@ -252,7 +219,7 @@ class Supervisor:
                 log.exception("A consumer thread died; starting it again")
                 self._note_death(threading.current_thread().name, error)
                 stopping.wait(1.0)
-        beats.leave()
+        self._stages.leave()
 
     @contextmanager
     def _noting_deaths(self) -> Iterator[None]:
@@ -281,15 +248,15 @@ class Supervisor:
 
     def _end(self, error: FatalError) -> None:
         self._fatal = self._fatal or error
-        self._stop.requested.set()
+        self._shutdown.stopping.set()
 
 
-def _release_held(source: Source) -> None:
-    held = source.in_flight.held()
+def _release_held(stream: Stream) -> None:
+    held = stream.in_flight.held()
     # An extension that lands after a release would hide the message again.
-    source.in_flight.stop()
+    stream.in_flight.stop()
     try:
         if held:
-            source.queue.release(held)
+            stream.queue.release(held)
     except QueueUnavailable as error:
         log.warning("Could not release them, they come back by themselves: %s", error)

@@ -11,7 +11,7 @@ from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.ledger.scan import LedgerPages
 from product_consumer.models import ProductRow
 from product_consumer.stores.base import ProductStore
-from product_consumer.sync.writer import Call, show
+from product_consumer.sync.writer import Call, write_current
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class Rebuild:
             rows = {key: row for key, row in rows.items() if key in wrong}
         if rows:
             self._on_ledger(lambda: self._marks.mark(rows, datetime.now(UTC)))
-            refused = show(self._ledger, [self._store], rows, self._call)
+            refused = write_current(self._ledger, [self._store], rows, self._call)
             problems = self._not_shown(rows) | {key: str(error) for key, error in refused.items()}
             result.written += len(rows) - len(problems)
             result.failed += len(problems)

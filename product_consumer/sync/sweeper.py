@@ -10,7 +10,7 @@ the clearing look always comes after the last write. Every worker runs one; they
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -19,8 +19,10 @@ from product_consumer.errors import ConfigurationError, Unavailable
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
 from product_consumer.pipeline.backoff import Backoff
+from product_consumer.pipeline.context import ProcessContext
+from product_consumer.settings import Settings
 from product_consumer.stores.base import ProductStore
-from product_consumer.sync.writer import call_once, show
+from product_consumer.sync.writer import call_once, write_current
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,17 @@ class SweepResult:
     repaired: int
 
 
+def open_sweeper(
+    settings: Settings, ledger: Ledger, stores: Sequence[ProductStore], context: ProcessContext
+) -> AbstractContextManager[None]:
+    """Return a context in which a thread sweeps, watched and counted as all others."""
+    horizon_seconds = settings.repair_horizon_seconds
+    marks = LedgerMarks(ledger.database, repair_horizon_seconds=horizon_seconds)
+    context.metrics.watch_marks(marks.count)
+    sweeper = Sweeper(ledger, marks, stores, repair_horizon_seconds=horizon_seconds)
+    return sweeper.running(context.stopping, lambda: context.stages.enter("sweep"))
+
+
 class Sweeper:
     """Checks marked products against every store. One thread of a process runs it."""
 
@@ -60,19 +73,19 @@ class Sweeper:
         self._stores = stores
         self._pause_seconds = min(repair_horizon_seconds / 4, 30.0)
         self._backoff = Backoff(1.0, MAX_PAUSE_SECONDS)
-        self._beat: Callable[[], None] = lambda: None
+        self._touch: Callable[[], None] = lambda: None
         self._is_failing = False
 
     @contextmanager
     def running(
-        self, stopping: threading.Event, beat: Callable[[], None] | None = None
+        self, stopping: threading.Event, touch: Callable[[], None] | None = None
     ) -> Iterator[None]:
         """Sweep in a thread of its own during the block, which ends with ``stopping`` set.
 
-        The thread calls ``beat`` before every sweep and every call to a part; between two of them
-        it waits ``MAX_PAUSE_SECONDS`` at most.
+        The thread calls ``touch`` before every sweep and every call to a dependency; between two of
+        them it waits ``MAX_PAUSE_SECONDS`` at most.
         """
-        self._beat = beat or self._beat
+        self._touch = touch or self._touch
         thread = threading.Thread(target=self.run, args=(stopping,), name="sweeper", daemon=True)
         thread.start()
         try:
@@ -84,7 +97,7 @@ class Sweeper:
     def run(self, stopping: threading.Event) -> None:
         """Sweep until stopped. An outage or a bug here is logged and costs the worker nothing."""
         while not stopping.is_set():
-            self._beat()
+            self._touch()
             try:
                 self._sweep_series(stopping)
             except (Unavailable, ConfigurationError) as error:
@@ -104,14 +117,14 @@ class Sweeper:
         A store that is down keeps its products marked and the other stores are still checked; then
         what it raised is raised.
         """
-        self._beat()
+        self._touch()
         due = self._marks.claim(now or datetime.now(UTC), BATCH_SIZE)
         doubtful: set[str] = set()
         repaired: set[str] = set()
         outage: Unavailable | ConfigurationError | None = None
         for store in self._stores if due else ():
             try:
-                self._beat()
+                self._touch()
                 different = _differing(store, due)
                 doubtful.update(different)
                 repaired.update(self._repair(store, different))
@@ -144,7 +157,7 @@ class Sweeper:
         if not product_ids:
             return []
         rows = self._ledger.rows(product_ids)
-        failures = show(self._ledger, [store], rows, self._call)
+        failures = write_current(self._ledger, [store], rows, self._call)
         for product_id, error in list(failures.items())[:1]:
             log.warning(
                 "%s keeps refusing %d products, the first is %s: %s",
@@ -153,7 +166,7 @@ class Sweeper:
         return [product_id for product_id in rows if product_id not in failures]
 
     def _call(self, part: str, action: Callable[[], T]) -> T:
-        self._beat()
+        self._touch()
         return call_once(part, action)
 
     def _note_failure(

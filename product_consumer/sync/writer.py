@@ -1,7 +1,7 @@
-"""Makes stores show the ledger's current rows: write, look again, write again what was overtaken.
+"""Writes the ledger's current rows to stores, and writes again what was overtaken meanwhile.
 
-The one way in which workers, the sweeper and a rebuild write to a store. Whoever calls has marked
-the products in the ledger before, so that a write which is cut off, or lands late, is noticed.
+The one way in which workers, the sweeper and a rebuild write to a store. The caller has set a
+pending check for the products before, so that a write that is cut off, or lands late, is noticed.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -34,28 +34,27 @@ class WritableStore(Protocol):
 
 
 class Call(Protocol):
-    """Runs an action on a part, named: ``Breakers.call``, which waits while it is down, or
-    ``call_once``.
-    """
+    """Runs an action on a dependency, named: ``Breakers.call``, or ``call_once``."""
 
-    def __call__(self, part: str, action: Callable[[], T], /) -> T: ...
+    def __call__(self, dependency: str, action: Callable[[], T], /) -> T: ...
 
 
-def call_once(_part: str, action: Callable[[], T]) -> T:
+def call_once(_dependency: str, action: Callable[[], T]) -> T:
     """Run the action; whatever it raises is the caller's."""
     return action()
 
 
-def show(
+def write_current(
     ledger: CurrentRows,
     stores: Sequence[WritableStore],
     current: Mapping[str, ProductRow],
-    call: Call,
+    call: Call = call_once,
 ) -> dict[str, ProductConsumerError]:
     """Write current rows until they are still current afterwards; return failures by product id.
 
-    Without the second look, a slower writer could put the row it read back over a newer one. Raises
-    what ``call`` raises for a part that is down.
+    Without reading the revisions again, a slower writer could put its older row over a newer one.
+    Every call to the ledger or a store goes through ``call``; raises what it raises while one is
+    down.
     """
     failures: dict[str, ProductConsumerError] = {}
     rows = dict(current)
@@ -72,7 +71,7 @@ def show(
 
 
 def newer_rows(
-    ledger: CurrentRows, written: Mapping[str, ProductRow], call: Call
+    ledger: CurrentRows, written: Mapping[str, ProductRow], call: Call = call_once
 ) -> dict[str, ProductRow]:
     """Return the current rows of the products that have changed since these rows were read."""
     revisions = call("ledger", lambda: ledger.revisions(written))

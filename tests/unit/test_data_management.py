@@ -27,10 +27,11 @@ from product_consumer.errors import (
 )
 from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest, NotModified
 from product_consumer.ledger.ledger import Change, Ledger
-from product_consumer.metrics import Metrics
 from product_consumer.models import Embedding, Embeddings, Message, ProductRow
 from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
+from product_consumer.pipeline.context import new_context
 from product_consumer.products.parser import ProductParser
+from product_consumer.products.shared_stores import share
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.stores.memory import InMemoryStore
@@ -107,8 +108,9 @@ class Bench:
         self.fetcher = StandInFetcher()
         self.embedder = StandInEmbedder()
         self.store = InMemoryStore()
-        self.metrics = Metrics()
         self.stopping = threading.Event()
+        self.context = new_context(self.stopping)
+        self.metrics = self.context.metrics
         self.in_flight = InFlightTracker(self.queue, 30)
         self.ledger_file = directory / "products.db"
         database = Database(f"sqlite:///{self.ledger_file}", timeout_seconds=5, connections=4)
@@ -122,11 +124,9 @@ class Bench:
             "fetcher": self.fetcher,
             "decoder": StandInDecoder(),
             "embedder": self.embedder,
-            "ledger": self.ledger,
-            "stores": [store or self.store],
+            "shared": share(self.ledger, [store or self.store], self.context),
             "in_flight": self.in_flight,
-            "metrics": self.metrics,
-            "stopping": self.stopping,
+            "context": self.context,
         }
         return ProductPipeline(**parts, max_attempts=8, **options)
 
@@ -488,7 +488,7 @@ def consume(bench: Bench, until: Callable[[], bool]) -> None:
         bench.queue,
         bench.pipeline(),
         bench.in_flight,
-        bench.metrics,
+        bench.context,
         batch_size=10,
         wait_seconds=0,
     )

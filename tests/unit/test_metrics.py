@@ -1,6 +1,5 @@
 """What is counted, and that no message can flood or break it."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +9,7 @@ from product_consumer.errors import LedgerUnavailable, StoreUnavailable
 from product_consumer.metrics import MAX_LABEL_VALUES, Metrics
 from product_consumer.outcomes import Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.circuit_breaker import Breakers
+from product_consumer.pipeline.context import new_context
 from tests.support.factories import message
 
 
@@ -113,10 +113,10 @@ def test_flags_are_bounded_too() -> None:
 
 
 def test_breakers_show_which_part_is_down() -> None:
-    stopping = threading.Event()
-    stopping.set()
-    metrics = Metrics()
-    breakers = Breakers({"ledger": lambda: 1, "milvus": lambda: 1}, stopping, metrics)
+    context = new_context()
+    context.stopping.set()
+    metrics = context.metrics
+    breakers = Breakers({"ledger": lambda: 1, "milvus": lambda: 1}, context)
 
     def fail() -> None:
         raise StoreUnavailable("milvus", "no answer")
@@ -127,7 +127,7 @@ def test_breakers_show_which_part_is_down() -> None:
 
     assert found["product_breaker_open", ("milvus",)] == 1
     assert found["product_breaker_open", ("ledger",)] == 0
-    assert metrics.open_parts() == ["milvus"]
+    assert metrics.down_dependencies() == ["milvus"]
 
 
 def test_a_part_that_two_streams_share_is_down_when_one_says_so() -> None:
@@ -135,7 +135,7 @@ def test_a_part_that_two_streams_share_is_down_when_one_says_so() -> None:
     metrics.watch_breakers(lambda: {"ledger": True})
     metrics.watch_breakers(lambda: {"ledger": False, "redis": False})
 
-    assert metrics.open_parts() == ["ledger"]
+    assert metrics.down_dependencies() == ["ledger"]
 
 
 def test_marks_are_counted_at_most_once_for_scrapes_in_quick_succession() -> None:
@@ -167,11 +167,11 @@ def test_what_is_in_flight_is_added_up() -> None:
 
 
 def test_stages_are_timed_even_when_they_fail() -> None:
-    metrics = Metrics()
-    with pytest.raises(ZeroDivisionError), metrics.stage("embed"):
+    context = new_context()
+    with pytest.raises(ZeroDivisionError), context.stages.stage("embed"):
         raise ZeroDivisionError
 
-    assert list(metrics.stage_seconds()) == ["embed"]
+    assert list(context.metrics.stage_seconds()) == ["embed"]
 
 
 def test_deaths_are_counted() -> None:

@@ -206,15 +206,15 @@ class FaultyStore:
         return failures
 
 
-def swallowing(decide: Callable[..., Outcome]) -> Callable[..., Outcome]:
+def swallowing(outcome_of: Callable[..., Outcome]) -> Callable[..., Outcome]:
     """``swallow_unknown``: what a bug of ours threw counts as done."""
 
-    def decide_wrongly(message: Message, stage: str, error: Exception, **limits: int) -> Outcome:
+    def wrong_outcome_of(error: Exception, message: Message, stage: str, **limits: int) -> Outcome:
         if isinstance(error, RuntimeError):
             return Stored("swallowed")
-        return decide(message, stage, error, **limits)
+        return outcome_of(error, message, stage, **limits)
 
-    return decide_wrongly
+    return wrong_outcome_of
 
 
 def _observed_now(change: Change) -> Change:

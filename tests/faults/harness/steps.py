@@ -21,16 +21,16 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy.engine import Connection, Engine
 
-import thread_runner
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
-from product_consumer.ledger.in_progress import Suspects
+from product_consumer.ledger.in_progress import InProgress
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.pipeline import error_policy
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.queue import SqsQueue
+from product_consumer.runtime import worker
 from tests.faults.harness.planting import Fault
 
 
@@ -41,9 +41,9 @@ def plant(fault: Fault) -> None:
         (ProductParser, "parse", "", "after_validate"),
         (Ledger, "look_up", "", "after_look_up"),
         (ImageFetcher, "fetch_all", "amid_fetch", "after_fetch"),
-        (Suspects, "note", "", "after_note"),
-        (Suspects, "note_alone", "", "after_note_alone"),
-        (Suspects, "forget", "before_forget", "after_forget"),
+        (InProgress, "start", "", "after_note"),
+        (InProgress, "start_alone", "", "after_note_alone"),
+        (InProgress, "finish", "before_forget", "after_forget"),
         (ImageDecoder, "decode", "", "after_decode"),
         (embedding.Embedder, "embed", "amid_embed", "after_embed"),
         (embedding, "load_embedder", "load_model", ""),
@@ -118,9 +118,9 @@ def _set_switches(fault: Fault) -> None:
         vars(error_policy)["exponential_delay_seconds"] = lambda _count: float(retry_after)
     stage_limit = fault.switch("stage_limit")
     if stage_limit is not None:
-        limits = vars(thread_runner)["stage_limits"]
+        timeouts = vars(worker)["stage_timeouts"]
 
-        def short_limits(**bounds: float) -> dict[str, float]:
-            return dict.fromkeys(limits(**bounds), float(stage_limit))
+        def short_timeouts(**bounds: float) -> dict[str, float]:
+            return dict.fromkeys(timeouts(**bounds), float(stage_limit))
 
-        vars(thread_runner)["stage_limits"] = short_limits
+        vars(worker)["stage_timeouts"] = short_timeouts

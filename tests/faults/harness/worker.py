@@ -15,8 +15,8 @@ from tests.faults.harness import stand_in
 # Before anything imports it: the real one loads torch.
 sys.modules["product_consumer.embedding.embedder"] = stand_in
 
-import data_management  # noqa: E402
 import thread_runner  # noqa: E402
+from product_consumer.pipeline import batch  # noqa: E402
 from product_consumer.products import components  # noqa: E402
 from product_consumer.queues import in_flight  # noqa: E402
 from product_consumer.runtime import supervisor  # noqa: E402
@@ -43,7 +43,8 @@ def main() -> int:
     record_outages(history)
     wrap_order_parts(path, fault, bug)
     if bug == "swallow_unknown":
-        data_management.decide = planting.swallowing(data_management.decide)  # type: ignore[attr-defined]
+        batches: Any = batch
+        batches.outcome_of = planting.swallowing(batches.outcome_of)
     if bug == "heartbeat_off_on_drain":
         _stop_heartbeats_on_drain()
     history.note("start", bug=bug)
@@ -60,8 +61,8 @@ def _wrap_parts(history: History, fault: planting.Fault, bug: str) -> None:
         history.note("opening")
         return planting.FaultyQueue(RecordedQueue(open_queue(*settings), history), fault, bug)
 
-    def ledger(settings: Settings) -> Any:
-        recorded = RecordedLedger(open_ledger(settings), history)
+    def ledger(settings: Settings, *database: Any) -> Any:
+        recorded = RecordedLedger(open_ledger(settings, *database), history)
         return planting.FaultyLedger(recorded, fault, bug, settings.ledger_url)
 
     def stores(settings: Settings) -> Any:

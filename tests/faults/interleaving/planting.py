@@ -4,39 +4,38 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import update
 
-from data_management import ProductPipeline
+from data_management import Items, ProductBatch, ProductPipeline
 from product_consumer.ledger.ledger import Change, Ledger, Recorded
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
 from product_consumer.ledger.tables import products
-from product_consumer.models import Product, ProductRow
+from product_consumer.models import ProductRow
 from product_consumer.outcomes import Stored
-from product_consumer.products.item import Work
+from product_consumer.products.item import ProductItem
 
 
 class ChecksThenWrites(ProductPipeline):
     """Asks the ledger whether the message is newer, writes the message, and records it last."""
 
-    def store(self, ready: list[Work]) -> None:
-        current = [work.product for work in ready if work.product is not None]
-        known = zip(ready, self._ledger.look_up(current), strict=True)
-        newer = [work for work, found in known if not found.is_outdated]
-        revisions = self._ledger.revisions([work.product.id for work in newer if work.product])
+    def store(self, _batch: ProductBatch, ready: Items) -> None:
+        known = zip(ready, self._ledger.look_up([item.product for item in ready]), strict=True)
+        newer = [item for item, found in known if not found.is_outdated]
+        revisions = self._ledger.revisions([item.product.id for item in newer])
         for store in self._stores:
-            store.write([_as_row(work, revisions) for work in newer])
-        self._ledger.record([Change(one, work.embeddings) for one, work in _products(ready)])
-        for product, work in _products(ready):
-            work.outcome = Stored(product.id)
+            store.write([_as_row(item, revisions) for item in newer])
+        self._ledger.record([Change(item.product, item.embeddings) for item in ready])
+        for item in ready:
+            item.outcome = Stored(item.product.id)
 
 
 class AcknowledgesStale(ProductPipeline):
     """Acknowledges what the ledger has already, without writing it anywhere."""
 
-    def look_up(self, valid: list[Work]) -> tuple[list[Work], list[Work]]:
-        complete, incomplete = super().look_up(valid)
-        for product, work in _products(complete):
-            if not product.deleted:
-                work.outcome = Stored(product.id)
-        return [work for work in complete if work.outcome is None], incomplete
+    def look_up(self, batch: ProductBatch, valid: Items) -> tuple[Items, Items]:
+        current, changed = super().look_up(batch, valid)
+        for item in current:
+            if not item.product.deleted:
+                item.outcome = Stored(item.product.id)
+        return batch.open(current), changed
 
 
 class UnmarkedLedger(Ledger):
@@ -61,18 +60,12 @@ class ClearsBlindly(LedgerMarks):
 
 
 def never_newer(*_arguments: object) -> dict[str, ProductRow]:
-    """In place of ``showing.newer_rows``: what was written is taken to be current still."""
+    """In place of ``writer.newer_rows``: what was written is taken to be current still."""
     return {}
 
 
-def _products(works: Sequence[Work]) -> list[tuple[Product, Work]]:
-    return [(work.product, work) for work in works if work.product is not None]
-
-
-def _as_row(work: Work, revisions: Mapping[str, int]) -> ProductRow:
-    product = work.product
-    if product is None:
-        raise TypeError("not validated")
+def _as_row(item: ProductItem, revisions: Mapping[str, int]) -> ProductRow:
+    product = item.product
     return ProductRow(
         id=product.id,
         revision=revisions.get(product.id, 0) + 1,
@@ -85,5 +78,5 @@ def _as_row(work: Work, revisions: Mapping[str, int]) -> ProductRow:
         reviews_count=product.reviews_count,
         image_url=product.image_url,
         last_update=product.observed_at,
-        embeddings=work.embeddings,
+        embeddings=item.embeddings,
     )

@@ -19,11 +19,13 @@ import numpy as np
 
 from data_management import ProductPipeline
 from product_consumer.errors import Unavailable
-from product_consumer.metrics import Metrics
 from product_consumer.models import Message, ProductRow
 from product_consumer.outcomes import Ignored, Stored
-from product_consumer.products.item import Work
+from product_consumer.pipeline.batch import Batch
+from product_consumer.pipeline.context import new_context
+from product_consumer.products.item import ProductItem
 from product_consumer.products.parser import ProductParser
+from product_consumer.products.shared_stores import share
 from product_consumer.sync.sweeper import Sweeper
 from tests.support import factories
 
@@ -133,7 +135,8 @@ class Runner:
         self._pipeline = type("StepPipeline", (_ReadyImages, pipeline), {})
         self._sweeper = sweeper
         self._parser = ProductParser(default_currency="VND", source_timezone="UTC")
-        self._metrics = Metrics()
+        stopping: Any = _NeverSet()
+        self._context = new_context(stopping)
 
     def next_step(self, errand: Errand, answers: Sequence[Answer]) -> Step | None:
         """Return the step after these answers; None when the process has ended."""
@@ -148,16 +151,16 @@ class Runner:
         return None
 
     def _deliver(self, errand: Delivery, past: "itertools.chain[Answer]") -> None:
+        ledger: Any = Part("ledger", past)
+        stores: Any = [Part(name, past) for name in STORES]
         parts: dict[str, Any] = {
             "parser": self._parser,
             "fetcher": None,
             "decoder": None,
             "embedder": None,
-            "ledger": Part("ledger", past),
-            "stores": [Part(name, past) for name in STORES],
+            "shared": share(ledger, stores, self._context),
             "in_flight": _HoldsEverything(),
-            "metrics": self._metrics,
-            "stopping": _NeverSet(),
+            "context": self._context,
         }
         batch = [self.messages[position] for position in errand.messages]
         outcomes = self._pipeline(**parts, max_attempts=8).process(batch)
@@ -180,18 +183,29 @@ class Runner:
 class _ReadyImages:
     """Replaces download, decoding and model: nothing that they do is seen by other processes."""
 
-    def fetch_images(self, incomplete: list[Work]) -> list[Work]:
-        for work in incomplete:
-            if work.product is not None:
-                seed = work.product.version.value
-                work.embeddings = factories.embeddings(seed, DIMENSION)
-        return incomplete
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._reuse = _ReusesEverything()
+        self._crash_guard = _RunsNothing()
 
-    def reuse(self, fetched: list[Work]) -> tuple[list[Work], list[Work]]:
+    def fetch_images(
+        self, _batch: Batch[ProductItem], changed: list[ProductItem]
+    ) -> list[ProductItem]:
+        for item in changed:
+            item.embeddings = factories.embeddings(item.product.version.value, DIMENSION)
+        return changed
+
+
+class _ReusesEverything:
+    def split(
+        self, _batch: Batch[ProductItem], fetched: list[ProductItem]
+    ) -> tuple[list[ProductItem], list[ProductItem]]:
         return fetched, []
 
-    def embed_noted(self, fetched: list[Work]) -> list[Work]:
-        return fetched
+
+class _RunsNothing:
+    def run(self, *_arguments: Any) -> list[ProductItem]:
+        return []
 
 
 class _HoldsEverything:

@@ -11,17 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from product_consumer.errors import FatalError
-from product_consumer.metrics import Metrics
 from product_consumer.models import Message
+from product_consumer.outcomes import Outcome
+from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
-from product_consumer.runtime.supervisor import (
-    EXIT_FATAL,
-    Source,
-    Stop,
-    Supervisor,
-    dump_stacks_on_request,
-)
+from product_consumer.runtime.exit_codes import EXIT_FATAL
+from product_consumer.runtime.signals import Shutdown
+from product_consumer.runtime.stream import Stream
+from product_consumer.runtime.supervisor import Supervisor, dump_stacks_on_request
 from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import read_systemd_environment
 
@@ -48,11 +46,21 @@ class DyingTracker(InFlightTracker):
         raise SystemExit
 
 
+class NoPipeline:
+    """The consumer of this program does its own work."""
+
+    def process(self, _messages: Sequence[Message]) -> list[Outcome]:
+        return []
+
+    def wait_until_ready(self) -> bool:
+        return True
+
+
 class World:
-    def __init__(self, behaviour: str) -> None:
+    def __init__(self, behaviour: str, context: ProcessContext) -> None:
         self.behaviour = behaviour
-        self.metrics = Metrics()
-        self.metrics.beats.limits = {"overdue at once": -1.0}
+        self.stages = context.stages
+        self.stages.timeouts = {"overdue at once": -1.0}
         self.queue = SilentQueue() if behaviour == "hold_silent" else TellingQueue()
         self.queue.send("body")
         tracker = DyingTracker if behaviour == "tracker_dies" else InFlightTracker
@@ -77,7 +85,7 @@ class World:
 
     def poll(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
-            with self.metrics.stage("receive"):
+            with self.stages.stage("receive"):
                 self.queue.receive(1, 1)
 
     def hold(self, _: threading.Event) -> None:
@@ -95,7 +103,7 @@ class World:
             say("finished")
 
     def hang(self, stopping: threading.Event) -> None:
-        with self.metrics.stage("overdue at once"):
+        with self.stages.stage("overdue at once"):
             self.hold(stopping)
 
     def die_of(self, error: BaseException) -> Callable[[threading.Event], None]:
@@ -117,20 +125,21 @@ class World:
 
 def main(behaviour: str, drain_seconds: float = 25.0) -> int:
     dump_stacks_on_request()
-    with Stop(drain_seconds, Notifier(read_systemd_environment())) as stop:
+    with Shutdown(drain_seconds, Notifier(read_systemd_environment())) as shutdown:
         if behaviour == "start":
             say("starting")
             time.sleep(60)
-        world = World(behaviour)
-        supervisor = Supervisor(
-            stop,
-            [Source(world.queue, world.in_flight)],
-            world.metrics,
-            drain_seconds=drain_seconds,
-            broken=lambda: "the model died" if behaviour == "model_dies" else None,
+        context = new_context(shutdown.stopping)
+        world = World(behaviour, context)
+        stream = Stream(
+            world.queue,
+            world.in_flight,
+            NoPipeline(),
+            failure=lambda: "the model died" if behaviour == "model_dies" else None,
         )
+        supervisor = Supervisor(shutdown, [stream], context, drain_seconds=drain_seconds)
         try:
-            code = supervisor.run([world.consume], look_seconds=None)
+            code = supervisor.run([world.consume], poll_seconds=None)
         except FatalError as error:
             say(f"fatal: {error}")
             return EXIT_FATAL

@@ -116,17 +116,22 @@ class Child:
 def be_the_parent(behaviour: str, directory: str, drain_seconds: float = DRAIN_SECONDS) -> int:
     from product_consumer.errors import FatalError
     from product_consumer.logs import configure_logging
-    from product_consumer.runtime.processes import PARENT_GRACE_SECONDS, Limits, ProcessSupervisor
-    from product_consumer.runtime.signals import EXIT_FATAL, Stop
+    from product_consumer.runtime.exit_codes import EXIT_FATAL
+    from product_consumer.runtime.process_supervisor import (
+        PARENT_GRACE_SECONDS,
+        Limits,
+        ProcessSupervisor,
+    )
+    from product_consumer.runtime.signals import Shutdown
     from product_consumer.runtime.systemd import Notifier
     from product_consumer.settings import child_environment, read_systemd_environment
 
     configure_logging("text", "INFO")
     start_seconds = 3.0 if behaviour == "never_ready" else 60.0
     notifier = Notifier(read_systemd_environment())
-    with Stop(drain_seconds + PARENT_GRACE_SECONDS, notifier) as stop:
+    with Shutdown(drain_seconds + PARENT_GRACE_SECONDS, notifier) as shutdown:
         supervisor = ProcessSupervisor(
-            stop,
+            shutdown,
             2,
             lambda number: [sys.executable, __file__, behaviour, directory, "child", str(number)],
             lambda _: child_environment({}, {}),

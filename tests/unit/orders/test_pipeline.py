@@ -18,13 +18,13 @@ from product_consumer.errors import (
     ProductConsumerError,
     StoreUnavailable,
 )
-from product_consumer.metrics import Metrics
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.orders.redis_rebuild import rebuild_stats
 from product_consumer.orders.redis_stats import RedisStats
 from product_consumer.outcomes import Outcome, Rejected, Released, Stored
+from product_consumer.pipeline.context import new_context
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from tests.support import backends, factories
@@ -59,16 +59,16 @@ class Bench:
             Database(f"sqlite:///{self.path}", timeout_seconds=10, connections=12)
         )
         self.ledger.setup()
-        self.metrics = Metrics()
         self.stopping = threading.Event()
+        self.context = new_context(self.stopping)
+        self.metrics = self.context.metrics
         self.in_flight = InFlightTracker(self.queue, 30)
         self.pipeline = OrderPipeline(
             OrderParser(default_currency="USD", source_timezone="UTC"),
             self.ledger,
             stats,
             self.in_flight,
-            self.metrics,
-            self.stopping,
+            self.context,
             max_attempts=3,
         )
 
@@ -155,7 +155,7 @@ def test_a_redis_outage_gives_messages_back_and_rejects_none(
 
     assert [type(one) for one in outcomes] == [Released, Released]
     assert bench.ledger.rejected() == []
-    assert bench.pipeline.breakers.open_parts() == ["redis"]
+    assert bench.metrics.down_dependencies() == ["redis"]
     stats.error = None
     assert bench.process(order_text()) == [Stored("ORD1234")]
     assert bench.stats_of("U5678") == (1, "99.99")
@@ -174,15 +174,19 @@ def test_a_short_redis_outage_costs_no_message_a_delivery(tmp_path: Path) -> Non
     bench.ledger.close()
 
 
-def test_a_ledger_outage_gives_messages_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ledger_outage_gives_messages_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("product_consumer.pipeline.circuit_breaker.HOLD_SECONDS", 0.1)
 
     def fail(*_: object) -> None:
         raise LedgerUnavailable("ledger", "gone")
 
     for name in ("record", "note_rejected", "ping"):
-        monkeypatch.setattr(bench.ledger, name, fail)
+        monkeypatch.setattr(OrderLedger, name, fail)
+    bench = Bench(tmp_path)
     outcomes = bench.process(order_text(), "{")
+    bench.ledger.close()
 
     assert [type(one) for one in outcomes] == [Released, Released]
 
@@ -260,7 +264,7 @@ def test_a_redis_that_loses_its_data_while_it_is_filled_is_filled_again(
             return written
 
         with monkeypatch.context() as losing:
-            losing.setattr("product_consumer.orders.pipeline.rebuild_stats", fill_and_lose)
+            losing.setattr("product_consumer.orders.redis_writer.rebuild_stats", fill_and_lose)
             assert bench.pipeline.wait_until_ready()
         assert not reader.exists("user:U1")
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from product_consumer.errors import StoreUnavailable
 from product_consumer.pipeline.backoff import (
     Backoff,
+    Stopped,
     exponential_delay_seconds,
-    retry_until_available,
+    wait_until_available,
 )
 
 
@@ -98,7 +99,8 @@ def test_a_step_of_a_start_is_repeated_until_its_part_is_there() -> None:
 
     event = RecordingEvent()
 
-    assert retry_until_available(step, event, "Waiting")
+    wait_until_available(step, event, "Waiting")
+
     assert len(event.waits) == 2
 
 
@@ -106,4 +108,5 @@ def test_no_step_of_a_start_is_begun_after_a_stop() -> None:
     event = threading.Event()
     event.set()
 
-    assert not retry_until_available(lambda: pytest.fail("begun"), event, "Waiting")
+    with pytest.raises(Stopped):
+        wait_until_available(lambda: pytest.fail("begun"), event, "Waiting")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from product_consumer.errors import StoreUnavailable, Unavailable
 from product_consumer.pipeline import group_commit
-from product_consumer.pipeline.group_commit import MAX_ITEMS, Combiner
+from product_consumer.pipeline.group_commit import MAX_ITEMS, GroupCommit
 
 JOIN_SECONDS = 10.0
 
@@ -36,7 +36,7 @@ class Part:
         return [2 * item for item in items]
 
 
-def while_busy(part: Part, ask: Combiner[int, int], *calls: Sequence[int]) -> list[Any]:
+def while_busy(part: Part, ask: GroupCommit[int, int], *calls: Sequence[int]) -> list[Any]:
     """Make ``calls``, in order, while a first call for 0 is held; return answers or errors."""
     part.may_answer.clear()
     with ThreadPoolExecutor(len(calls) + 1) as pool:
@@ -62,14 +62,14 @@ def test_a_caller_alone_is_answered_in_its_own_thread_at_once() -> None:
         threads.append(threading.current_thread())
         return items
 
-    assert list(Combiner("part", ask_here)([1, 2])) == [1, 2]
+    assert list(GroupCommit("part", ask_here)([1, 2])) == [1, 2]
     assert threads == [threading.current_thread()]
 
 
 def test_callers_who_come_while_the_part_is_busy_share_one_call() -> None:
     part = Part()
 
-    answers = while_busy(part, Combiner("part", part), [1, 2], [3], [4, 5])
+    answers = while_busy(part, GroupCommit("part", part), [1, 2], [3], [4, 5])
 
     assert answers == [[2, 4], [6], [8, 10]]
     assert part.asked == [[0], [1, 2, 3, 4, 5]]
@@ -78,7 +78,7 @@ def test_callers_who_come_while_the_part_is_busy_share_one_call() -> None:
 def test_nothing_is_asked_for_no_items() -> None:
     part = Part()
 
-    assert list(Combiner("part", part)([])) == []
+    assert list(GroupCommit("part", part)([])) == []
     assert part.asked == []
 
 
@@ -86,7 +86,7 @@ def test_one_call_carries_a_bounded_number_of_items() -> None:
     part = Part()
     half = list(range(MAX_ITEMS // 2 + 1))
 
-    while_busy(part, Combiner("part", part), half, half, half)
+    while_busy(part, GroupCommit("part", part), half, half, half)
 
     assert [len(items) for items in part.asked[1:]] == [len(half)] * 3
 
@@ -94,14 +94,14 @@ def test_one_call_carries_a_bounded_number_of_items() -> None:
 def test_a_caller_with_more_than_a_call_carries_is_answered_all_the_same() -> None:
     many = list(range(3 * MAX_ITEMS))
 
-    assert list(Combiner("part", Part())(many)) == [2 * item for item in many]
+    assert list(GroupCommit("part", Part())(many)) == [2 * item for item in many]
 
 
 def test_an_outage_is_everyones() -> None:
     part = Part()
     part.refuses = lambda items: StoreUnavailable("part", "down") if 0 not in items else None
 
-    answers = while_busy(part, Combiner("part", part), [1], [2])
+    answers = while_busy(part, GroupCommit("part", part), [1], [2])
 
     assert [type(answer) for answer in answers] == [StoreUnavailable, StoreUnavailable]
     assert part.asked == [[0], [1, 2]]
@@ -111,7 +111,7 @@ def test_any_other_error_reaches_only_the_caller_whose_it_is() -> None:
     part = Part()
     part.refuses = lambda items: ValueError("poison") if 2 in items else None
 
-    answers = while_busy(part, Combiner("part", part), [1], [2], [3])
+    answers = while_busy(part, GroupCommit("part", part), [1], [2], [3])
 
     assert answers[0] == [2]
     assert isinstance(answers[1], ValueError)
@@ -119,7 +119,7 @@ def test_any_other_error_reaches_only_the_caller_whose_it_is() -> None:
 
 
 def test_a_part_that_answers_too_little_is_not_believed() -> None:
-    ask: Combiner[int, int] = Combiner("part", lambda _items: [])
+    ask: GroupCommit[int, int] = GroupCommit("part", lambda _items: [])
 
     with pytest.raises(RuntimeError, match="0 results for 2 items"):
         ask([1, 2])
@@ -129,7 +129,7 @@ def test_waiting_for_a_turn_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(group_commit, "TURN_SECONDS", 0.05)
     part = Part()
     part.may_answer.clear()
-    ask = Combiner("part", part)
+    ask = GroupCommit("part", part)
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(ask, [1])
         assert part.entered.wait(JOIN_SECONDS)
@@ -152,7 +152,7 @@ def test_a_thread_that_dies_while_it_asks_leaves_nobody_waiting() -> None:
             raise SystemExit
         return answers
 
-    answers = while_busy(part, Combiner("part", die_for_others), [1], [2])
+    answers = while_busy(part, GroupCommit("part", die_for_others), [1], [2])
 
     assert [type(answer) for answer in answers] == [SystemExit, Unavailable]
 
@@ -163,7 +163,7 @@ def test_a_thread_that_dies_while_it_asks_leaves_nobody_waiting() -> None:
 )
 def test_sixty_four_threads_get_their_own_answers_in_order(calls: list[list[int]]) -> None:
     part = Part()
-    ask = Combiner("part", part)
+    ask = GroupCommit("part", part)
 
     with ThreadPoolExecutor(64) as pool:
         answers = list(pool.map(ask, calls))

@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from product_consumer.metrics import Metrics
-from product_consumer.pipeline.stages import BETWEEN, OTHER_STAGE_SECONDS, Beats, stage_limits
+from product_consumer.pipeline.stages import BETWEEN, OTHER_STAGE_SECONDS, Stages, stage_timeouts
 
 
 class Clock:
@@ -15,10 +14,10 @@ class Clock:
         return self.now
 
 
-def beats_with(clock: Clock) -> Beats:
-    beats = Beats(clock)
-    beats.limits = {"embed": 60.0}
-    return beats
+def stages_with(clock: Clock) -> Stages:
+    stages = Stages(clock=clock)
+    stages.timeouts = {"embed": 60.0}
+    return stages
 
 
 def in_a_thread(work: Callable[[], None]) -> None:
@@ -29,74 +28,74 @@ def in_a_thread(work: Callable[[], None]) -> None:
 
 def test_a_thread_is_overdue_only_beyond_the_limit_of_its_stage() -> None:
     clock = Clock()
-    beats = beats_with(clock)
-    beats.at("embed")
+    stages = stages_with(clock)
+    stages.enter("embed")
     clock.now = 60.0
-    assert beats.overdue() == []
+    assert stages.overdue() == []
     clock.now = 61.0
 
-    assert beats.overdue() == ["MainThread has been at embed for 61 s"]
+    assert stages.overdue() == ["MainThread has been at embed for 61 s"]
 
 
 def test_a_touch_starts_the_time_of_the_stage_again() -> None:
     clock = Clock()
-    beats = beats_with(clock)
-    beats.at("embed")
+    stages = stages_with(clock)
+    stages.enter("embed")
     clock.now = 50.0
-    beats.touch()
+    stages.touch()
     clock.now = 110.0
 
-    assert beats.overdue() == []
+    assert stages.overdue() == []
 
 
 def test_a_stage_without_a_limit_of_its_own_has_one() -> None:
     clock = Clock()
-    beats = beats_with(clock)
-    beats.at("unheard of")
+    stages = stages_with(clock)
+    stages.enter("unheard of")
     clock.now = OTHER_STAGE_SECONDS + 1
 
-    assert len(beats.overdue()) == 1
+    assert len(stages.overdue()) == 1
 
 
 def test_a_thread_that_left_is_not_watched() -> None:
     clock = Clock()
-    beats = beats_with(clock)
-    beats.at("embed")
-    beats.leave()
+    stages = stages_with(clock)
+    stages.enter("embed")
+    stages.leave()
     clock.now = 1000.0
 
-    assert beats.overdue() == []
+    assert stages.overdue() == []
 
 
 def test_a_touch_of_a_stranger_is_nothing() -> None:
-    beats = beats_with(Clock())
-    in_a_thread(beats.touch)
+    stages = stages_with(Clock())
+    in_a_thread(stages.touch)
 
-    assert beats.overdue() == []
+    assert stages.overdue() == []
 
 
 def test_a_thread_that_ended_without_leaving_died() -> None:
-    beats = beats_with(Clock())
-    in_a_thread(lambda: beats.at("embed"))
+    stages = stages_with(Clock())
+    in_a_thread(lambda: stages.enter("embed"))
 
-    assert beats.overdue() == ["worker died at embed"]
+    assert stages.overdue() == ["worker died at embed"]
 
 
-def test_a_stage_beats_at_both_its_ends() -> None:
-    metrics = Metrics()
-    metrics.beats.limits = {"embed": -1.0, BETWEEN: 60.0}
-    with metrics.stage("embed"):
-        assert len(metrics.beats.overdue()) == 1
+def test_a_thread_is_watched_within_a_stage_and_after_it() -> None:
+    stages = Stages()
+    stages.timeouts = {"embed": -1.0, BETWEEN: 60.0}
+    with stages.stage("embed"):
+        assert len(stages.overdue()) == 1
 
-    assert metrics.beats.overdue() == []
+    assert stages.overdue() == []
 
 
 def test_a_slow_device_has_its_own_time() -> None:
-    limits = stage_limits(
+    timeouts = stage_timeouts(
         wait_seconds=20, store_timeout_seconds=10, image_timeout_seconds=15, answer_seconds=600
     )
 
-    assert limits["embed"] > 2 * 600
-    assert limits[BETWEEN] >= limits["embed"]
-    assert limits["receive"] > 3 * (20 + 15)
-    assert limits["fetch_image"] > 15
+    assert timeouts["embed"] > 2 * 600
+    assert timeouts[BETWEEN] >= timeouts["embed"]
+    assert timeouts["receive"] > 3 * (20 + 15)
+    assert timeouts["fetch_image"] > 15

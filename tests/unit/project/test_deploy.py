@@ -7,7 +7,7 @@ from pathlib import Path
 
 from product_consumer.metrics import Metrics
 from product_consumer.outcomes import Released
-from product_consumer.runtime.supervisor import (
+from product_consumer.runtime.exit_codes import (
     EXIT_CONFIGURATION,
     EXIT_FATAL,
     EXIT_OK,
@@ -91,8 +91,7 @@ def exposed_metrics() -> set[str]:
     metrics.count_quality("x")
     metrics.watch_breakers(lambda: {"milvus": True})
     metrics.watch_marks(lambda: 1)
-    with metrics.stage("x"):
-        pass
+    metrics.observe_stage("x", 1.0)
     text = metrics.exposition("text/plain")[0].decode()
     exposed = set(re.findall(r"^(product_\w+)", text, flags=re.MULTILINE))
     return exposed | {each.removesuffix("_count") for each in exposed if each.endswith("_count")}

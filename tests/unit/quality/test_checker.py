@@ -15,11 +15,11 @@ import pytest
 from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable
 from product_consumer.ledger.ledger import Change, Ledger
-from product_consumer.metrics import Metrics
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order, OrderItem
 from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
+from product_consumer.pipeline.context import new_context
 from product_consumer.quality import background
 from product_consumer.quality.checker import QualityChecker
 from product_consumer.quality.language_model import Allowance, LanguageModel
@@ -370,8 +370,7 @@ def test_the_pipeline_hands_over_each_order_once(tmp_path: Path) -> None:
             ledger,
             None,
             in_flight,
-            Metrics(),
-            threading.Event(),
+            new_context(),
             max_attempts=3,
             on_counted=handed_over.append,
         )

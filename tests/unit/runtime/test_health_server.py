@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from product_consumer.errors import ConfigurationError
-from product_consumer.metrics import Metrics
 from product_consumer.outcomes import Ignored
+from product_consumer.pipeline.context import new_context
 from product_consumer.runtime.health_server import serving
-from product_consumer.runtime.signals import Stop
+from product_consumer.runtime.signals import Shutdown
 from product_consumer.settings import Settings
 
 
@@ -23,8 +23,9 @@ class Served:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.metrics = Metrics()
-        self.stop = Stop()
+        self.stop = Shutdown()
+        self.context = new_context(self.stop.stopping)
+        self.metrics = self.context.metrics
         self.settings = Settings(metrics_port=port)
 
     def get(self, path: str, **headers: str) -> tuple[int, str, bytes]:
@@ -51,7 +52,7 @@ def free_port() -> int:
 @pytest.fixture
 def served() -> Iterator[Served]:
     worker = Served(free_port())
-    with serving(worker.settings, worker.metrics, worker.stop):
+    with serving(worker.settings, worker.context, worker.stop):
         yield worker
 
 
@@ -93,14 +94,14 @@ def test_a_part_that_is_down_is_named_and_no_reason_to_restart(served: Served) -
 
 def test_a_worker_that_stops_is_not_ready(served: Served) -> None:
     served.stop.consuming = True
-    served.stop.requested.set()
+    served.stop.stopping.set()
 
     assert served.get_json("/readyz") == (503, {"status": "stopping", "down": []})
 
 
 def test_a_hanging_thread_is_named(served: Served) -> None:
-    served.metrics.beats.limits = {"embed": -1.0}
-    served.metrics.beats.at("embed")
+    served.context.stages.timeouts = {"embed": -1.0}
+    served.context.stages.enter("embed")
     status, answer = served.get_json("/healthz")
 
     assert status == 503
@@ -133,7 +134,7 @@ def test_a_head_has_no_body(served: Served) -> None:
 
 def test_a_client_that_says_nothing_does_not_hold_up_others_or_the_end() -> None:
     worker = Served(free_port())
-    with serving(worker.settings, worker.metrics, worker.stop):
+    with serving(worker.settings, worker.context, worker.stop):
         silent = socket.create_connection(("127.0.0.1", worker.port))
         status, _ = worker.get_json("/healthz")
     silent.close()
@@ -142,13 +143,13 @@ def test_a_client_that_says_nothing_does_not_hold_up_others_or_the_end() -> None
 
 
 def test_nothing_listens_without_a_port() -> None:
-    with serving(Settings(), Metrics(), Stop()) as port:
+    with serving(Settings(), new_context(), Shutdown()) as port:
         assert port is None
 
 
 def test_a_port_that_is_taken_is_refused_by_name(served: Served) -> None:
     with (
         pytest.raises(ConfigurationError, match=f"METRICS_PORT: .*{served.port}"),
-        serving(served.settings, Metrics(), Stop()),
+        serving(served.settings, new_context(), Shutdown()),
     ):
         pass

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from product_consumer.errors import ConfigurationError
-from product_consumer.runtime.child_process import end_in_words, worker_command, worker_environment
+from product_consumer.runtime.child_process import end_in_words
+from product_consumer.runtime.processes import worker_command, worker_environment
 from product_consumer.settings import read_settings
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -1,0 +1,64 @@
+"""Writes the ledger's totals to Redis, and fills a Redis that may have lost some."""
+
+import logging
+import threading
+from collections.abc import Collection
+
+from product_consumer.orders.ledger import OrderLedger
+from product_consumer.orders.redis_rebuild import rebuild_stats
+from product_consumer.orders.redis_stats import RedisStats, ShownHash
+from product_consumer.pipeline.circuit_breaker import Breakers
+
+log = logging.getLogger(__name__)
+
+
+class RedisWriter:
+    """Keeps Redis equal to the ledger; any thread may call it.
+
+    ``breakers`` has ``ledger`` and ``redis``; every method waits while one is down and raises what
+    ``Breakers.call`` does.
+    """
+
+    def __init__(self, ledger: OrderLedger, stats: RedisStats, breakers: Breakers) -> None:
+        self._ledger = ledger
+        self._stats = stats
+        self._users_stats = breakers.guarded("ledger", ledger.users_stats)
+        self._global_stats = breakers.guarded("ledger", ledger.global_stats)
+        self._write = breakers.guarded("redis", stats.show)
+        self._is_filled = breakers.guarded("redis", stats.is_filled)
+        self._guarded_fill = breakers.guarded("redis", self._fill)
+        self._filling = threading.Lock()
+
+    def write(self, user_ids: Collection[str]) -> None:
+        """Write the current totals of these users and of everyone."""
+        written = self._current(user_ids)
+        self._write(written)
+        # Redis refuses older revisions, so what is newer now is also written by whoever recorded
+        # it. Writing it here too covers a worker that died before it could.
+        revisions = {total.key: total.revision for total in written}
+        current = self._current(user_ids)
+        newer = [total for total in current if total.revision > revisions.get(total.key, 0)]
+        if newer:
+            self._write(newer)
+
+    def keep_filled(self) -> None:
+        """Write everything again where Redis may lack some: a batch writes its own users only."""
+        if self._is_filled():
+            return
+        with self._filling:
+            if self._is_filled():
+                return
+            log.info("Redis is new, emptied or restarted: filling it from the ledger")
+            log.info("Redis is filled: %d totals written", self._guarded_fill())
+
+    def _fill(self) -> int:
+        filler = self._stats.begin_filling()
+        written = rebuild_stats(self._ledger, self._stats, lambda _done, _total: None)
+        if not self._stats.mark_filled(filler):
+            log.warning("Redis lost data while it was filled: the next look fills it again")
+        return written
+
+    def _current(self, user_ids: Collection[str]) -> list[ShownHash]:
+        totals = self._users_stats(user_ids)
+        everyone = self._global_stats()
+        return [*map(self._stats.of_user, totals.values()), self._stats.of_everyone(everyone)]

@@ -1,0 +1,67 @@
+"""Finds the message that kills its process: an image may crash a decoder or the device.
+
+The messages of a batch are recorded as in progress before they are decoded and embedded. One that
+a process left in progress is a crash suspect. It is worked on alone from then on, so that it takes
+no other along, and it is rejected after ``MAX_CRASHES_ALONE`` crashes
+(``product_consumer/ledger/in_progress.py``).
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from product_consumer.errors import FatalError
+from product_consumer.ledger.in_progress import CrashSuspect
+from product_consumer.pipeline.batch import Batch
+from product_consumer.products.item import ProductItem
+from product_consumer.products.shared_stores import SharedLedger
+
+Items = list[ProductItem]
+Step = Callable[..., Items]
+"""Called with a batch and its items, and with ``alone=True`` for a crash suspect."""
+
+
+class CrashGuard:
+    """Runs the steps that may crash; one guard serves all threads of a process."""
+
+    def __init__(self, ledger: SharedLedger) -> None:
+        self._ledger = ledger
+        self._one_suspect = threading.Lock()
+
+    def run(self, batch: Batch[ProductItem], items: Items, step: Step) -> Items:
+        """Run ``step`` on all items together but the crash suspects; return those that go on."""
+        suspects = self._ledger.start([item.message.message_id for item in items])
+        together = [item for item in items if item.message.message_id not in suspects]
+        with self._finishing(together):
+            going_on = step(batch, together)
+        for item in items:
+            suspect = suspects.get(item.message.message_id)
+            if suspect is not None:
+                going_on += self._run_alone(batch, item, suspect, step)
+        return going_on
+
+    def _run_alone(
+        self, batch: Batch[ProductItem], item: ProductItem, suspect: CrashSuspect, step: Step
+    ) -> Items:
+        def start(_item: ProductItem) -> None:
+            suspect.check()
+            self._ledger.start_alone(suspect)
+
+        # One suspect at a time in the whole process, or one would die for another.
+        with self._one_suspect, self._finishing([item]):
+            return step(batch, batch.each("embed", [item], start), alone=True)
+
+    @contextmanager
+    def _finishing(self, items: Items) -> Iterator[None]:
+        """Finish the items at the end; leave them in progress only where the process will die."""
+        try:
+            yield
+        except FatalError:
+            raise
+        except BaseException:
+            self._finish(items)
+            raise
+        self._finish(items)
+
+    def _finish(self, items: Items) -> None:
+        self._ledger.finish([item.message.message_id for item in items])

@@ -1,0 +1,33 @@
+"""Stream: one kind of message of a worker, open and ready to be consumed."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # Their packages load boto3, which a start that only reports a wrong setting should not wait
+    # for.
+    from product_consumer.pipeline.base import Pipeline
+    from product_consumer.queues.base import MessageQueue
+    from product_consumer.queues.in_flight import InFlightTracker
+
+
+def _nothing_failed() -> None:
+    """Report no failure: this stream has nothing that can fail for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Where messages come from, and what is done with them."""
+
+    queue: "MessageQueue"
+    in_flight: "InFlightTracker"
+    """What was received from the queue and is not settled yet."""
+    pipeline: "Pipeline"
+    background: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """Runs beside the consumers."""
+    failure: Callable[[], str | None] = _nothing_failed
+    """Names a component that cannot work any more; None while all can."""
+    answer_seconds: float = 0.0
+    """Longest time in which its model answers; 0 without one."""

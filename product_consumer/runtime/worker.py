@@ -1,0 +1,154 @@
+"""Worker: one process with its streams, from opening what they need to the exit code."""
+
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from itertools import count
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from product_consumer.database.connection import open_database
+from product_consumer.pipeline.backoff import wait_until_available
+from product_consumer.pipeline.context import new_context
+from product_consumer.pipeline.stages import stage_timeouts
+from product_consumer.runtime.health_server import serving
+from product_consumer.runtime.options import Options
+from product_consumer.runtime.signals import Shutdown
+from product_consumer.runtime.stream import Stream
+from product_consumer.runtime.supervisor import Supervisor, dump_stacks_on_request
+from product_consumer.runtime.systemd import Notifier
+from product_consumer.settings import Settings, read_systemd_environment
+
+UNTIL_EMPTY_WAIT_SECONDS = 2
+"""A short poll ends soon after the queue ran empty."""
+
+T = TypeVar("T")
+
+
+class Components(Protocol):
+    """What a stream is made of, built from settings."""
+
+    def opening_steps(self) -> Iterable[Callable[[], object]]:
+        """Connect to one dependency after the other; each step may raise ``Unavailable`` and be
+        called again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close whatever was opened."""
+        ...
+
+
+AnyComponents = TypeVar("AnyComponents", bound=Components)
+
+
+class RunsConsumer(Protocol):
+    """One consumer thread."""
+
+    def consume(self, stopping: threading.Event) -> None: ...
+
+
+class Worker:
+    """One worker process; a context manager that closes what it opened, last opened first.
+
+    Whatever decides that the process lives or ends is made here, once: signals, stages, supervisor.
+    """
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        self._settings = settings
+        self._options = options
+        self._shutdown = Shutdown(settings.drain_seconds, Notifier(read_systemd_environment()))
+        self.context = new_context(self._shutdown.stopping)
+        self.database = open_database(settings)
+        """Shared by all streams of the process; connects when it is first used."""
+        self._streams: list[Stream] = []
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        dump_stacks_on_request()
+        with ExitStack() as opening:
+            opening.enter_context(self._shutdown)
+            opening.enter_context(serving(self._settings, self.context, self._shutdown))
+            opening.callback(self.database.close)
+            self._closing = opening.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        type_: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return self._closing.__exit__(type_, error, traceback)
+
+    def open(self, components: AnyComponents) -> AnyComponents:
+        """Open components, waiting for what is down; raises ``Stopped`` when asked to stop."""
+        self._closing.callback(components.close)
+        for step in components.opening_steps():
+            wait_until_available(step, self.context.stopping, "Waiting to start")
+        return components
+
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context for as long as the worker is open."""
+        return self._closing.enter_context(context)
+
+    def add(self, stream: Stream) -> None:
+        """Consume this stream, too."""
+        self._streams.append(stream)
+
+    def run(
+        self,
+        consumer: Callable[..., RunsConsumer],
+        may_end: threading.Event | None = None,
+    ) -> int:
+        """Run the threads of all streams until the end; return the exit code.
+
+        ``consumer``: called once per thread, with what ``data_management.Consumer`` takes.
+        ``may_end``: with ``--until-empty``, an empty queue ends nothing before this is set. Raises
+        ``FatalError``.
+        """
+        settings = self._settings
+        self.context.stages.timeouts = stage_timeouts(
+            wait_seconds=settings.sqs_wait_seconds,
+            store_timeout_seconds=settings.store_timeout_seconds,
+            image_timeout_seconds=settings.image_timeout_seconds,
+            answer_seconds=max(stream.answer_seconds for stream in self._streams),
+        )
+        supervisor = Supervisor(
+            self._shutdown, self._streams, self.context, drain_seconds=settings.drain_seconds
+        )
+        consumers = self._consumers(consumer)
+        with ExitStack() as running:
+            for stream in self._streams:
+                running.enter_context(stream.background)
+            return supervisor.run(
+                [each.consume for each in consumers],
+                poll_seconds=self._poll_seconds(),
+                may_end=may_end,
+            )
+
+    def _consumers(self, consumer: Callable[..., RunsConsumer]) -> list[RunsConsumer]:
+        settings = self._settings
+        wait_seconds = settings.sqs_wait_seconds
+        if self._options.until_empty:
+            wait_seconds = min(wait_seconds, UNTIL_EMPTY_WAIT_SECONDS)
+        return [
+            consumer(
+                first + number,
+                stream.queue,
+                stream.pipeline,
+                stream.in_flight,
+                self.context,
+                batch_size=settings.batch_size,
+                wait_seconds=wait_seconds,
+            )
+            for first, stream in zip(count(1, settings.threads), self._streams, strict=False)
+            for number in range(settings.threads)
+        ]
+
+    def _poll_seconds(self) -> float | None:
+        """Return the pause between two counts of what waits, with ``--until-empty``."""
+        if not self._options.until_empty:
+            return None
+        # AWS's own counts lag by up to a minute; servers that speak its API count exactly.
+        return 1.0 if self._settings.aws_endpoint_url else 30.0

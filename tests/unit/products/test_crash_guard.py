@@ -1,0 +1,113 @@
+"""A message that killed its process is worked on alone, and at last rejected."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from product_consumer.database.connection import Database
+from product_consumer.errors import FatalError
+from product_consumer.ledger.in_progress import InProgress
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.outcomes import Rejected
+from product_consumer.pipeline.batch import Batch
+from product_consumer.pipeline.context import new_context
+from product_consumer.products.crash_guard import CrashGuard
+from product_consumer.products.item import ProductItem
+from product_consumer.products.shared_stores import share
+from tests.support import factories
+
+
+class Rig:
+    """A guard over a real ledger, and steps that remember what they were given."""
+
+    def __init__(self, directory: Path) -> None:
+        database = Database(f"sqlite:///{directory / 'l.db'}", timeout_seconds=5, connections=2)
+        self.ledger = Ledger(database, repair_horizon_seconds=300)
+        self.ledger.setup()
+        self.in_progress = InProgress(database)
+        self.context = new_context()
+        self.guard = CrashGuard(share(self.ledger, [], self.context).ledger)
+        self.calls: list[tuple[list[str], bool]] = []
+
+    def batch(self, *ids: str) -> Batch[ProductItem]:
+        items = [ProductItem(factories.message("{}", message_id=each)) for each in ids]
+        return Batch(items, self.context, max_attempts=3)
+
+    def step(
+        self, _batch: Batch[ProductItem], items: list[ProductItem], *, alone: bool = False
+    ) -> list[ProductItem]:
+        self.calls.append(([item.message.message_id for item in items], alone))
+        return items
+
+    def crash(
+        self, _batch: Batch[ProductItem], items: list[ProductItem], **_: object
+    ) -> list[ProductItem]:
+        if items:
+            raise FatalError("the device is lost")
+        return []
+
+    def run(self, *ids: str) -> Batch[ProductItem]:
+        batch = self.batch(*ids)
+        self.guard.run(batch, batch.items, self.step)
+        return batch
+
+    def die_with(self, *ids: str) -> None:
+        batch = self.batch(*ids)
+        with pytest.raises(FatalError):
+            self.guard.run(batch, batch.items, self.crash)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_a_batch_without_suspects_is_worked_on_together(rig: Rig) -> None:
+    rig.run("a", "b")
+
+    assert rig.calls == [(["a", "b"], False)]
+
+
+def test_what_is_done_is_no_longer_in_progress(rig: Rig) -> None:
+    rig.run("a", "b")
+
+    assert rig.in_progress.start(["a", "b"]) == {}
+
+
+def test_an_error_that_the_process_survives_makes_nobody_a_suspect(rig: Rig) -> None:
+    def fail(*_: object, **__: object) -> list[ProductItem]:
+        raise ZeroDivisionError
+
+    batch = rig.batch("a")
+    with pytest.raises(ZeroDivisionError):
+        rig.guard.run(batch, batch.items, fail)
+
+    assert rig.in_progress.start(["a"]) == {}
+
+
+def test_what_a_process_died_with_is_worked_on_alone(rig: Rig) -> None:
+    rig.die_with("a", "b")
+    rig.run("a", "b", "c")
+
+    assert rig.calls == [(["c"], False), (["a"], True), (["b"], True)]
+
+
+def test_two_crashes_alone_reject_a_message_and_one_does_not(rig: Rig) -> None:
+    rig.die_with("a")
+    for _ in range(2):
+        rig.die_with("a")
+    batch = rig.run("a", "b")
+
+    assert isinstance(batch.items[0].outcome, Rejected)
+    assert batch.items[0].outcome.reason == "crash_suspect"
+    assert batch.items[1].outcome is None
+
+
+def test_a_crash_amid_others_rejects_nobody(rig: Rig) -> None:
+    rig.die_with("a", "b")
+    batch = rig.run("a", "b")
+
+    assert batch.open(batch.items) == batch.items

@@ -1,0 +1,42 @@
+"""How the errors that may end a process become its exit code."""
+
+import pytest
+
+from product_consumer.errors import ConfigurationError, FatalError
+from product_consumer.pipeline.backoff import Stopped
+from product_consumer.runtime.exit_codes import UsageError, exit_code_of_errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "printed"),
+    [
+        (Stopped(), 0, ""),
+        (UsageError("Nothing to consume"), 2, "Nothing to consume\n"),
+        (ConfigurationError("THREADS", "too many"), 78, "Cannot start: THREADS: too many\n"),
+        (FatalError("the device is lost"), 70, ""),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_becomes_a_code_and_a_message(
+    error: Exception, code: int, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with exit_code_of_errors() as ending:
+        fail()
+
+    assert ending.code == code
+    assert capsys.readouterr().err == printed
+
+
+def test_a_code_that_was_set_stays() -> None:
+    with exit_code_of_errors() as ending:
+        ending.code = 7
+
+    assert ending.code == 7
+
+
+def test_a_bug_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError), exit_code_of_errors():
+        raise ZeroDivisionError
