@@ -53,9 +53,9 @@ def run_worker(settings: Settings, options: Options, may_end: threading.Event | 
 
 def run_demo(settings: Settings, options: Options) -> int:
     """The same worker between local servers, a producer and a summary."""
-    from product_consumer.demo.run import Demo
+    from product_consumer.demo.opening import open_demo
 
-    with Demo(settings, options.catalog) as demo:
+    with open_demo(settings, options.catalog) as demo:
         return demo.run(lambda local: run_worker(local, options.for_demo(), demo.published))
 
 
