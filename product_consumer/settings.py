@@ -1,13 +1,16 @@
 """Every setting, typed and ranged, read once at the door; the only reader of the environment.
 
 ``read_settings()`` takes ``.env`` and the environment (the environment wins). Old names keep
-working: ``MILVUS_HOST`` and ``MILVUS_PORT`` for ``MILVUS_URI``, ``ES_HOST`` for
-``ELASTICSEARCH_URL``. An empty value means "not set", except for ``DEFAULT_CURRENCY``.
+working: ``SQS_QUEUE_URL`` for ``QUEUE_URL``, ``MILVUS_HOST`` and ``MILVUS_PORT`` for
+``MILVUS_URI``, ``ES_HOST`` for ``ELASTICSEARCH_URL``. An empty value means "not set", except for
+``DEFAULT_CURRENCY``.
 """
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +32,51 @@ from product_consumer.errors import ConfigurationError
 from product_consumer.models import VECTOR_FIELDS
 
 DEFAULT_MODEL = "ViT-L-14-336"
+MAX_THREADS = 256
+MAX_PROCESSES = 64
 _EMPTY_HAS_A_MEANING = {"DEFAULT_CURRENCY"}
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://.", re.IGNORECASE | re.DOTALL)
+
+
+class StreamName(StrEnum):
+    """What a worker can consume."""
+
+    PRODUCTS = "products"
+    ORDERS = "orders"
+
+
+# For each stream the names of its queue's URL and of its dead-letter queue's, the newest first; the
+# last are those that every version reads.
+QUEUE_SETTINGS = {
+    StreamName.PRODUCTS: (
+        ("QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
+        ("SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"),
+    ),
+    StreamName.ORDERS: (("ORDERS_QUEUE_URL", "ORDERS_DEAD_LETTER_QUEUE_URL"),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAddress:
+    """Where a stream's messages come from. URLs may hold a password and are never printed."""
+
+    stream: StreamName
+    url: str | None = field(repr=False)
+    """None where no setting names the queue."""
+    dead_letter_url: str | None = field(repr=False)
+    """None where no setting names the dead-letter queue; the queue may know it."""
+    url_setting: str
+    """The setting that names the queue, by its newest name where none is set."""
+    dead_letter_url_setting: str
+    url_setting_names: str
+    """Every name of that setting, for a person: ``A or B``."""
+
+    def require_url(self) -> str:
+        """Return the URL; raise ``ConfigurationError`` where none is set."""
+        if self.url is None:
+            problem = f"not set: the {self.stream} need a queue (set {self.url_setting_names})"
+            raise ConfigurationError(self.url_setting, problem)
+        return self.url
 
 
 class Settings(BaseModel):
@@ -37,11 +84,13 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    # Queue
-    sqs_queue_url: str | None = None
-    sqs_dead_letter_queue_url: str | None = None
-    orders_queue_url: str | None = None
-    orders_dead_letter_queue_url: str | None = None
+    # Queue. The URLs of some transports hold a password: no repr.
+    queue_url: str | None = Field(default=None, repr=False)
+    dead_letter_queue_url: str | None = Field(default=None, repr=False)
+    sqs_queue_url: str | None = Field(default=None, repr=False)
+    sqs_dead_letter_queue_url: str | None = Field(default=None, repr=False)
+    orders_queue_url: str | None = Field(default=None, repr=False)
+    orders_dead_letter_queue_url: str | None = Field(default=None, repr=False)
     sqs_visibility_timeout_seconds: int = Field(default=120, ge=2, le=43_200)
     # 10 and not 20: an open long poll is what a stop has to wait for.
     sqs_wait_seconds: int = Field(default=10, ge=0, le=20)
@@ -93,10 +142,10 @@ class Settings(BaseModel):
     source_timezone: str = "UTC"
 
     # Runner
-    threads: int = Field(default=10, ge=1, le=256)
+    threads: int = Field(default=10, ge=1, le=MAX_THREADS)
     batch_size: int = Field(default=10, ge=1, le=10)
     # One process keeps a small GPU busy; a large one takes two to four.
-    processes: int = Field(default=1, ge=1, le=64)
+    processes: int = Field(default=1, ge=1, le=MAX_PROCESSES)
     drain_seconds: float = Field(default=25.0, ge=1.0, le=600.0)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -168,22 +217,28 @@ class Settings(BaseModel):
         return value
 
     @field_validator(
+        "queue_url",
+        "dead_letter_queue_url",
         "sqs_queue_url",
         "sqs_dead_letter_queue_url",
         "orders_queue_url",
         "orders_dead_letter_queue_url",
     )
     @classmethod
-    def _check_queue_url(cls, value: str | None) -> str | None:
+    def _check_queue_url(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("needs the queue's URL, starting with https:// or http://")
-        if value.endswith(".fifo"):
+        if not _URL.match(value):
+            # Which schemes there are is known where queues are opened.
+            raise ValueError("needs the queue's whole URL, such as https://...")
+        if value.startswith("http") and value.endswith(".fifo"):
             # A FIFO queue gives one message per group at a time and its dead-letter queue breaks
             # the order it promises; newest-wins in the ledger already makes order of arrival
             # irrelevant.
             raise ValueError("a FIFO queue is not supported: use a standard queue")
+        newer_name = str(info.field_name).removeprefix("sqs_")
+        if info.data.get(newer_name) not in (None, value):
+            raise ValueError(f"differs from {newer_name.upper()}: set one of the two")
         return value
 
     @field_validator("quality_llm_url")
@@ -205,6 +260,23 @@ class Settings(BaseModel):
         if (self.sqs_access_key is None) != (self.sqs_secret_key is None):
             raise ValueError("SQS_ACCESS_KEY and SQS_SECRET_KEY must be set together, or neither")
         return self
+
+    def queue_of(self, stream: StreamName) -> QueueAddress:
+        """Return where a stream's messages come from, by the newest names that are set."""
+        url_names, dead_letter_names = zip(*QUEUE_SETTINGS[stream], strict=True)
+        url_setting, url = self._first_set(url_names)
+        dead_letter_setting, dead_letter_url = self._first_set(dead_letter_names)
+        names = " or ".join(url_names)
+        return QueueAddress(stream, url, dead_letter_url, url_setting, dead_letter_setting, names)
+
+    def _first_set(self, names: tuple[str, ...]) -> tuple[str, str | None]:
+        values = {name: getattr(self, name.lower()) for name in names}
+        return next(((name, url) for name, url in values.items() if url), (names[0], None))
+
+    @property
+    def reject_log_path(self) -> Path:
+        """Where rejected messages wait when no dead-letter queue can take them."""
+        return self.data_dir / "rejected.jsonl"
 
     @property
     def ledger_url(self) -> str:

@@ -8,10 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from product_consumer.errors import ConfigurationError
-from product_consumer.settings import Settings, read_settings
+from product_consumer.settings import Settings, StreamName, read_settings
 from scripts import configuration_page
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/1/products"
+OTHER_QUEUE = "https://sqs.eu-west-1.amazonaws.com/1/others"
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Settings:
@@ -68,6 +70,47 @@ def test_a_new_name_wins_over_the_old_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert read.milvus_address == "http://new:1"
 
 
+@pytest.mark.parametrize(
+    ("name", "dead_letter_name"),
+    [
+        ("QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
+        ("SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"),
+        ("QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"),
+    ],
+)
+def test_a_queue_has_the_names_by_which_it_was_set(
+    monkeypatch: pytest.MonkeyPatch, name: str, dead_letter_name: str
+) -> None:
+    read = settings(monkeypatch, **{name: QUEUE, dead_letter_name: OTHER_QUEUE})
+
+    address = read.queue_of(StreamName.PRODUCTS)
+    assert (address.url, address.dead_letter_url) == (QUEUE, OTHER_QUEUE)
+    assert (address.url_setting, address.dead_letter_url_setting) == (name, dead_letter_name)
+
+
+def test_each_stream_has_a_queue_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings(monkeypatch, ORDERS_QUEUE_URL=QUEUE, ORDERS_DEAD_LETTER_QUEUE_URL=OTHER_QUEUE)
+
+    orders, products = read.queue_of(StreamName.ORDERS), read.queue_of(StreamName.PRODUCTS)
+    assert (orders.url, orders.dead_letter_url) == (QUEUE, OTHER_QUEUE)
+    assert (products.url, products.dead_letter_url) == (None, None)
+    assert (orders.url_setting, products.url_setting) == ("ORDERS_QUEUE_URL", "QUEUE_URL")
+
+
+def test_both_names_of_a_queue_may_hold_the_same_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings(monkeypatch, QUEUE_URL=QUEUE, SQS_QUEUE_URL=QUEUE)
+
+    assert read.queue_of(StreamName.PRODUCTS).url_setting == "QUEUE_URL"
+
+
+@pytest.mark.parametrize("name", ["QUEUE_URL", "DEAD_LETTER_QUEUE_URL"])
+def test_two_names_of_a_queue_with_different_urls_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"SQS_{name}: differs from {name}"):
+        settings(monkeypatch, **{name: QUEUE, f"SQS_{name}": OTHER_QUEUE})
+
+
 def test_an_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings(monkeypatch, THREADS="", DATABASE_URL="").threads == 10
 
@@ -95,6 +138,10 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SQS_VISIBILITY_TIMEOUT_SECONDS", "1"),
         ("SQS_VISIBILITY_TIMEOUT_SECONDS", "43201"),
         ("SQS_VISIBILITY_TIMEOUT_SECONDS", "soon"),
+        ("QUEUE_URL", "products"),
+        ("QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/products.fifo"),
+        ("DEAD_LETTER_QUEUE_URL", "://products"),
+        ("ORDERS_QUEUE_URL", "orders"),
         ("SQS_QUEUE_URL", "products"),
         ("SQS_QUEUE_URL", "https://sqs.eu-west-1.amazonaws.com/1/products.fifo"),
         ("THREADS", "0"),
@@ -131,9 +178,13 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         MILVUS_TOKEN="hidden-4",
         ELASTICSEARCH_URL="http://user:hidden-5@host",
         ELASTICSEARCH_API_KEY="hidden-6",
+        QUEUE_URL="other://user:hidden-7@host/products",
+        DEAD_LETTER_QUEUE_URL="other://user:hidden-8@host/dead",
+        ORDERS_QUEUE_URL="other://user:hidden-9@host/orders",
     )
 
     assert "hidden" not in f"{read!r} {read}"
+    assert "hidden" not in f"{[read.queue_of(stream) for stream in StreamName]}"
 
 
 def test_the_example_file_shows_every_setting_with_its_default() -> None:
