@@ -15,12 +15,12 @@ import threading
 from collections.abc import Sequence
 
 from product_consumer.runtime.exit_codes import exit_code_of_errors
-from product_consumer.runtime.options import ORDERS, PRODUCTS, Options, read_options
+from product_consumer.runtime.options import Options, read_options
 from product_consumer.runtime.processes import run_processes
 from product_consumer.runtime.signals import leave
 from product_consumer.runtime.stream import Stream
 from product_consumer.runtime.worker import Worker
-from product_consumer.settings import Settings
+from product_consumer.settings import Settings, StreamName
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +105,7 @@ def open_orders(settings: Settings, worker: Worker) -> Stream:
     return Stream(components.queue, components.in_flight, pipeline)
 
 
-OPENERS = {PRODUCTS: open_products, ORDERS: open_orders}
+OPENERS = {StreamName.PRODUCTS: open_products, StreamName.ORDERS: open_orders}
 
 if __name__ == "__main__":
     leave(main())

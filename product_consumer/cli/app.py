@@ -6,7 +6,7 @@ They work beside a running worker, on embedded stores too.
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +17,12 @@ from product_consumer.cli import dead_letters, orders, serve
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.logs import configure_logging
 from product_consumer.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_USAGE
-from product_consumer.settings import Settings, read_settings
+from product_consumer.settings import QUEUE_SETTINGS, Settings, StreamName, read_settings
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
     from product_consumer.products.components import ProductComponents
+    from product_consumer.queues.base import Sender
     from product_consumer.search.searcher import Searcher
 
 app = typer.Typer(
@@ -34,13 +35,6 @@ orders.register(app)
 serve.register(app)
 
 EXIT_UNAVAILABLE = 1
-
-
-class StreamName(StrEnum):
-    """What the worker consumes."""
-
-    PRODUCTS = "products"
-    ORDERS = "orders"
 
 
 class StoreName(StrEnum):
@@ -79,42 +73,38 @@ def setup_queues(
     """Create the queues for products and orders, each with its dead-letter queue and the redrive
     policy between them.
     """
-    from product_consumer.queues.sqs.admin import set_up_queues
-    from product_consumer.queues.sqs.queue import sqs_client
+    from product_consumer.queues.opening import set_up_queue
 
     settings = _settings()
-    names = {StreamName.PRODUCTS: ("SQS", name), StreamName.ORDERS: ("ORDERS", orders_name)}
+    names = {StreamName.PRODUCTS: name, StreamName.ORDERS: orders_name}
     for each in stream or names:
-        prefix, queue_name = names[each]
-        urls = set_up_queues(
-            sqs_client(settings),
-            queue_name,
-            visibility_timeout_seconds=settings.sqs_visibility_timeout_seconds,
-            max_receive_count=max_receive_count,
-        )
-        print(f"{prefix}_QUEUE_URL={urls.queue_url}")
-        print(f"{prefix}_DEAD_LETTER_QUEUE_URL={urls.dead_letter_queue_url}")
+        urls = set_up_queue(settings, each, names[each], max_receive_count=max_receive_count)
+        # The oldest names: whichever version reads them knows these.
+        url_setting, dead_letter_url_setting = QUEUE_SETTINGS[each][-1]
+        print(f"{url_setting}={urls.queue_url}")
+        print(f"{dead_letter_url_setting}={urls.dead_letter_queue_url}")
 
 
 @app.command()
 def publish(
     file: Annotated[Path, typer.Argument(help="One JSON message per line.", dir_okay=False)],
 ) -> None:
-    """Send every line of FILE to SQS_QUEUE_URL as one message."""
-    from product_consumer.queues.sqs.admin import publish as send
-    from product_consumer.queues.sqs.queue import sqs_client
+    """Send every line of FILE to QUEUE_URL as one message."""
+    from product_consumer.queues.opening import open_sender
 
     settings = _settings()
-    if settings.sqs_queue_url is None:
-        raise ConfigurationError("SQS_QUEUE_URL", "not set: needs the URL of the product queue")
+    with closing(open_sender(settings, settings.queue_of(StreamName.PRODUCTS))) as sender:
+        count = _publish_lines(file, sender)
+    print(f"Published {count} messages")
+
+
+def _publish_lines(file: Path, sender: "Sender") -> int:
     try:
         with file.open(encoding="utf-8") as lines:
-            bodies = (line.strip() for line in lines if line.strip())
-            count = send(sqs_client(settings), settings.sqs_queue_url, bodies)
+            return sender.publish(line.strip() for line in lines if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         print(f"{file}: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_USAGE) from None
-    print(f"Published {count} messages")
 
 
 @app.command()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from product_consumer.errors import ProductConsumerError
 from product_consumer.orders.components import OrderComponents
 from product_consumer.products.components import ProductComponents
-from product_consumer.settings import Settings
+from product_consumer.settings import Settings, StreamName
 
 Finding = tuple[str, bool, str]
 """Part, whether it works, and one line about it: what was reached, or which setting is wrong."""
@@ -18,9 +18,10 @@ def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
     are left alone as long as no model is known to build them for. The parts of a stream whose queue
     is not set are left out, but not those of both.
     """
-    if settings.sqs_queue_url is not None or settings.orders_queue_url is None:
+    has_orders = settings.queue_of(StreamName.ORDERS).url is not None
+    if settings.queue_of(StreamName.PRODUCTS).url is not None or not has_orders:
         yield from _check_products(settings, skip_model=skip_model)
-    if settings.orders_queue_url is not None:
+    if has_orders:
         yield from _check_orders(settings)
 
 

@@ -5,8 +5,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from enum import StrEnum
+from contextlib import closing, contextmanager
 from functools import partial
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, Self
@@ -20,13 +19,13 @@ from product_consumer.cli.dead_letter_views import (
     message_lines,
     plural,
 )
-from product_consumer.errors import ConfigurationError
 from product_consumer.logs import configure_logging
 from product_consumer.runtime.exit_codes import EXIT_USAGE
-from product_consumer.settings import Settings, read_settings
+from product_consumer.settings import Settings, StreamName, read_settings
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
+    from product_consumer.queues.base import Sender
     from product_consumer.queues.dead_letters.redrive import (
         Collected,
         DeadLetters,
@@ -45,20 +44,7 @@ app = typer.Typer(
 EXIT_INCOMPLETE = 1
 _PROGRESS_EVERY = 100
 
-
-class Stream(StrEnum):
-    """Whose rejected messages."""
-
-    PRODUCTS = "products"
-    ORDERS = "orders"
-
-    @property
-    def prefix(self) -> str:
-        """What the settings of its queue begin with."""
-        return "ORDERS" if self is Stream.ORDERS else "SQS"
-
-
-Chosen = Annotated[Stream, typer.Option("--stream", help="Whose queue it is.")]
+Chosen = Annotated[StreamName, typer.Option("--stream", help="Whose queue it is.")]
 
 Reason = Annotated[
     str | None, typer.Option(metavar="PREFIX", help="Only reasons that begin like this.")
@@ -77,7 +63,7 @@ def list_messages(
     limit: Limit = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     from_file: FromFile = False,
-    stream: Chosen = Stream.PRODUCTS,
+    stream: Chosen = StreamName.PRODUCTS,
 ) -> None:
     """List rejected messages, oldest first, and count them by reason."""
     with _opened(_settings(), stream, limit, from_file) as (place, signals):
@@ -95,7 +81,7 @@ def show(
     raw: Annotated[bool, typer.Option(help="Only the body, byte for byte.")] = False,
     limit: Limit = 1000,
     from_file: FromFile = False,
-    stream: Chosen = Stream.PRODUCTS,
+    stream: Chosen = StreamName.PRODUCTS,
 ) -> None:
     """Show everything about one rejected message."""
     with _opened(_settings(), stream, limit, from_file) as (place, signals):
@@ -121,57 +107,47 @@ def redrive(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     limit: Limit = 1000,
     from_file: FromFile = False,
-    stream: Chosen = Stream.PRODUCTS,
+    stream: Chosen = StreamName.PRODUCTS,
 ) -> None:
-    """Send rejected messages back to SQS_QUEUE_URL, of orders to ORDERS_QUEUE_URL, unchanged, and
+    """Send rejected messages back to QUEUE_URL, of orders to ORDERS_QUEUE_URL, unchanged, and
     then delete them here.
 
     They are ordered as when they were first sent. Messages of another queue are left, unless --id
     names them.
     """
+    from product_consumer.queues.opening import open_sender
+
     if everything == bool(reason or ids):
         _refuse("Give either --all, or --reason or --id")
     if not yes and not _is_interactive():
         _refuse("Nobody to ask: give --yes")
     settings = _settings()
-    target_url = _target_url(settings, stream)
-    target = target_url.rstrip("/").rpartition("/")[2]
-    wanted = partial(_is_wanted, reason=reason, ids=ids or (), source_queue=target)
-    with _opened(settings, stream, limit, from_file) as (place, signals):
+    with (
+        closing(open_sender(settings, settings.queue_of(stream))) as sender,
+        _opened(settings, stream, limit, from_file) as (place, signals),
+    ):
+        target = sender.queue_name
+        wanted = partial(_is_wanted, reason=reason, ids=ids or (), source_queue=target)
         found = place.collect(wanted, limit, signals.was_received)
         _tell_limits(found, limit, sys.stderr)
         if found.messages and not yes and not signals.received:
             count = plural(len(found.messages), "message")
             signals.ask(f"Redrive {count} from {place.label} to {target}?")
-        failed_count = _redrive(settings, target_url, place, found, signals)
+        failed_count = _redrive(sender, place, found, signals)
         if failed_count or signals.received:
             raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _target_url(settings: Settings, stream: Stream) -> str:
-    name = f"{stream.prefix}_QUEUE_URL"
-    url: str | None = getattr(settings, name.lower())
-    if url is None:
-        raise ConfigurationError(name, f"not set: needs the URL of the queue of {stream}")
-    return url
-
-
 def _redrive(
-    settings: Settings,
-    target_url: str,
-    place: "DeadLetters",
-    found: "Collected",
-    signals: "_Signals",
+    sender: "Sender", place: "DeadLetters", found: "Collected", signals: "_Signals"
 ) -> int:
     """Redrive what was found; print progress and what became of it; return how many failed."""
     from product_consumer.queues.dead_letters.redrive import redrive as redrive_messages
-    from product_consumer.queues.sqs.sender import open_sender
 
     tally = _Tally(len(found.messages), found.others_count)
     try:
-        with open_sender(settings, target_url) as send:
-            for step in redrive_messages(place, found.messages, send, signals.was_received):
-                tally.add(step)
+        for step in redrive_messages(place, found.messages, sender, signals.was_received):
+            tally.add(step)
     finally:
         tally.summarize()
     return tally.failed_count
@@ -259,12 +235,12 @@ def _is_wanted(
 
 @contextmanager
 def _opened(
-    settings: Settings, stream: Stream, limit: int, from_file: bool
+    settings: Settings, stream: StreamName, limit: int, from_file: bool
 ) -> Iterator[tuple["DeadLetters", "_Signals"]]:
     """The place to look at; whatever is held there is given back on leaving."""
     from product_consumer.queues.dead_letters.queue import open_dead_letters
 
-    place = open_dead_letters(settings, stream.prefix, limit=limit, from_file=from_file)
+    place = open_dead_letters(settings, stream, limit=limit, from_file=from_file)
     with _Signals() as signals:
         try:
             yield place, signals

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from product_consumer.errors import ConfigurationError
 from product_consumer.logs import configure_logging
-from product_consumer.settings import Settings, read_settings
+from product_consumer.settings import QueueAddress, Settings, StreamName, read_settings
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
@@ -37,9 +38,8 @@ def publish_orders(
 ) -> None:
     """Send realistic orders to ORDERS_QUEUE_URL, a share of them bad or untidy on purpose."""
     settings = _settings()
-    if settings.orders_queue_url is None:
-        raise ConfigurationError("ORDERS_QUEUE_URL", "not set: needs the URL of the order queue")
-    sent = _publish(settings, settings.orders_queue_url, count, seed, users, days, until, bad_share)
+    address = settings.queue_of(StreamName.ORDERS)
+    sent = _publish(settings, address, count, seed, users, days, until, bad_share)
     print(f"Published {sent} orders")
 
 
@@ -50,21 +50,14 @@ def populate(
     """Send realistic orders to ORDERS_QUEUE_URL; a local server (AWS_ENDPOINT_URL) gets the queue
     made first where none is named.
     """
-    from product_consumer.queues.sqs.admin import set_up_queues
-    from product_consumer.queues.sqs.queue import sqs_client
+    from product_consumer.queues.opening import set_up_queue
 
     settings = _settings()
-    queue_url = settings.orders_queue_url
-    if queue_url is None:
-        if settings.aws_endpoint_url is None:
-            raise ConfigurationError("ORDERS_QUEUE_URL", "not set: needs the order queue's URL")
-        timeout_seconds = settings.sqs_visibility_timeout_seconds
-        client = sqs_client(settings)
-        queue_url = set_up_queues(
-            client, "orders", visibility_timeout_seconds=timeout_seconds
-        ).queue_url
-        print(f"ORDERS_QUEUE_URL={queue_url}")
-    print(f"Published {_publish(settings, queue_url, count, seed)} orders")
+    address = settings.queue_of(StreamName.ORDERS)
+    if address.url is None and settings.aws_endpoint_url is not None:
+        address = replace(address, url=set_up_queue(settings, address.stream, "orders").queue_url)
+        print(f"{address.url_setting}={address.url}")
+    print(f"Published {_publish(settings, address, count, seed)} orders")
 
 
 def rebuild(
@@ -106,7 +99,7 @@ def register(app: typer.Typer) -> None:
 
 def _publish(
     settings: Settings,
-    queue_url: str,
+    address: QueueAddress,
     count: int,
     seed: int,
     users: int = 500,
@@ -117,8 +110,7 @@ def _publish(
     from tqdm import tqdm
 
     from product_consumer.orders.generator import Producer
-    from product_consumer.queues.sqs.admin import publish
-    from product_consumer.queues.sqs.queue import sqs_client
+    from product_consumer.queues.opening import open_sender
 
     producer = Producer(
         seed=seed,
@@ -128,8 +120,9 @@ def _publish(
         currency=settings.default_currency or _FALLBACK_CURRENCY,
         bad_share=bad_share,
     )
-    bodies = tqdm(producer.messages(count), total=count, unit="order", disable=None)
-    return publish(sqs_client(settings), queue_url, bodies)
+    with closing(open_sender(settings, address)) as sender:
+        bodies = tqdm(producer.messages(count), total=count, unit="order", disable=None)
+        return sender.publish(bodies)
 
 
 @contextmanager

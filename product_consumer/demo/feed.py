@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING
 
-from product_consumer.queues.sqs.admin import QueueUrls, publish
+from product_consumer.queues.base import QueueUrls
+from product_consumer.queues.sqs.sender import publish
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -39,8 +39,9 @@ from product_consumer.demo.worker_settings import (
     uses_tiny_model,
     worker_settings,
 )
-from product_consumer.queues.sqs.admin import QueueUrls, set_up_queues
-from product_consumer.queues.sqs.queue import sqs_client
+from product_consumer.queues.base import QueueUrls
+from product_consumer.queues.sqs.admin import set_up_queues
+from product_consumer.queues.sqs.client import sqs_client
 from product_consumer.runtime.exit_codes import EXIT_OK
 from product_consumer.settings import Settings
 
@@ -184,7 +185,7 @@ class Demo:
         products, orders = set_up("products"), set_up("orders")
         self._products = Feed(client, products, product_bodies)
         self._orders = Feed(client, orders, order_bodies())
-        urls = {"sqs_queue_url": products.queue_url, "orders_queue_url": orders.queue_url}
+        urls = {"queue_url": products.queue_url, "orders_queue_url": orders.queue_url}
         self.settings = changed(settings, urls)
 
     def _environment(self) -> dict[str, str]:

@@ -9,7 +9,11 @@ from product_consumer.ledger.ledger import open_ledger
 from product_consumer.settings import Settings
 
 _NOT_FOR_THE_DEMO = (
+    "queue_url",
+    "sqs_queue_url",
+    "dead_letter_queue_url",
     "sqs_dead_letter_queue_url",
+    "orders_queue_url",
     "orders_dead_letter_queue_url",
     "database_url",
     "milvus_uri",

@@ -12,8 +12,8 @@ from product_consumer.orders.redis_stats import RedisStats, open_redis_stats
 from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
-from product_consumer.queues.sqs.opening import open_queue
-from product_consumer.settings import Settings
+from product_consumer.queues.opening import open_queue
+from product_consumer.settings import Settings, StreamName
 
 
 class OrderComponents:
@@ -49,11 +49,9 @@ class OrderComponents:
 
     def open_queue(self) -> None:
         """Connect to the order queue and check that it may be read."""
-        queue = open_queue(self._settings, "ORDERS")
-        queue.label = "SQS (orders)"
-        self.queue = queue
-        self._closing.callback(queue.close)
-        self.in_flight = InFlightTracker(queue, self._settings.sqs_visibility_timeout_seconds)
+        self.queue = open_queue(self._settings, StreamName.ORDERS)
+        self._closing.callback(self.queue.close)
+        self.in_flight = InFlightTracker(self.queue, self._settings.sqs_visibility_timeout_seconds)
 
     def open_ledger(self) -> None:
         """Create or check the tables."""

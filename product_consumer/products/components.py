@@ -15,8 +15,8 @@ from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
-from product_consumer.queues.sqs.opening import open_queue
-from product_consumer.settings import Settings
+from product_consumer.queues.opening import open_queue
+from product_consumer.settings import Settings, StreamName
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import Stores, open_stores
 
@@ -69,7 +69,7 @@ class ProductComponents:
 
     def open_queue(self) -> None:
         """Connect to the queue and check that it may be read."""
-        self.queue = open_queue(self._settings)
+        self.queue = open_queue(self._settings, StreamName.PRODUCTS)
         self._closing.callback(self.queue.close)
         self.in_flight = InFlightTracker(self.queue, self._settings.sqs_visibility_timeout_seconds)
 

@@ -1,1 +1,1 @@
-"""Where messages come from: the contract in base.py, its implementations beside it."""
+"""Where messages come from: base.py is the contract, opening.py picks a transport by URL."""

@@ -13,8 +13,8 @@ from product_consumer.queues.base import MessageQueue
 
 log = logging.getLogger(__name__)
 
-_BATCH = 10
-"""Most messages one call of SQS can extend."""
+_BATCH_SIZE = 10
+"""Messages extended at a time: one that is to be settled waits for no more than one such call."""
 _MAX_TICK_SECONDS = 3.0
 _MAX_FORGET_WAIT_SECONDS = 1.0
 _STOP_SECONDS = 5.0
@@ -123,8 +123,8 @@ class InFlightTracker:
     def extend_due(self) -> None:
         """Extend what is due; the thread calls it every tick."""
         due = self._due()
-        for start in range(0, len(due), _BATCH):
-            batch = due[start : start + _BATCH]
+        for start in range(0, len(due), _BATCH_SIZE):
+            batch = due[start : start + _BATCH_SIZE]
             self._beat()
             try:
                 self._extend(batch)

@@ -12,11 +12,14 @@ from product_consumer.runtime.child_process import end_with_parent
 from product_consumer.runtime.exit_codes import UsageError
 from product_consumer.runtime.supervisor import dump_stacks_on_request
 from product_consumer.runtime.systemd import Notifier
-from product_consumer.settings import Settings, read_settings, read_systemd_environment
-
-PRODUCTS, ORDERS = "products", "orders"
-MAX_THREADS = 256
-MAX_PROCESSES = 64
+from product_consumer.settings import (
+    MAX_PROCESSES,
+    MAX_THREADS,
+    Settings,
+    StreamName,
+    read_settings,
+    read_systemd_environment,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Options:
 
     arguments: tuple[str, ...]
     """As given, for the processes that this one starts."""
-    streams: tuple[str, ...] = (PRODUCTS,)
+    streams: tuple[StreamName, ...] = (StreamName.PRODUCTS,)
     threads: int | None = None
     processes: int | None = None
     process_number: int | None = None
@@ -56,18 +59,14 @@ class Options:
 
     def for_demo(self) -> Self:
         """Return the options of the worker inside the demo: both streams, until they are empty."""
-        return replace(self, streams=(PRODUCTS, ORDERS), until_empty=True)
+        return replace(self, streams=tuple(StreamName), until_empty=True)
 
     def _check_queues(self, settings: Settings) -> None:
-        urls = {
-            PRODUCTS: ("SQS_QUEUE_URL", settings.sqs_queue_url),
-            ORDERS: ("ORDERS_QUEUE_URL", settings.orders_queue_url),
-        }
         for stream in self.streams:
-            setting, url = urls[stream]
-            if url is None:
+            address = settings.queue_of(stream)
+            if address.url is None:
                 raise UsageError(
-                    f"Nothing to consume: set {setting} (see .env.example), "
+                    f"Nothing to consume: set {address.url_setting_names} (see .env.example), "
                     "or run `python thread_runner.py --demo` to see the worker at work."
                 )
 
@@ -83,7 +82,7 @@ def read_options(arguments: Sequence[str] | None) -> Options:
         parser.error("--catalog goes with --demo")
     return Options(
         tuple(given),
-        streams=tuple(dict.fromkeys(found.stream or [PRODUCTS])),
+        streams=tuple(map(StreamName, dict.fromkeys(found.stream or [StreamName.PRODUCTS]))),
         threads=found.threads,
         processes=found.processes,
         process_number=found.process_number,
@@ -110,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--stream",
         action="append",
-        choices=(PRODUCTS, ORDERS),
+        choices=[stream.value for stream in StreamName],
         help="what to consume; may be given twice (default products)",
     )
     add(

@@ -287,7 +287,7 @@ def test_a_stream_without_its_queue_names_the_setting(tmp_path: Path) -> None:
     for arguments, setting in (
         (["--stream", "orders"], "ORDERS_QUEUE_URL"),
         (["--stream", "orders", "--stream", "products"], "ORDERS_QUEUE_URL"),
-        (["--stream", "products"], "SQS_QUEUE_URL"),
+        (["--stream", "products"], "QUEUE_URL or SQS_QUEUE_URL"),
     ):
         ended = subprocess.run(
             [sys.executable, str(REPOSITORY / "thread_runner.py"), *arguments],

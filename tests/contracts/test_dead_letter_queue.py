@@ -20,11 +20,13 @@ from product_consumer.models import Message
 from product_consumer.orders.parser import OrderParser
 from product_consumer.outcomes import Rejected
 from product_consumer.products.parser import ProductParser
+from product_consumer.queues.base import Outgoing, QueueUrls
 from product_consumer.queues.dead_letters import queue
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
-from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
-from product_consumer.queues.sqs.sender import Outgoing
+from product_consumer.queues.sqs.admin import set_up_queues
+from product_consumer.queues.sqs.client import sqs_client
+from product_consumer.queues.sqs.queue import SqsQueue
+from product_consumer.queues.sqs.sender import publish
 from product_consumer.settings import Settings
 from tests.support import factories
 from tests.support.factories import body_text

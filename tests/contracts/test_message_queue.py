@@ -15,8 +15,10 @@ from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs.admin import publish, set_up_queues
-from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
+from product_consumer.queues.sqs.admin import set_up_queues
+from product_consumer.queues.sqs.client import sqs_client
+from product_consumer.queues.sqs.queue import SqsQueue
+from product_consumer.queues.sqs.sender import publish
 from product_consumer.settings import Settings
 
 VISIBILITY_SECONDS = 30

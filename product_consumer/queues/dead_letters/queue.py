@@ -1,8 +1,8 @@
-"""Rejected messages in a dead-letter queue of SQS: looked at without being consumed.
+"""Rejected messages in a dead-letter queue: looked at without being consumed.
 
-SQS has no way to read a message and leave it alone. So the messages are received, hidden for as
-long as the look takes, and given back at the end; each look raises their receive counts by one. A
-redrive policy on the dead-letter queue itself would therefore move them on after a few looks.
+Few queues have a way to read a message and leave it alone. So the messages are received, hidden for
+as long as the look takes, and given back at the end; each look raises their receive counts by one.
+A limit on the receives of the dead-letter queue itself would therefore take them away after a few.
 """
 
 import logging
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
-from product_consumer.queues.base import MessageQueue
+from product_consumer.queues.base import MAX_RECEIVED, MessageQueue, size_bytes
 from product_consumer.queues.dead_letters.file import RejectedFile
 from product_consumer.queues.dead_letters.redrive import (
     MAX_HELD_BYTES,
@@ -23,15 +23,12 @@ from product_consumer.queues.dead_letters.redrive import (
     chosen,
     grouped,
 )
-from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs.batch_calls import MAX_ENTRIES, text_bytes
-from product_consumer.queues.sqs.opening import open_queue
-from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
-from product_consumer.settings import Settings
+from product_consumer.queues.opening import open_dead_letter_queue
+from product_consumer.settings import Settings, StreamName
 
 log = logging.getLogger(__name__)
 
-# A long poll asks all of SQS's servers, so that an empty answer means an empty queue.
+# A long poll asks all servers of a queue, so that an empty answer means an empty queue.
 _WAIT_SECONDS = 1
 _MIN_HIDDEN_SECONDS = 300
 _MAX_HIDDEN_SECONDS = 43_200
@@ -43,25 +40,19 @@ _MIN_BARE_BODY_BYTES = 250_000
 
 
 def open_dead_letters(
-    settings: Settings, prefix: str = "SQS", *, limit: int, from_file: bool = False
+    settings: Settings, stream: StreamName, *, limit: int, from_file: bool = False
 ) -> DeadLetters:
-    """Return a queue's dead-letter queue, or ``DATA_DIR/rejected.jsonl`` where there is none or
-    ``from_file`` asks for it.
+    """Return the dead-letter queue of a stream, or ``DATA_DIR/rejected.jsonl`` where there is none
+    or ``from_file`` asks for it.
 
-    ``prefix``: which queue, as for ``open_queue``, whose errors this raises too. ``limit``: how
-    many messages will be looked at.
+    ``limit``: how many messages will be looked at. Raises as ``queues.opening.open_queue``.
     """
-    reject_log = RejectLog(settings.data_dir / "rejected.jsonl")
-    file = RejectedFile(reject_log.path)
+    file = RejectedFile(settings.reject_log_path)
     if from_file:
         return file
-    source = open_queue(settings, prefix)
-    source.close()
-    if source.dead_letter_queue_url is None:
-        return file
     seconds = hidden_seconds(limit)
-    queue = SqsQueue(sqs_client(settings), source.dead_letter_queue_url, None, reject_log, seconds)
-    return DeadLetterQueue(queue.queue_url.rstrip("/").rpartition("/")[2], queue, seconds, file)
+    queue = open_dead_letter_queue(settings, stream, seconds)
+    return file if queue is None else DeadLetterQueue(queue.label, queue, seconds, file)
 
 
 def hidden_seconds(limit: int) -> int:
@@ -120,7 +111,7 @@ class DeadLetterQueue:
         """Receive until nothing is left; False where a limit or a stop came first."""
         held_bytes = 0
         while len(self._held) < limit and held_bytes < MAX_HELD_BYTES and not is_stopped():
-            wanted_count = min(MAX_ENTRIES, limit - len(self._held))
+            wanted_count = min(MAX_RECEIVED, limit - len(self._held))
             received = self._queue.receive(wanted_count, _WAIT_SECONDS)
             seen_again = any(each.message_id in self._held for each in received)
             # Also those seen before: the newest receipt is the one that settles a message.
@@ -130,7 +121,7 @@ class DeadLetterQueue:
             if seen_again:
                 # The first ones are visible again: this takes too long for a whole round.
                 return False
-            held_bytes += sum(text_bytes(str(each.body)) for each in received)
+            held_bytes += sum(size_bytes(each.body) for each in received)
         return False
 
     def _with_attributes(self) -> list[Message]:
@@ -147,4 +138,4 @@ class DeadLetterQueue:
 
 
 def _is_bare(copy: Message) -> bool:
-    return not copy.attributes and text_bytes(str(copy.body)) >= _MIN_BARE_BODY_BYTES
+    return not copy.attributes and size_bytes(copy.body) >= _MIN_BARE_BODY_BYTES

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from product_consumer.models import Message
+from product_consumer.queues.base import Outgoing, Sender
 from product_consumer.queues.rejections import handed_on
-from product_consumer.queues.sqs.batch_calls import MAX_ENTRIES
-from product_consumer.queues.sqs.sender import Outgoing
 
 MOVED_BY_THE_QUEUE = "unknown (moved by the queue)"
-"""Reason of a message that the redrive policy took away: SQS gives none."""
+"""Reason of a message that the queue took away by itself, which gives none."""
 _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
-NOT_TEXT = "NotText"
-"""Code of a body that SQS cannot carry."""
 MAX_HELD_BYTES = 64 * 1024 * 1024
 """Bodies held at a time, whatever the limit on their number is."""
 
@@ -32,7 +29,7 @@ class RejectedMessage:
 
     @property
     def id(self) -> str:
-        """The id that the message had in its queue; a message that SQS moves keeps it."""
+        """The id that the message had in its queue; one that the queue moved keeps it."""
         return self._said("message_id") or self.copies[0].message_id
 
     @property
@@ -129,38 +126,31 @@ class DeadLetters(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What became of up to ten messages."""
+    """What became of the messages of one batch."""
 
     redriven_count: int
     failed: list[tuple[str, str]]
     """Id of each message that could not be sent, and why; it stays where it was."""
 
 
-Send = Callable[[Sequence[Outgoing]], dict[int, str]]
-"""Sends messages and returns the code of each that failed, by its position."""
-
-
 def redrive(
-    place: DeadLetters, messages: Sequence[RejectedMessage], send: Send, is_stopped: IsStopped
+    place: DeadLetters, messages: Sequence[RejectedMessage], sender: Sender, is_stopped: IsStopped
 ) -> Iterator[Step]:
-    """Send messages back, ten at a time, and remove those whose sending was confirmed.
+    """Send messages back, a batch at a time, and remove those whose sending was confirmed.
 
     The body goes byte for byte, with ``original_version``, which orders it among others as when it
     was first sent, ``first_sent`` and ``original_message_id``. A producer's own attributes, which
     no worker reads, are not sent. A crash between sending and removing leaves a message in both
     places; redriven again it is a duplicate, which changes nothing.
     """
-    for start in range(0, len(messages), MAX_ENTRIES):
+    for start in range(0, len(messages), sender.batch_size):
         if is_stopped():
             return
-        kept = place.keep(messages[start : start + MAX_ENTRIES])
-        outgoing = [(each, _outgoing(each)) for each in kept]
-        sendable = [(each, out) for each, out in outgoing if out is not None]
-        codes = send([out for _, out in sendable])
-        place.remove([each for i, (each, _) in enumerate(sendable) if i not in codes])
-        failed = [(each.id, NOT_TEXT) for each, out in outgoing if out is None]
-        failed += [(sendable[i][0].id, code) for i, code in codes.items()]
-        yield Step(len(sendable) - len(codes), failed)
+        kept = place.keep(messages[start : start + sender.batch_size])
+        codes = sender.send([_outgoing(each) for each in kept])
+        place.remove([each for position, each in enumerate(kept) if position not in codes])
+        failed = [(kept[position].id, code) for position, code in codes.items()]
+        yield Step(len(kept) - len(codes), failed)
 
 
 def grouped(copies: Iterable[Message]) -> list[RejectedMessage]:
@@ -179,8 +169,6 @@ def chosen(found: Iterable[RejectedMessage], wanted: Wanted) -> tuple[list[Rejec
     return selected, len(messages) - len(selected)
 
 
-def _outgoing(message: RejectedMessage) -> Outgoing | None:
-    if isinstance(message.body, bytes):
-        return None
+def _outgoing(message: RejectedMessage) -> Outgoing:
     origin = handed_on(message.copies[0]) | {"original_message_id": message.id}
     return Outgoing(message.body, origin)

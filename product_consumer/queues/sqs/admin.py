@@ -1,15 +1,12 @@
-"""Set up queues on SQS and publish messages: for operators, demos and tests, not for the worker."""
+"""Set up queues on SQS: for operators, demos and tests, not for the worker."""
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
-from product_consumer.queues.sqs.batch_calls import call_batch, sendable_batches, text_bytes
-from product_consumer.queues.sqs.queue import sqs_error_code, sqs_errors
+from product_consumer.queues.base import QueueUrls
+from product_consumer.queues.sqs.client import sqs_error_code, sqs_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -23,14 +20,6 @@ _DEAD_LETTER_SUFFIX = "-dead-letter"
 # SQS allows 80 characters, the suffix included.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,68}", re.ASCII)
 _QUEUE_EXISTS = {"QueueNameExists", "QueueAlreadyExists"}
-
-
-@dataclass(frozen=True, slots=True)
-class QueueUrls:
-    """A queue and where its rejected messages go."""
-
-    queue_url: str
-    dead_letter_queue_url: str
 
 
 def set_up_queues(
@@ -74,29 +63,6 @@ def set_up_queues(
         },
     )
     return QueueUrls(queue_url, dead_letter_queue_url)
-
-
-def publish(client: "SQSClient", queue_url: str, bodies: Iterable[str]) -> int:
-    """Send messages, ten per call or as many as fit its size limit; return how many were sent.
-
-    ``bodies`` may be a generator: only one batch of it is held. Raises ``QueueUnavailable`` at the
-    first batch that was not sent in full, after retries, telling how many were sent before it.
-    """
-
-    def send(entries: Sequence[Any]) -> Any:
-        return client.send_message_batch(QueueUrl=queue_url, Entries=entries)
-
-    sent = 0
-    for batch in sendable_batches(bodies, text_bytes):
-        entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(batch)]
-        with sqs_errors(f"publishing, after {sent} messages were sent"):
-            failed = call_batch(send, entries, closing=Event())
-        sent += len(batch) - len(failed)
-        if failed:
-            codes = ", ".join(sorted(set(failed.values())))
-            detail = f"{len(failed)} of {len(batch)} messages were not sent ({codes}), {sent} were"
-            raise QueueUnavailable("SQS", detail)
-    return sent
 
 
 def _create_queue(

@@ -56,11 +56,6 @@ def sendable_batches(items: Iterable[T], size_bytes: Callable[[T], int]) -> Iter
         yield batch
 
 
-def text_bytes(text: str) -> int:
-    """Return how much of the size limit a text takes."""
-    return len(text.encode("utf-8", "surrogatepass"))
-
-
 def _failed_once(answer: Any, entries: Sequence[Entry]) -> dict[str, str]:
     """The code of each entry, empty for those that succeeded."""
     codes = dict.fromkeys((entry["Id"] for entry in entries), "NoAnswer")

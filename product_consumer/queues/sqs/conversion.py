@@ -39,3 +39,8 @@ def text_attributes(attributes: Mapping[str, str]) -> dict[str, Any]:
 def body_md5(body: str) -> str:
     """Return what SQS answers as ``MD5OfMessageBody`` when it has stored this body unchanged."""
     return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+
+
+def queue_name(queue_url: str) -> str:
+    """Return the name of a queue, the last part of its URL."""
+    return queue_url.rstrip("/").rpartition("/")[2]

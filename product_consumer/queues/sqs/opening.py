@@ -1,63 +1,109 @@
-"""Where messages come from. ``base.py`` is the contract; the implementations stand beside it."""
+"""Opens what is to be done with a queue of SQS; ``queues/opening.py`` calls this module."""
 
 import json
 import logging
 from typing import TYPE_CHECKING
 
 from product_consumer.errors import ConfigurationError
+from product_consumer.queues.base import QueueUrls
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs.queue import (
-    SqsQueue,
-    read_queue_attributes,
-    sqs_client,
-    sqs_errors,
-)
-from product_consumer.settings import Settings
+from product_consumer.queues.sqs.admin import set_up_queues
+from product_consumer.queues.sqs.client import read_queue_attributes, sqs_client, sqs_errors
+from product_consumer.queues.sqs.conversion import queue_name
+from product_consumer.queues.sqs.queue import SqsQueue
+from product_consumer.queues.sqs.sender import SqsSender
+from product_consumer.settings import QueueAddress, Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-__all__ = ["open_queue"]
+NAME = "SQS"
 
 log = logging.getLogger(__name__)
 
 
-def open_queue(settings: Settings, prefix: str = "SQS") -> SqsQueue:
+def open_queue(settings: Settings, address: QueueAddress, label: str = NAME) -> SqsQueue:
     """Connect to a queue, check that it can be used, and find its dead-letter queue.
 
-    ``prefix`` says which: ``SQS`` is the product queue (``SQS_QUEUE_URL``), ``ORDERS`` the orders.
     Raises ``ConfigurationError`` when no retry can help (no such queue, refused credentials, a FIFO
     queue) and ``QueueUnavailable`` when it cannot be reached now; then it may be called again.
     """
-    url_setting, letters_setting = f"{prefix}_QUEUE_URL", f"{prefix}_DEAD_LETTER_QUEUE_URL"
-    queue_url: str | None = getattr(settings, url_setting.lower())
-    if queue_url is None:
-        raise ConfigurationError(url_setting, "not set: needs the URL of the queue")
+    queue_url = address.require_url()
     client = sqs_client(settings)
     try:
-        attributes = read_queue_attributes(client, queue_url, url_setting)
-        if attributes.get("FifoQueue") == "true":
-            raise ConfigurationError(url_setting, "a FIFO queue is not supported")
-        policy = _redrive_policy(attributes.get("RedrivePolicy"))
-        _warn_about_early_redrive(policy, settings.max_attempts)
-        dead_letter_queue_url: str | None = getattr(settings, letters_setting.lower())
-        if dead_letter_queue_url is not None:
-            _check_dead_letter_queue(client, dead_letter_queue_url, queue_url, letters_setting)
-        elif "deadLetterTargetArn" in policy:
-            arn = policy["deadLetterTargetArn"]
-            dead_letter_queue_url = _find_queue_url(client, arn, letters_setting)
+        dead_letter_queue_url = _check_queues(client, address, settings.max_attempts)
     except BaseException:
         client.close()
         raise
-    reject_log = RejectLog(settings.data_dir / "rejected.jsonl")
+    reject_log = RejectLog(settings.reject_log_path)
     log.info("Rejected messages go to %s", dead_letter_queue_url or reject_log.path)
     return SqsQueue(
-        client=client,
-        queue_url=queue_url,
-        dead_letter_queue_url=dead_letter_queue_url,
-        reject_log=reject_log,
-        visibility_timeout_seconds=settings.sqs_visibility_timeout_seconds,
+        client,
+        queue_url,
+        dead_letter_queue_url,
+        reject_log,
+        settings.sqs_visibility_timeout_seconds,
+        label,
     )
+
+
+def open_dead_letter_queue(
+    settings: Settings, address: QueueAddress, visibility_timeout_seconds: int
+) -> SqsQueue | None:
+    """Return the dead-letter queue of a queue; None where there is none. Raises as ``open_queue``.
+
+    Its label is its name.
+    """
+    source = open_queue(settings, address)
+    source.close()
+    queue_url = source.dead_letter_queue_url
+    if queue_url is None:
+        return None
+    return SqsQueue(
+        sqs_client(settings),
+        queue_url,
+        None,
+        RejectLog(settings.reject_log_path),
+        visibility_timeout_seconds,
+        queue_name(queue_url),
+    )
+
+
+def open_sender(settings: Settings, address: QueueAddress) -> SqsSender:
+    """Return a sender to a queue; nothing is contacted yet."""
+    return SqsSender(sqs_client(settings), address.require_url())
+
+
+def set_up_queue(
+    settings: Settings, _address: QueueAddress, name: str, max_receive_count: int
+) -> QueueUrls:
+    """Create a queue and its dead-letter queue, or set the attributes of existing ones."""
+    client = sqs_client(settings)
+    try:
+        return set_up_queues(
+            client,
+            name,
+            visibility_timeout_seconds=settings.sqs_visibility_timeout_seconds,
+            max_receive_count=max_receive_count,
+        )
+    finally:
+        client.close()
+
+
+def _check_queues(client: "SQSClient", address: QueueAddress, max_attempts: int) -> str | None:
+    """Raise what is wrong with a queue or its dead-letter queue; return the latter's URL."""
+    queue_url, setting = address.require_url(), address.dead_letter_url_setting
+    attributes = read_queue_attributes(client, queue_url, address.url_setting)
+    if attributes.get("FifoQueue") == "true":
+        raise ConfigurationError(address.url_setting, "a FIFO queue is not supported")
+    policy = _redrive_policy(attributes.get("RedrivePolicy"))
+    _warn_about_early_redrive(policy, max_attempts)
+    if address.dead_letter_url is not None:
+        _check_dead_letter_queue(client, address.dead_letter_url, queue_url, setting)
+        return address.dead_letter_url
+    if "deadLetterTargetArn" in policy:
+        return _find_queue_url(client, policy["deadLetterTargetArn"], setting)
+    return None
 
 
 def _check_dead_letter_queue(

@@ -1,45 +1,29 @@
-"""Amazon SQS, and servers that speak its API. The only file that imports boto3."""
+"""A standard queue of Amazon SQS, or of a server that speaks its API."""
 
 import logging
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-import boto3.session
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    InvalidRegionError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
-
-from product_consumer.errors import ConfigurationError, ProductConsumerError, QueueUnavailable
+from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.rejections import rejection_attributes
 from product_consumer.queues.sqs.batch_calls import MAX_ENTRIES, call_batch
-from product_consumer.queues.sqs.conversion import body_md5, delivered_message, text_attributes
-from product_consumer.queues.sqs.error_codes import (
-    CONTENT_REFUSED,
-    NO_SUCH_QUEUE,
-    NOT_ALLOWED,
-    STALE,
-    bare_code,
+from product_consumer.queues.sqs.client import sqs_error_code, sqs_errors
+from product_consumer.queues.sqs.conversion import (
+    body_md5,
+    delivered_message,
+    queue_name,
+    text_attributes,
 )
-from product_consumer.settings import Settings
+from product_consumer.queues.sqs.error_codes import CONTENT_REFUSED, STALE
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 log = logging.getLogger(__name__)
 
@@ -47,119 +31,6 @@ MAX_WAIT_SECONDS = 20
 # SQS hides a message for 43,200 s at most, counted from its receive, and refuses what goes beyond.
 # The hour less leaves room for the time a message was held before it is put off.
 MAX_DELAY_SECONDS = 43_200 - 3_600
-
-# Besides the consumer threads, others ask too: the in-flight tracker, whoever reads the backlog.
-_SPARE_CONNECTIONS = 4
-_CONNECT_TIMEOUT_SECONDS = 5
-_ANSWER_SECONDS = 10
-_REGION_IN_URL = re.compile(
-    r"^https?://(?:sqs\.)?([a-z]{2}(?:-[a-z]+)+-\d)(?:\.queue)?\.(?:amazonaws\.com|api\.aws)"
-)
-
-_CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
-
-
-def sqs_client(settings: Settings) -> "SQSClient":
-    """Return a client that may be shared by all threads; nothing is contacted yet.
-
-    Raises ``ConfigurationError`` naming the setting, or the variable of AWS, that cannot work.
-    """
-    access_key, secret_key = settings.sqs_access_key, settings.sqs_secret_key
-    try:
-        session = boto3.session.Session(
-            aws_access_key_id=access_key.get_secret_value() if access_key else None,
-            aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
-        )
-    except ProfileNotFound as error:
-        raise ConfigurationError("AWS_PROFILE", str(error)) from error
-    config = Config(
-        # The one layer of retries below the consumer loop, which waits for longer outages.
-        retries={"mode": "standard", "total_max_attempts": 3},
-        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        read_timeout=settings.sqs_wait_seconds + _ANSWER_SECONDS,
-        max_pool_connections=settings.threads + _SPARE_CONNECTIONS,
-        tcp_keepalive=True,
-        # All parameters are made here or came from SQS; checking them is a twentieth of a call.
-        parameter_validation=False,
-        # botocore puts its own together twice per call, for a sixth of the call's CPU time.
-        user_agent="product-consumer/1.0",
-    )
-    region = settings.aws_region or session.region_name or _region_for(settings)
-    try:
-        return session.client(
-            "sqs", region_name=region, endpoint_url=settings.aws_endpoint_url, config=config
-        )
-    except InvalidRegionError as error:
-        raise ConfigurationError("AWS_REGION", _in_words(error)) from error
-    except ValueError as error:
-        problem = "needs a URL such as http://host:port"
-        raise ConfigurationError("AWS_ENDPOINT_URL", problem) from error
-    except BotoCoreError as error:
-        raise ConfigurationError("SQS_ACCESS_KEY", _in_words(error)) from error
-
-
-def _region_for(settings: Settings) -> str:
-    match = _REGION_IN_URL.match(settings.sqs_queue_url or settings.orders_queue_url or "")
-    if match:
-        return match[1]
-    if settings.aws_endpoint_url:
-        return "us-east-1"
-    raise ConfigurationError("AWS_REGION", "not set, and the queue's URL does not tell the region")
-
-
-@contextmanager
-def sqs_errors(action: str, url_setting: str | None = None) -> Iterator[None]:
-    """Turn errors of boto3 into ours: ``QueueUnavailable``, for ``action`` of the caller's words.
-
-    With ``url_setting``, as at a start, a queue that does not exist and refused credentials are
-    ``ConfigurationError``. Later they are not: a policy may be mended while the messages wait.
-    """
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        problem = _configuration_problem(error, url_setting) if url_setting else None
-        raise problem or QueueUnavailable("SQS", f"{action}: {_in_words(error)}") from error
-
-
-def sqs_error_code(error: BaseException | None) -> str:
-    """Return the bare code of an error that the server answered with; empty for any other."""
-    if not isinstance(error, ClientError):
-        return ""
-    return bare_code(str(error.response.get("Error", {}).get("Code", "")))
-
-
-def read_queue_attributes(
-    client: "SQSClient", queue_url: str, url_setting: str
-) -> dict["QueueAttributeNameType", str]:
-    """Return all attributes of a queue; raises as ``sqs_errors`` with ``url_setting``."""
-    with sqs_errors("reading the queue's attributes", url_setting):
-        reply = client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
-    return reply.get("Attributes", {})
-
-
-def _configuration_problem(
-    error: ClientError | BotoCoreError, url_setting: str
-) -> ProductConsumerError | None:
-    if isinstance(error, _CREDENTIAL_ERRORS):
-        return ConfigurationError("SQS_ACCESS_KEY", f"no credentials to use: {_in_words(error)}")
-    code = sqs_error_code(error)
-    if code in NO_SUCH_QUEUE:
-        return ConfigurationError(
-            url_setting, "no such queue at this endpoint, in this region and account"
-        )
-    if code in NOT_ALLOWED:
-        return ConfigurationError(
-            "SQS_ACCESS_KEY", f"the credentials were refused: {_in_words(error)}"
-        )
-    return None
-
-
-def _in_words(error: ClientError | BotoCoreError) -> str:
-    """One short line: AWS explains a wrong signature over many."""
-    if not isinstance(error, ClientError):
-        return str(error)[:300]
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    return f"{sqs_error_code(error)}: {message}".splitlines()[0][:300]
 
 
 class SqsQueue:
@@ -169,8 +40,6 @@ class SqsQueue:
     ``reject_log``. The client is shared and closed with the queue.
     """
 
-    label = "SQS"
-
     def __init__(
         self,
         client: "SQSClient",
@@ -178,7 +47,9 @@ class SqsQueue:
         dead_letter_queue_url: str | None,
         reject_log: RejectLog,
         visibility_timeout_seconds: int,
+        label: str = "SQS",
     ) -> None:
+        self.label = label
         self.queue_url = queue_url
         self.dead_letter_queue_url = dead_letter_queue_url
         self._client = client
@@ -215,8 +86,7 @@ class SqsQueue:
         return self._change_visibility("extending", messages, visibility_seconds)
 
     def reject(self, message: Message, rejected: Rejected) -> None:
-        source_queue = self.queue_url.rstrip("/").rpartition("/")[2]
-        attributes = rejection_attributes(message, rejected, source_queue)
+        attributes = rejection_attributes(message, rejected, queue_name(self.queue_url))
         if self.dead_letter_queue_url is None or isinstance(message.body, bytes):
             self._reject_log.append(attributes, message.body)
         else:

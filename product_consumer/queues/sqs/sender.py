@@ -1,18 +1,20 @@
 """Send messages to SQS with a confirmation for each."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from product_consumer.errors import QueueUnavailable
-from product_consumer.queues.sqs.batch_calls import Entry, call_batch, sendable_batches, text_bytes
-from product_consumer.queues.sqs.conversion import body_md5, text_attributes
+from product_consumer.queues.base import NOT_TEXT, Outgoing, size_bytes
+from product_consumer.queues.sqs.batch_calls import (
+    MAX_ENTRIES,
+    Entry,
+    call_batch,
+    sendable_batches,
+)
+from product_consumer.queues.sqs.client import sqs_error_code, sqs_errors
+from product_consumer.queues.sqs.conversion import body_md5, queue_name, text_attributes
 from product_consumer.queues.sqs.error_codes import CONTENT_REFUSED
-from product_consumer.queues.sqs.queue import sqs_client, sqs_error_code, sqs_errors
-from product_consumer.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -21,12 +23,24 @@ NOT_CONFIRMED = "NotConfirmed"
 """Code of a message that the queue took, but not with the body it was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to send."""
+class SqsSender:
+    """Implements ``Sender`` on a queue of SQS. The client is closed with it."""
 
-    body: str
-    attributes: Mapping[str, str]
+    batch_size = MAX_ENTRIES
+
+    def __init__(self, client: "SQSClient", queue_url: str) -> None:
+        self.queue_name = queue_name(queue_url)
+        self._client = client
+        self._queue_url = queue_url
+
+    def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
+        return send_messages(self._client, self._queue_url, messages)
+
+    def publish(self, bodies: Iterable[str]) -> int:
+        return publish(self._client, self._queue_url, bodies)
+
+    def close(self) -> None:
+        self._client.close()
 
 
 def send_messages(
@@ -34,10 +48,11 @@ def send_messages(
 ) -> dict[int, str]:
     """Send messages, up to ten per call; return the code of each that failed, by its position.
 
-    A message that the queue refuses for its content fails alone. Raises ``QueueUnavailable`` when
-    a call fails for another reason; then some of the messages may have been sent.
+    A message that the queue refuses for its content fails alone, and so does one that is not text
+    (``NOT_TEXT``). Raises ``QueueUnavailable`` when a call fails for another reason; then some of
+    the messages may have been sent.
     """
-    entries = [
+    entries: list[Entry] = [
         {
             "Id": str(position),
             "MessageBody": message.body,
@@ -45,22 +60,34 @@ def send_messages(
         }
         for position, message in enumerate(messages)
     ]
-    failed: dict[str, str] = {}
-    for batch in sendable_batches(entries, _size_bytes):
+    failed = {entry["Id"]: NOT_TEXT for entry in entries if isinstance(entry["MessageBody"], bytes)}
+    sendable = [entry for entry in entries if entry["Id"] not in failed]
+    for batch in sendable_batches(sendable, _entry_bytes):
         failed |= _send(client, queue_url, batch)
     return {int(entry_id): code for entry_id, code in failed.items()}
 
 
-@contextmanager
-def open_sender(
-    settings: Settings, queue_url: str
-) -> Iterator[Callable[[Sequence[Outgoing]], dict[int, str]]]:
-    """Give ``send_messages`` to a queue."""
-    client = sqs_client(settings)
-    try:
-        yield partial(send_messages, client, queue_url)
-    finally:
-        client.close()
+def publish(client: "SQSClient", queue_url: str, bodies: Iterable[str]) -> int:
+    """Send messages, ten per call or as many as fit its size limit; return how many were sent.
+
+    ``bodies`` may be a generator: only one batch of it is held. Raises ``QueueUnavailable`` at the
+    first batch that was not sent in full, after retries, telling how many were sent before it.
+    """
+
+    def send(entries: Sequence[Any]) -> Any:
+        return client.send_message_batch(QueueUrl=queue_url, Entries=entries)
+
+    sent = 0
+    for batch in sendable_batches(bodies, size_bytes):
+        entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(batch)]
+        with sqs_errors(f"publishing, after {sent} messages were sent"):
+            failed = call_batch(send, entries, closing=Event())
+        sent += len(batch) - len(failed)
+        if failed:
+            codes = ", ".join(sorted(set(failed.values())))
+            detail = f"{len(failed)} of {len(batch)} messages were not sent ({codes}), {sent} were"
+            raise QueueUnavailable("SQS", detail)
+    return sent
 
 
 def _send(client: "SQSClient", queue_url: str, entries: Sequence[Entry]) -> dict[str, str]:
@@ -97,10 +124,10 @@ def _without_unconfirmed(reply: Any, entries: Sequence[Entry]) -> dict[str, Any]
     return {"Successful": successful, "Failed": failed}
 
 
-def _size_bytes(entry: Entry) -> int:
+def _entry_bytes(entry: Entry) -> int:
     """What counts against the limit: the body, and each attribute's name, type and value."""
     attributes = entry["MessageAttributes"]
-    return text_bytes(entry["MessageBody"]) + sum(
-        text_bytes(name + value["DataType"] + value["StringValue"])
+    return size_bytes(entry["MessageBody"]) + sum(
+        size_bytes(name + value["DataType"] + value["StringValue"])
         for name, value in attributes.items()
     )

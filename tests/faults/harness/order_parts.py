@@ -18,7 +18,7 @@ from product_consumer.orders import components
 from product_consumer.orders.ledger import OrderLedger, Recorded
 from product_consumer.orders.models import Order
 from product_consumer.orders.redis_stats import ShownHash
-from product_consumer.settings import Settings
+from product_consumer.settings import Settings, StreamName
 from tests.faults.harness.order_checker import PREFIX
 from tests.faults.harness.planting import Fault, FaultyQueue
 from tests.faults.harness.recording import History, RecordedQueue
@@ -38,8 +38,8 @@ def wrap_order_parts(path: Path, fault: Fault, bug: str) -> None:
     history = OrderHistory(path)
     open_queue, open_stats = components.open_queue, components.open_redis_stats  # type: ignore[attr-defined]
 
-    def queue(settings: Settings, prefix: str) -> Any:
-        return FaultyQueue(RecordedQueue(open_queue(settings, prefix), history), fault, bug)
+    def queue(settings: Settings, stream: StreamName) -> Any:
+        return FaultyQueue(RecordedQueue(open_queue(settings, stream), history), fault, bug)
 
     def ledger(database: Any) -> Any:
         inner = FloatMoneyLedger(database) if bug == "float_money" else OrderLedger(database)

@@ -20,7 +20,7 @@ from product_consumer.pipeline import batch  # noqa: E402
 from product_consumer.products import components  # noqa: E402
 from product_consumer.queues import in_flight  # noqa: E402
 from product_consumer.runtime import supervisor  # noqa: E402
-from product_consumer.settings import Settings  # noqa: E402
+from product_consumer.settings import Settings, StreamName  # noqa: E402
 from product_consumer.stores.opening import Stores  # noqa: E402
 from tests.faults.harness import planting, steps  # noqa: E402
 from tests.faults.harness.order_parts import wrap_order_parts  # noqa: E402
@@ -57,9 +57,10 @@ def _wrap_parts(history: History, fault: planting.Fault, bug: str) -> None:
     of: Any = components
     open_queue, open_ledger, open_stores = of.open_queue, of.open_ledger, of.open_stores
 
-    def queue(*settings: Any) -> Any:
+    def queue(settings: Settings, stream: StreamName) -> Any:
         history.note("opening")
-        return planting.FaultyQueue(RecordedQueue(open_queue(*settings), history), fault, bug)
+        recorded = RecordedQueue(open_queue(settings, stream), history)
+        return planting.FaultyQueue(recorded, fault, bug)
 
     def ledger(settings: Settings, *database: Any) -> Any:
         recorded = RecordedLedger(open_ledger(settings, *database), history)

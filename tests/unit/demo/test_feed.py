@@ -10,7 +10,8 @@ import pytest
 
 from product_consumer.demo.feed import MAX_WAITING, Counts, Feed
 from product_consumer.demo.servers import SqsServer
-from product_consumer.queues.sqs.admin import QueueUrls, set_up_queues
+from product_consumer.queues.base import QueueUrls
+from product_consumer.queues.sqs.admin import set_up_queues
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -35,7 +35,7 @@ def test_the_worker_finds_every_message_in_the_queues_that_its_settings_name(dem
             aws_access_key_id="demo",
             aws_secret_access_key="demo",
         )
-        for url in (settings.sqs_queue_url, settings.orders_queue_url):
+        for url in (settings.queue_url, settings.orders_queue_url):
             reply = client.get_queue_attributes(QueueUrl=str(url), AttributeNames=["All"])
             waiting.append(int(reply["Attributes"]["ApproximateNumberOfMessages"]))
         client.close()

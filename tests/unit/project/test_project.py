@@ -17,8 +17,8 @@ TOP_LEVEL = ("data_management", "thread_runner")
 
 # Third-party clients and the files, relative to the package, that may import them.
 HOMES = {
-    "boto3": ("queues/sqs/queue.py", "demo/"),
-    "botocore": ("queues/sqs/queue.py", "demo/"),
+    "boto3": ("queues/sqs/client.py",),
+    "botocore": ("queues/sqs/client.py",),
     "elasticsearch": ("stores/elasticsearch.py",),
     "fastapi": ("api/app.py", "api/guard.py"),
     "elastic_transport": ("stores/elasticsearch.py",),

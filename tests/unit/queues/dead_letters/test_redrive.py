@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -17,6 +17,7 @@ from product_consumer.cli.dead_letter_views import message_line, message_lines, 
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
+from product_consumer.queues.base import NOT_TEXT, Outgoing
 from product_consumer.queues.dead_letters.file import RejectedFile
 from product_consumer.queues.dead_letters.queue import DeadLetterQueue, hidden_seconds
 from product_consumer.queues.dead_letters.redrive import (
@@ -28,7 +29,6 @@ from product_consumer.queues.dead_letters.redrive import (
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.rejections import rejection_attributes
-from product_consumer.queues.sqs.sender import Outgoing
 from tests.support.factories import SENT_AT, body_text, message
 
 EVERYTHING = 1000
@@ -46,15 +46,26 @@ class Letters(InMemoryQueue):
 
 
 class Outbox:
-    """Takes what is sent; messages whose body is in ``refused`` fail."""
+    """A ``Sender`` of text that keeps what it is given; bodies in ``refused`` fail."""
+
+    queue_name = "products"
+    batch_size = 10
 
     def __init__(self, *refused: str) -> None:
         self.sent: list[Outgoing] = []
         self._refused = refused
 
-    def __call__(self, outgoing: Sequence[Outgoing]) -> dict[int, str]:
-        self.sent += [each for each in outgoing if each.body not in self._refused]
-        return {i: "TooLong" for i, each in enumerate(outgoing) if each.body in self._refused}
+    def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
+        codes = {i: "TooLong" for i, each in enumerate(messages) if each.body in self._refused}
+        codes |= {i: NOT_TEXT for i, each in enumerate(messages) if isinstance(each.body, bytes)}
+        self.sent += [each for i, each in enumerate(messages) if i not in codes]
+        return codes
+
+    def publish(self, bodies: Iterable[str]) -> int:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 def copy_attributes(
@@ -76,11 +87,11 @@ def found_in(place: DeadLetters, limit: int = EVERYTHING) -> list[RejectedMessag
     return place.collect(anything, limit, Event().is_set).messages
 
 
-def redrive_all(place: DeadLetters, send: Outbox, stopping: Event | None = None) -> Any:
+def redrive_all(place: DeadLetters, outbox: Outbox, stopping: Event | None = None) -> Any:
     """Return how many were redriven, and the failures."""
     stopping = stopping or Event()
     found = place.collect(anything, EVERYTHING, Event().is_set).messages
-    steps = list(redrive(place, found, send, stopping.is_set))
+    steps = list(redrive(place, found, outbox, stopping.is_set))
     place.close()
     return sum(step.redriven_count for step in steps), [f for step in steps for f in step.failed]
 
@@ -296,9 +307,9 @@ def test_a_stop_ends_a_redrive_between_two_calls() -> None:
         letters.copy(f"m{number}")
 
     class Stopping(Outbox):
-        def __call__(self, outgoing: Sequence[Outgoing]) -> dict[int, str]:
+        def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
             stopping.set()
-            return super().__call__(outgoing)
+            return super().send(messages)
 
     assert redrive_all(queue_of(letters), Stopping(), stopping) == (10, [])
     assert letters.backlog().visible == 15
@@ -308,12 +319,13 @@ def test_nothing_is_deleted_when_sending_breaks_off() -> None:
     letters = Letters()
     letters.copy("m")
 
-    def broken(_outgoing: Sequence[Outgoing]) -> dict[int, str]:
-        raise QueueUnavailable("SQS", "gone")
+    class Broken(Outbox):
+        def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
+            raise QueueUnavailable("SQS", "gone")
 
     place = queue_of(letters)
     with pytest.raises(QueueUnavailable):
-        list(redrive(place, found_in(place), broken, Event().is_set))
+        list(redrive(place, found_in(place), Broken(), Event().is_set))
     place.close()
 
     assert letters.backlog().visible == 1
@@ -417,11 +429,11 @@ def test_a_line_that_a_worker_writes_during_a_redrive_is_kept(path: Path) -> Non
     file = file_with(path, "a")
 
     class BesideAWorker(Outbox):
-        def __call__(self, outgoing: Sequence[Outgoing]) -> dict[int, str]:
+        def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
             worker = threading.Thread(target=file_with, args=(path, "b"))
             worker.start()
             worker.join(10)
-            return super().__call__(outgoing)
+            return super().send(messages)
 
     assert redrive_all(file, BesideAWorker()) == (1, [])
     assert [each.id for each in found_in(RejectedFile(path))] == ["b"]
@@ -435,7 +447,7 @@ def test_a_line_that_could_not_be_sent_waits(path: Path) -> None:
     assert [each.id for each in found_in(RejectedFile(path))] == ["a"]
 
 
-def test_a_body_that_is_not_text_cannot_go_to_sqs(path: Path) -> None:
+def test_a_body_that_its_queue_cannot_carry_stays_and_is_told(path: Path) -> None:
     RejectLog(path).append(copy_attributes("binary"), b"\xff\x00")
 
     assert redrive_all(RejectedFile(path), Outbox()) == (0, [("binary", "NotText")])

@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,87 +12,35 @@ import pytest
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
 from product_consumer.outcomes import Rejected
+from product_consumer.queues.base import QueueUrls
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs.admin import QueueUrls, publish, set_up_queues
+from product_consumer.queues.sqs.client import sqs_client
 from product_consumer.queues.sqs.opening import open_queue
-from product_consumer.queues.sqs.queue import SqsQueue, sqs_client
-from product_consumer.settings import Settings, read_settings
+from product_consumer.queues.sqs.queue import SqsQueue
+from product_consumer.queues.sqs.sender import publish
+from product_consumer.settings import Settings, StreamName
 from tests.support.factories import message
+from tests.support.sqs import QUEUE_URL, sqs_settings
 
-QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products"
 REJECTED = Rejected("validate", "json_invalid", "Expecting value")
 
 
-def settings(**overrides: Any) -> Settings:
-    keys = {"sqs_access_key": "key", "sqs_secret_key": "secret", "sqs_queue_url": QUEUE_URL}
-    return read_settings(None, **(keys | overrides))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "region"),
-    [
-        ({"aws_region": "ap-southeast-1"}, "ap-southeast-1"),
-        ({}, "eu-west-1"),
-        ({"sqs_queue_url": "https://us-west-2.queue.amazonaws.com/1/q"}, "us-west-2"),
-        (
-            {"sqs_queue_url": "http://h/q", "aws_endpoint_url": "http://127.0.0.1:9324"},
-            "us-east-1",
-        ),
-    ],
-)
-def test_the_region_is_the_setting_or_follows_from_the_queue(
-    overrides: dict[str, str], region: str
-) -> None:
-    client = sqs_client(settings(**overrides))
-    client.close()
-
-    assert client.meta.region_name == region
-
-
-def test_a_region_of_the_aws_environment_comes_before_the_queue_url(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    client = sqs_client(settings())
-    client.close()
-
-    assert client.meta.region_name == "eu-central-1"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "named"),
-    [
-        ({"sqs_queue_url": "https://queue.example/products"}, "AWS_REGION"),
-        ({"aws_region": "not a region"}, "AWS_REGION"),
-        ({"aws_endpoint_url": "localhost"}, "AWS_ENDPOINT_URL"),
-    ],
-)
-def test_a_client_that_cannot_work_names_the_setting(overrides: dict[str, str], named: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        sqs_client(settings(**overrides))
-
-    assert refused.value.setting == named
-
-
-def test_an_unknown_profile_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-
-    with pytest.raises(ConfigurationError, match="nobody"):
-        sqs_client(settings(sqs_access_key=None, sqs_secret_key=None))
+def open_products(configured: Settings) -> SqsQueue:
+    return open_queue(configured, configured.queue_of(StreamName.PRODUCTS))
 
 
 def test_a_start_without_credentials_names_the_key() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        open_queue(settings(sqs_access_key=None, sqs_secret_key=None))
+        open_products(sqs_settings(sqs_access_key=None, sqs_secret_key=None))
 
     assert refused.value.setting == "SQS_ACCESS_KEY"
 
 
 def test_a_start_without_a_queue_names_it() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        open_queue(settings(sqs_queue_url=None))
+        open_products(sqs_settings(sqs_queue_url=None))
 
-    assert refused.value.setting == "SQS_QUEUE_URL"
+    assert refused.value.setting == "QUEUE_URL"
 
 
 class Refusing:
@@ -142,7 +89,7 @@ class Refusing:
 )
 def test_a_start_that_no_retry_can_mend_names_the_setting(code: str, named: str) -> None:
     with Refusing(code) as server, pytest.raises(ConfigurationError) as refused:
-        open_queue(settings(aws_endpoint_url=server.url))
+        open_products(sqs_settings(aws_endpoint_url=server.url))
 
     assert refused.value.setting == named
 
@@ -150,7 +97,7 @@ def test_a_start_that_no_retry_can_mend_names_the_setting(code: str, named: str)
 def test_refused_credentials_do_not_end_a_worker_that_runs() -> None:
     with Refusing("AccessDenied") as server:
         queue = SqsQueue(
-            sqs_client(settings(aws_endpoint_url=server.url)),
+            sqs_client(sqs_settings(aws_endpoint_url=server.url)),
             QUEUE_URL,
             None,
             RejectLog(Path("unused")),
@@ -164,11 +111,11 @@ def test_refused_credentials_do_not_end_a_worker_that_runs() -> None:
 def test_an_unreachable_queue_is_unavailable_at_the_start_and_later() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    unreachable = settings(aws_endpoint_url=f"http://127.0.0.1:{port}")
+    unreachable = sqs_settings(aws_endpoint_url=f"http://127.0.0.1:{port}")
     started_at = time.monotonic()
 
     with pytest.raises(QueueUnavailable):
-        open_queue(unreachable)
+        open_products(unreachable)
 
     queue = SqsQueue(sqs_client(unreachable), QUEUE_URL, None, RejectLog(Path("unused")), 120)
     for call in (
@@ -183,28 +130,12 @@ def test_an_unreachable_queue_is_unavailable_at_the_start_and_later() -> None:
     assert time.monotonic() - started_at < 45
 
 
-@pytest.fixture
-def client(elasticmq_url: str) -> Iterator[Any]:
-    client = sqs_client(settings(aws_endpoint_url=elasticmq_url))
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def urls(client: Any) -> QueueUrls:
-    name = f"unit-{uuid.uuid4().hex}"
-    return set_up_queues(client, name, visibility_timeout_seconds=30)
-
-
-def attributes_of(client: Any, queue_url: str) -> dict[str, str]:
-    reply = client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
-    return dict(reply["Attributes"])
-
-
 def test_the_dead_letter_queue_is_found_in_the_redrive_policy(
     elasticmq_url: str, urls: QueueUrls
 ) -> None:
-    queue = open_queue(settings(aws_endpoint_url=elasticmq_url, sqs_queue_url=urls.queue_url))
+    queue = open_products(
+        sqs_settings(aws_endpoint_url=elasticmq_url, sqs_queue_url=urls.queue_url)
+    )
     queue.close()
 
     assert queue.dead_letter_queue_url == urls.dead_letter_queue_url
@@ -214,8 +145,8 @@ def test_a_dead_letter_queue_that_is_set_comes_before_the_policy(
     elasticmq_url: str, client: Any, urls: QueueUrls
 ) -> None:
     other = client.create_queue(QueueName=f"other-{uuid.uuid4().hex}")["QueueUrl"]
-    queue = open_queue(
-        settings(
+    queue = open_products(
+        sqs_settings(
             aws_endpoint_url=elasticmq_url,
             sqs_queue_url=urls.queue_url,
             sqs_dead_letter_queue_url=other,
@@ -231,8 +162,8 @@ def test_without_any_dead_letter_queue_rejections_go_to_a_file(
 ) -> None:
     bare = client.create_queue(QueueName=f"bare-{uuid.uuid4().hex}")["QueueUrl"]
     publish(client, bare, ["{"])
-    queue = open_queue(
-        settings(aws_endpoint_url=elasticmq_url, sqs_queue_url=bare, data_dir=tmp_path / "data")
+    queue = open_products(
+        sqs_settings(aws_endpoint_url=elasticmq_url, sqs_queue_url=bare, data_dir=tmp_path / "data")
     )
     [received] = queue.receive(1, 5)
     queue.reject(received, REJECTED)
@@ -252,27 +183,27 @@ def test_a_queue_that_does_not_exist_is_named(
         named.lower(): f"{elasticmq_url}/000000000000/missing",
     }
     with pytest.raises(ConfigurationError) as refused:
-        open_queue(settings(**configured))
+        open_products(sqs_settings(**configured))
 
     assert refused.value.setting == named
 
 
 def test_a_dead_letter_queue_is_another_queue(elasticmq_url: str, urls: QueueUrls) -> None:
-    configured = settings(
+    configured = sqs_settings(
         aws_endpoint_url=elasticmq_url,
         sqs_queue_url=urls.queue_url,
         sqs_dead_letter_queue_url=urls.queue_url,
     )
     with pytest.raises(ConfigurationError, match="the queue that it should serve"):
-        open_queue(configured)
+        open_products(configured)
 
 
 def test_a_redrive_policy_that_is_too_eager_is_told(
     elasticmq_url: str, urls: QueueUrls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    configured = settings(
+    configured = sqs_settings(
         aws_endpoint_url=elasticmq_url, sqs_queue_url=urls.queue_url, max_attempts=12
     )
-    open_queue(configured).close()
+    open_products(configured).close()
 
     assert "maxReceiveCount should be above MAX_ATTEMPTS" in caplog.text

@@ -14,25 +14,20 @@ from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs.queue import MAX_DELAY_SECONDS, SqsQueue, sqs_client
-from product_consumer.settings import Settings, read_settings
+from product_consumer.queues.sqs.client import sqs_client
+from product_consumer.queues.sqs.queue import MAX_DELAY_SECONDS, SqsQueue
 from tests.support.factories import message
+from tests.support.sqs import QUEUE_URL, sqs_settings
 
-QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products"
 DEAD_LETTER_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products-dead-letter"
 REJECTED = Rejected("validate", "json_invalid", "Expecting value")
-
-
-def settings(**overrides: Any) -> Settings:
-    keys = {"sqs_access_key": "key", "sqs_secret_key": "secret", "sqs_queue_url": QUEUE_URL}
-    return read_settings(None, **(keys | overrides))
 
 
 class Stubbed:
     """An ``SqsQueue`` whose server is a list of expected calls and their answers."""
 
     def __init__(self, data_dir: Path, dead_letter_queue_url: str | None = DEAD_LETTER_URL) -> None:
-        client = sqs_client(settings())
+        client = sqs_client(sqs_settings())
         self.server = Stubber(client)
         self.log_path = data_dir / "rejected.jsonl"
         self.queue = SqsQueue(
@@ -137,6 +132,14 @@ def test_a_stale_receipt_is_lost_in_silence_and_not_tried_again(
 
     assert sqs.queue.extend([stale, held], 120) == [stale]
     assert caplog.records == []
+
+
+def test_any_number_of_messages_is_extended_in_calls_of_ten(sqs: Stubbed) -> None:
+    held = deliveries(*(f"receipt-{number}" for number in range(23)))
+    for ids in ("0123456789", "0123456789", "012"):
+        sqs.expect("change_message_visibility_batch", answer(ids))
+
+    assert sqs.queue.extend(held, 120) == []
 
 
 def test_two_deliveries_of_one_message_have_entries_of_their_own(sqs: Stubbed) -> None:

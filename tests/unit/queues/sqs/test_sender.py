@@ -8,27 +8,30 @@ import pytest
 from botocore.stub import Stubber
 
 from product_consumer.errors import QueueUnavailable
-from product_consumer.queues.sqs.queue import sqs_client
-from product_consumer.queues.sqs.sender import NOT_CONFIRMED, Outgoing, send_messages
-from product_consumer.settings import read_settings
-
-QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products"
+from product_consumer.queues.base import NOT_TEXT, Outgoing, QueueUrls
+from product_consumer.queues.sqs.client import sqs_client
+from product_consumer.queues.sqs.sender import NOT_CONFIRMED, SqsSender, publish, send_messages
+from tests.support.sqs import QUEUE_URL, attributes_of, sqs_settings
 
 
 @pytest.fixture
 def server() -> Iterator[Stubber]:
-    keys = {"sqs_access_key": "key", "sqs_secret_key": "secret", "sqs_queue_url": QUEUE_URL}
-    client = sqs_client(read_settings(None, **keys))
+    client = sqs_client(sqs_settings())
     with Stubber(client) as stubber:
         yield stubber
         stubber.assert_no_pending_responses()
     client.close()
 
 
-def send(server: Stubber, *bodies: str) -> dict[int, str]:
+def send(server: Stubber, *bodies: str | bytes) -> dict[int, str]:
     client: Any = server.client
     messages = [Outgoing(body, {"original_version": "1"}) for body in bodies]
     return send_messages(client, QUEUE_URL, messages)
+
+
+def published(server: Stubber, *bodies: str) -> int:
+    client: Any = server.client
+    return publish(client, QUEUE_URL, bodies)
 
 
 def answer(bodies: dict[str, str], *failures: tuple[str, str]) -> dict[str, Any]:
@@ -111,3 +114,50 @@ def test_an_outage_is_an_unavailable_queue(server: Stubber) -> None:
 
     with pytest.raises(QueueUnavailable, match="sending: ServiceUnavailable"):
         send(server, "a")
+
+
+def test_a_body_that_is_not_text_fails_alone(server: Stubber) -> None:
+    server.add_response("send_message_batch", answer({"1": "b"}), asked(("1", "b")))
+
+    assert send(server, b"\xff", "b") == {0: NOT_TEXT}
+
+
+def test_everything_a_generator_gives_is_published(client: Any, urls: QueueUrls) -> None:
+    sent_count = publish(client, urls.queue_url, (f"message {n}" for n in range(37)))
+
+    assert sent_count == 37
+    assert attributes_of(client, urls.queue_url)["ApproximateNumberOfMessages"] == "37"
+
+
+def test_publishing_stays_under_the_size_limit_of_older_servers(server: Stubber) -> None:
+    body = "₫" * 30_000
+    for batch in ("01", "01", "0"):
+        server.add_response(
+            "send_message_batch",
+            answer(dict.fromkeys(batch, body)),
+            {
+                "QueueUrl": QUEUE_URL,
+                "Entries": [{"Id": each, "MessageBody": body} for each in batch],
+            },
+        )
+
+    assert published(server, *[body] * 5) == 5
+
+
+def test_messages_that_were_not_published_are_counted(server: Stubber) -> None:
+    failure = ("1", "InternalError")
+    server.add_response("send_message_batch", answer({"0": "A"}, failure))
+    for _ in range(3):
+        server.add_response("send_message_batch", answer({}, failure))
+
+    with pytest.raises(QueueUnavailable, match=r"1 of 2 .* not sent \(InternalError\)"):
+        published(server, "A", "B")
+
+
+def test_a_sender_publishes_and_sends_to_the_queue_it_names(client: Any, urls: QueueUrls) -> None:
+    sender = SqsSender(client, urls.queue_url)
+
+    assert sender.publish(["a", "b"]) == 2
+    assert sender.send([Outgoing("c", {"original_version": "1"})]) == {}
+    assert attributes_of(client, urls.queue_url)["ApproximateNumberOfMessages"] == "3"
+    assert sender.queue_name == urls.queue_url.rpartition("/")[2]

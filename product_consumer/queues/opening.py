@@ -1,0 +1,121 @@
+"""Opens queues by the scheme of their URL: the one file that knows every transport.
+
+A transport is a package beside this file whose ``opening.py`` has the functions of ``Transport``.
+To add one, write its package and give its schemes a line in ``_TRANSPORTS``.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from product_consumer.errors import ConfigurationError
+from product_consumer.queues.base import MessageQueue, QueueUrls, Sender
+from product_consumer.settings import QueueAddress, Settings, StreamName
+
+
+class Transport(Protocol):
+    """What a transport's ``opening.py`` offers.
+
+    Every function raises ``ConfigurationError`` when no retry can help. The first two connect: they
+    raise ``QueueUnavailable`` when the queue cannot be reached now, and may be called again then.
+    """
+
+    NAME: str
+    """For log lines."""
+
+    def open_queue(self, settings: Settings, address: QueueAddress, label: str) -> MessageQueue:
+        """Connect to a queue and check that it and its dead-letter queue can be used."""
+        ...
+
+    def open_dead_letter_queue(
+        self, settings: Settings, address: QueueAddress, visibility_timeout_seconds: int
+    ) -> MessageQueue | None:
+        """Connect to the dead-letter queue of a queue; None where rejected messages go to a file.
+
+        Its label is its name.
+        """
+        ...
+
+    def open_sender(self, settings: Settings, address: QueueAddress) -> Sender:
+        """Return a sender to a queue."""
+        ...
+
+    def set_up_queue(
+        self, settings: Settings, address: QueueAddress, name: str, max_receive_count: int, /
+    ) -> QueueUrls:
+        """Create a queue and its dead-letter queue, or bring existing ones up to date.
+
+        ``address``: which server it is on, where the URL tells; it may have no URL.
+        """
+        ...
+
+
+def open_queue(settings: Settings, stream: StreamName) -> MessageQueue:
+    """Connect to a stream's queue and check that it can be used.
+
+    Raises ``ConfigurationError`` when no retry can help (no URL, an unknown scheme, no such queue)
+    and ``QueueUnavailable`` when it cannot be reached now; then it may be called again.
+    """
+    address = settings.queue_of(stream)
+    transport = _transport_of(address)
+    is_default = stream is StreamName.PRODUCTS
+    label = transport.NAME if is_default else f"{transport.NAME} ({stream})"
+    return transport.open_queue(settings, address, label)
+
+
+def open_dead_letter_queue(
+    settings: Settings, stream: StreamName, visibility_timeout_seconds: int
+) -> MessageQueue | None:
+    """Connect to the dead-letter queue of a stream's queue, to look at what is in it.
+
+    Returns None where there is none: rejected messages go to ``rejected.jsonl`` then. What is
+    received stays hidden for ``visibility_timeout_seconds``. Raises as ``open_queue``.
+    """
+    address = settings.queue_of(stream)
+    transport = _transport_of(address)
+    return transport.open_dead_letter_queue(settings, address, visibility_timeout_seconds)
+
+
+def open_sender(settings: Settings, address: QueueAddress) -> Sender:
+    """Return a sender to a queue; raises ``ConfigurationError`` as ``open_queue``."""
+    return _transport_of(address).open_sender(settings, address)
+
+
+def set_up_queue(
+    settings: Settings, stream: StreamName, name: str, *, max_receive_count: int = 12
+) -> QueueUrls:
+    """Create a stream's queue and its dead-letter queue, on SQS unless its URL says otherwise.
+
+    After ``max_receive_count`` receives the queue moves a message by itself. Raises
+    ``ConfigurationError`` or ``QueueUnavailable``.
+    """
+    address = settings.queue_of(stream)
+    transport = _sqs() if address.url is None else _transport_of(address)
+    return transport.set_up_queue(settings, address, name, max_receive_count)
+
+
+def _sqs() -> Transport:
+    from product_consumer.queues.sqs import opening
+
+    return opening
+
+
+# Loaded when chosen: clients are slow to import, and those of other transports may be missing.
+_TRANSPORTS: dict[str, Callable[[], Transport]] = {"https": _sqs, "http": _sqs}
+
+
+def _transport_of(address: QueueAddress) -> Transport:
+    load = _loader(address.require_url(), address.url_setting)
+    if address.dead_letter_url is not None:
+        load_other = _loader(address.dead_letter_url, address.dead_letter_url_setting)
+        if load_other is not load:
+            problem = f"needs a queue of the same kind as {address.url_setting}"
+            raise ConfigurationError(address.dead_letter_url_setting, problem)
+    return load()
+
+
+def _loader(url: str, setting: str) -> Callable[[], Transport]:
+    scheme = url.partition("://")[0].lower()
+    if scheme not in _TRANSPORTS:
+        allowed = " or ".join(f"{known}://" for known in _TRANSPORTS)
+        raise ConfigurationError(setting, f"needs the queue's URL, starting with {allowed}")
+    return _TRANSPORTS[scheme]

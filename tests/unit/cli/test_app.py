@@ -1,0 +1,44 @@
+"""Commands of the console do what they are asked."""
+
+import pytest
+from typer.testing import CliRunner
+
+from product_consumer.cli.app import app
+from product_consumer.queues import opening
+from product_consumer.queues.base import QueueUrls
+from product_consumer.settings import Settings, StreamName
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[StreamName, str, int]]:
+    """Which queues were set up; they are not."""
+    asked: list[tuple[StreamName, str, int]] = []
+
+    def set_up_queue(
+        _settings: Settings, stream: StreamName, name: str, *, max_receive_count: int
+    ) -> QueueUrls:
+        asked.append((stream, name, max_receive_count))
+        return QueueUrls(f"https://host/{name}", f"https://host/{name}-dead")
+
+    monkeypatch.setattr(opening, "set_up_queue", set_up_queue)
+    return asked
+
+
+def test_queues_are_printed_as_settings_that_every_version_reads(
+    asked: list[tuple[StreamName, str, int]],
+) -> None:
+    result = CliRunner().invoke(app, ["setup-queues", "--name", "p", "--max-receive-count", "9"])
+
+    assert result.stdout.splitlines() == [
+        "SQS_QUEUE_URL=https://host/p",
+        "SQS_DEAD_LETTER_QUEUE_URL=https://host/p-dead",
+        "ORDERS_QUEUE_URL=https://host/orders",
+        "ORDERS_DEAD_LETTER_QUEUE_URL=https://host/orders-dead",
+    ]
+    assert asked == [(StreamName.PRODUCTS, "p", 9), (StreamName.ORDERS, "orders", 9)]
+
+
+def test_the_queue_of_one_stream_is_set_up_alone(asked: list[tuple[StreamName, str, int]]) -> None:
+    CliRunner().invoke(app, ["setup-queues", "--stream", "orders"])
+
+    assert asked == [(StreamName.ORDERS, "orders", 12)]
