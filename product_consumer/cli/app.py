@@ -5,7 +5,7 @@ They work beside a running worker, on embedded stores too.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -204,37 +204,18 @@ def _opened(*, with_model: bool) -> Iterator[tuple["ProductComponents", "Searche
     """The configured parts and a searcher over them; the model is loaded only where the query needs
     it.
     """
-    from product_consumer.products.components import ProductComponents
+    from product_consumer.cli.components import opened_components, with_the_ledgers_model
     from product_consumer.search.searcher import Searcher
 
     settings = _settings()
-    parts = ProductComponents(settings)
-    try:
-        parts.open_ledger()
-        recorded = parts.ledger.meta()
-        if "model_id" not in recorded:
-            raise ConfigurationError(
-                "DATABASE_URL", "the ledger is empty: no worker has used it yet"
-            )
+    if with_model:
+        settings = with_the_ledgers_model(settings)
+    with opened_components(settings) as parts:
         if with_model:
-            parts.load_model(_as_recorded(settings, recorded))
+            parts.load_model()
         parts.open_stores()
         embedder = parts.embedder if with_model else None
         yield parts, Searcher(parts.ledger, parts.stores, embedder)
-    finally:
-        parts.close()
-
-
-def _as_recorded(settings: Settings, recorded: Mapping[str, str]) -> Settings:
-    """The demo's stores are searched with the demo's model, unless the operator names one."""
-    from product_consumer.demo import tiny_model
-
-    model_id = recorded["model_id"]
-    if "openclip_model" in settings.model_fields_set or not model_id.startswith(
-        f"{tiny_model.MODEL_NAME}/"
-    ):
-        return settings
-    return settings.model_copy(update=tiny_model.settings(settings.data_dir / "model"))
 
 
 def _settings() -> Settings:

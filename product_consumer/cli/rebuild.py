@@ -1,21 +1,17 @@
 """The command ``rebuild``: one store, the ledger, a progress bar; no queue and no model."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from product_consumer.errors import ConfigurationError
-from product_consumer.ledger.ledger import Ledger, open_ledger
+from product_consumer.cli.components import opened_components
 from product_consumer.ledger.pending_checks import LedgerMarks
 from product_consumer.ledger.scan import LedgerPages
-from product_consumer.models import StoreIdentity
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import new_context
 from product_consumer.runtime.signals import Shutdown
 from product_consumer.settings import Settings
-from product_consumer.stores.opening import Stores, open_stores
+from product_consumer.stores.base import ProductStore
 from product_consumer.sync.rebuild import Rebuild, RebuildResult
 from product_consumer.text import printable
 
@@ -26,9 +22,10 @@ def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bo
     A first signal stops it after the page in hand. Raises ``ConfigurationError`` or
     ``Unavailable``.
     """
-    with Shutdown() as shutdown, _opened(settings) as (ledger, stores):
-        store = stores.keywords if keywords else stores.vectors
-        store.setup(_identity(ledger))
+    with Shutdown() as shutdown, opened_components(settings) as components:
+        ledger, stores = components.ledger, components.build_stores()
+        store: ProductStore = stores.keywords if keywords else stores.vectors
+        store.setup(ledger.identity())
         shutdown.consuming = True
         probes = {"ledger": ledger.ping, store.name: store.ping}
         breakers = Breakers(probes, new_context(shutdown.stopping))
@@ -46,27 +43,6 @@ def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bo
             )
     _report(store.name, result)
     return result.is_complete and not result.failed
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[Ledger, Stores]]:
-    ledger = open_ledger(settings)
-    try:
-        ledger.setup()
-        stores = open_stores(settings)
-        try:
-            yield ledger, stores
-        finally:
-            stores.close()
-    finally:
-        ledger.close()
-
-
-def _identity(ledger: Ledger) -> StoreIdentity:
-    found = ledger.meta()
-    if "model_id" not in found:
-        raise ConfigurationError("DATABASE_URL", "the ledger is empty: no worker has used it yet")
-    return StoreIdentity(found["ledger_id"], found["model_id"], int(found["dimension"]))
 
 
 def _advance(bar: "tqdm[None]", so_far: RebuildResult) -> None:

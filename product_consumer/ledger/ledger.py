@@ -139,6 +139,18 @@ class Ledger:
         with self.database.reading() as connection:
             return self._read_meta(connection)
 
+    def identity(self) -> StoreIdentity:
+        """Return whose rows a store of this ledger holds.
+
+        Raises ``ConfigurationError`` while no model is claimed, which a worker does at its start.
+        """
+        found = self.meta()
+        if "model_id" not in found:
+            raise ConfigurationError(
+                "DATABASE_URL", "the ledger is empty: no worker has used it yet"
+            )
+        return StoreIdentity(found["ledger_id"], found["model_id"], int(found["dimension"]))
+
     def look_up(self, candidates: Sequence[Product]) -> list[Known]:
         """Return what is known of each product, in order, compared with the candidate."""
         ids = self.database.texts({product.id for product in candidates})

@@ -10,7 +10,6 @@ from product_consumer.database.connection import Database
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.ledger import Ledger, open_ledger
-from product_consumer.models import StoreIdentity
 from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.base import MessageQueue
@@ -84,15 +83,13 @@ class ProductComponents:
         self.ledger = ledger
         self._closing.callback(self._close_ledger, ledger)
 
-    def load_model(self, settings: Settings | None = None) -> None:
-        """Load the model that the settings (or these others) name, tie the ledger to it, run it
-        once.
-        """
+    def load_model(self) -> None:
+        """Load the model that the settings name, tie the ledger to it, run it once."""
         # Imported here: torch takes seconds, and much of the console does without.
         from product_consumer.embedding.embedder import load_embedder
 
         if not hasattr(self, "embedder"):
-            self.embedder = load_embedder(settings or self._settings)
+            self.embedder = load_embedder(self._settings)
             self._closing.callback(self.embedder.close)
             self.embedder.watch_passes(self.context.metrics.observe_forward_pass)
             log.info("Model ready, warmed up in %.1f s", self.embedder.warm_up())
@@ -111,18 +108,23 @@ class ProductComponents:
         """Connect to the stores, create what is missing, check that they are of this ledger."""
         stores = open_stores(self._settings)
         try:
-            stores.setup(self._identity())
+            stores.setup(self.ledger.identity())
         except BaseException:
             stores.close()
             raise
         self.stores = stores
         self._closing.callback(stores.close)
 
-    def store_checks(self) -> dict[str, Callable[[], str]]:
-        """For each store by name, a function that sets it up and says what was reached."""
+    def build_stores(self) -> Stores:
+        """Return the stores before their set-up, for who needs but one; ``close`` closes them."""
         stores = open_stores(self._settings)
         self._closing.callback(stores.close)
-        identity = self._identity()
+        return stores
+
+    def store_checks(self) -> dict[str, Callable[[], str]]:
+        """For each store by name, a function that sets it up and says what was reached."""
+        stores = self.build_stores()
+        identity = self.ledger.identity()
 
         def look(store: ProductStore) -> str:
             store.setup(identity)
@@ -137,7 +139,3 @@ class ProductComponents:
     def _close_ledger(self, ledger: Ledger) -> None:
         if self._database is None:
             ledger.close()
-
-    def _identity(self) -> StoreIdentity:
-        found = self.ledger.meta()
-        return StoreIdentity(found["ledger_id"], found["model_id"], int(found["dimension"]))

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 from product_consumer.ledger.ledger import Change, Known, Ledger
-from product_consumer.models import PictureSource, Product
+from product_consumer.models import PictureSource, Product, StoreIdentity
 from tests.support import backends, factories
 
 
@@ -272,6 +272,16 @@ def _set_up(url: str) -> str:
         return ledger.setup()
     finally:
         ledger.close()
+
+
+def test_a_ledger_without_a_model_has_no_identity_yet(ledger_url: str) -> None:
+    with closing(open_ledger(ledger_url)) as ledger:
+        ledger_id = ledger.setup()
+        with pytest.raises(ConfigurationError, match=r"DATABASE_URL.*ledger is empty"):
+            ledger.identity()
+
+        claimed = ledger.claim_model("tiny/test", 768)
+        assert ledger.identity() == claimed == StoreIdentity(ledger_id, "tiny/test", 768)
 
 
 def test_another_model_is_refused(ledger: Ledger) -> None:
