@@ -21,7 +21,8 @@ from sqlalchemy import text
 from benchmarks.support.measuring import markdown, middle
 from benchmarks.support.program import command, note, run
 from product_consumer.database.connection import Database
-from product_consumer.ledger.ledger import Change, Ledger
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.rows import Change
 from product_consumer.models import PictureSource
 from tests.support import backends, factories
 

@@ -16,15 +16,11 @@ from product_consumer.errors import ImageUnavailable
 from product_consumer.images.address_rules import Network
 from product_consumer.images.download import (
     Download,
-    FetchedImage,
     FetchResult,
     ImageRequest,
-    NotModified,
     Rules,
     parse_url,
 )
-
-__all__ = ["FetchResult", "FetchedImage", "ImageFetcher", "ImageRequest", "NotModified"]
 
 log = logging.getLogger(__name__)
 

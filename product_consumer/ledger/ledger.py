@@ -25,7 +25,6 @@ from product_consumer.ledger.rows import (
     Change,
     CurrentRows,
     Known,
-    KnownPicture,
     as_known,
     unpack_embeddings,
 )
@@ -47,8 +46,6 @@ from product_consumer.models import (
 )
 from product_consumer.settings import Settings
 from product_consumer.vectors import unpack
-
-__all__ = ["Change", "Known", "KnownPicture", "Ledger", "Recorded", "open_ledger"]
 
 MAX_COUNTED = 100_000
 """A tenth of a second for a database; counting 10 million would take longer than it may."""

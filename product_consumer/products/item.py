@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest
+from product_consumer.images.download import FetchedImage, FetchResult, ImageRequest
 from product_consumer.ledger.rows import Change, Known, KnownPicture
 from product_consumer.models import Embedding, Embeddings, Message, PictureSource, Product
 from product_consumer.outcomes import Outcome

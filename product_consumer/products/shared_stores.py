@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger.in_progress import CrashSuspect, InProgress
-from product_consumer.ledger.ledger import Change, Known, Ledger, Recorded
+from product_consumer.ledger.ledger import Ledger, Recorded
+from product_consumer.ledger.rows import Change, Known
 from product_consumer.models import Embedding, Product, ProductRow
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import ProcessContext

@@ -10,7 +10,8 @@ from pymilvus import MilvusClient
 from typer.testing import CliRunner
 
 from product_consumer.cli.app import app
-from product_consumer.ledger.ledger import Change, Ledger, open_ledger
+from product_consumer.ledger.ledger import Ledger, open_ledger
+from product_consumer.ledger.rows import Change
 from product_consumer.settings import read_settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import open_stores

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from product_consumer.cli import dead_letters
 from product_consumer.errors import ConfigurationError, ProductConsumerError
-from product_consumer.ledger.ledger import Change, Ledger, open_ledger
+from product_consumer.ledger.ledger import Ledger, open_ledger
+from product_consumer.ledger.rows import Change
 from product_consumer.models import Message
 from product_consumer.orders.parser import OrderParser
 from product_consumer.outcomes import Rejected

@@ -19,7 +19,8 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
-from product_consumer.ledger.ledger import Change, Known, Ledger
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.rows import Change, Known
 from product_consumer.models import PictureSource, Product, StoreIdentity
 from tests.support import backends, factories
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from product_consumer.database.connection import Database
-from product_consumer.ledger.ledger import Change, Ledger
+from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
+from product_consumer.ledger.rows import Change
 from product_consumer.ledger.scan import LedgerPages
 from tests.support import factories
 

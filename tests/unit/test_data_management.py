@@ -25,8 +25,9 @@ from product_consumer.errors import (
     RejectMessage,
     StoreUnavailable,
 )
-from product_consumer.images.fetcher import FetchedImage, FetchResult, ImageRequest, NotModified
-from product_consumer.ledger.ledger import Change, Ledger
+from product_consumer.images.download import FetchedImage, FetchResult, ImageRequest, NotModified
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.rows import Change
 from product_consumer.models import Embedding, Embeddings, Message, ProductRow
 from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.context import new_context

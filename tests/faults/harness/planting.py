@@ -23,7 +23,8 @@ from typing import Any
 import sqlalchemy
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger.ledger import Change, Recorded
+from product_consumer.ledger.ledger import Recorded
+from product_consumer.ledger.rows import Change
 from product_consumer.models import Message, ProductRow
 from product_consumer.outcomes import Outcome, Rejected, Stored
 from tests.faults.harness import jumping

@@ -18,7 +18,8 @@ from typing import Any
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable, ProductConsumerError
-from product_consumer.ledger.ledger import Change, Recorded
+from product_consumer.ledger.ledger import Recorded
+from product_consumer.ledger.rows import Change
 from product_consumer.models import Message, ProductRow
 from product_consumer.outcomes import Rejected
 

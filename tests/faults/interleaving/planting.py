@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import update
 
 from data_management import Items, ProductBatch, ProductPipeline
-from product_consumer.ledger.ledger import Change, Ledger, Recorded
+from product_consumer.ledger.ledger import Ledger, Recorded
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
+from product_consumer.ledger.rows import Change
 from product_consumer.ledger.tables import products
 from product_consumer.models import ProductRow
 from product_consumer.outcomes import Stored

@@ -18,13 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
-from product_consumer.images.fetcher import (
-    FetchedImage,
-    FetchResult,
-    ImageFetcher,
-    ImageRequest,
-    NotModified,
-)
+from product_consumer.images.download import FetchedImage, FetchResult, ImageRequest, NotModified
+from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.images.response import retry_after_seconds
 from tests.support.hostile_server import (
     Behaviour,

@@ -14,7 +14,8 @@ import pytest
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable
-from product_consumer.ledger.ledger import Change, Ledger
+from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.rows import Change
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order, OrderItem
 from product_consumer.orders.parser import OrderParser

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from product_consumer.cli.app import app
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
-from product_consumer.ledger.ledger import Change, Ledger
+from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.rows import Change
 from product_consumer.ledger.scan import LedgerPages
 from product_consumer.models import Product, ProductRow, StoreIdentity
 from product_consumer.stores.memory import InMemoryStore

@@ -10,8 +10,9 @@ import pytest
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import ProductConsumerError, RejectMessage, StoreUnavailable
-from product_consumer.ledger.ledger import Change, Ledger
+from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.rows import Change
 from product_consumer.models import Product, ProductRow
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.sync import sweeper as sweeper_module
