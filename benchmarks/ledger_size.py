@@ -22,7 +22,7 @@ from benchmarks.support.measuring import markdown, middle
 from benchmarks.support.program import command, note, run
 from product_consumer.database.connection import Database
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import PictureSource
 from tests.support import backends, factories
 
@@ -116,7 +116,7 @@ class Benchmark:
         self._size = size
 
     def _time(
-        self, call: Callable[[list[Change]], object], log_bytes: list[float] | None = None
+        self, call: Callable[[list[ProductChange]], object], log_bytes: list[float] | None = None
     ) -> float:
         """The median of its runs; ``log_bytes`` gets what each wrote, per product."""
         taken = []
@@ -136,7 +136,7 @@ class Benchmark:
         with self._ledger.database.reading() as connection:
             return int(connection.execute(text(LOG_BYTES)).scalar_one())
 
-    def _change(self, product_id: str, version: int) -> Change:
+    def _change(self, product_id: str, version: int) -> ProductChange:
         """Another price of a product whose name and picture stay."""
         product = factories.product(
             id=product_id,
@@ -145,10 +145,10 @@ class Benchmark:
             observed_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=version),
         )
         picture = PictureSource(f"{product_id:0>64}", '"tag"', None)
-        return Change(product, EMBEDDINGS, picture)
+        return ProductChange(product, EMBEDDINGS, picture)
 
 
-def _ids(changes: Sequence[Change]) -> list[str]:
+def _ids(changes: Sequence[ProductChange]) -> list[str]:
     return [change.product.id for change in changes]
 
 

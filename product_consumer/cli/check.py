@@ -7,11 +7,11 @@ from product_consumer.orders.components import OrderComponents
 from product_consumer.products.components import ProductComponents
 from product_consumer.settings import Settings, StreamName
 
-Finding = tuple[str, bool, str]
+CheckResult = tuple[str, bool, str]
 """Part, whether it works, and one line about it: what was reached, or which setting is wrong."""
 
 
-def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
+def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[CheckResult]:
     """Yield one finding per part, later parts even where earlier ones fail.
 
     Like a start, it creates tables, collection and index where they are missing, except that stores
@@ -25,7 +25,7 @@ def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
         yield from _check_orders(settings)
 
 
-def _check_products(settings: Settings, *, skip_model: bool) -> Iterator[Finding]:
+def _check_products(settings: Settings, *, skip_model: bool) -> Iterator[CheckResult]:
     parts = ProductComponents(settings)
     try:
         yield _try("queue", lambda: _queue(parts))
@@ -40,7 +40,7 @@ def _check_products(settings: Settings, *, skip_model: bool) -> Iterator[Finding
         parts.close()
 
 
-def _check_orders(settings: Settings) -> Iterator[Finding]:
+def _check_orders(settings: Settings) -> Iterator[CheckResult]:
     parts = OrderComponents(settings)
     try:
         yield _try("order queue", lambda: _queue(parts))
@@ -51,7 +51,7 @@ def _check_orders(settings: Settings) -> Iterator[Finding]:
         parts.close()
 
 
-def _try(name: str, look: Callable[[], str]) -> Finding:
+def _try(name: str, look: Callable[[], str]) -> CheckResult:
     try:
         return name, True, look()
     except ProductConsumerError as error:
@@ -80,7 +80,7 @@ def _model(parts: ProductComponents) -> str:
     return f"{embedder.model_id} on {embedder.device}, {embedder.dimension} numbers per vector"
 
 
-def _stores(parts: ProductComponents) -> Iterator[Finding]:
+def _stores(parts: ProductComponents) -> Iterator[CheckResult]:
     if not parts.is_model_known:
         yield "stores", False, "not checked: no model has been loaded on this ledger yet"
         return

@@ -22,14 +22,14 @@ from product_consumer.errors import ConfigurationError, ProductConsumerError, Re
 from product_consumer.ledger.recording import Recording
 from product_consumer.ledger.rows import (
     KNOWN_COLUMNS,
-    Change,
-    CurrentRows,
-    Known,
+    LookedUp,
+    ProductChange,
+    RowReader,
     as_known,
     unpack_embeddings,
 )
 from product_consumer.ledger.tables import (
-    SCHEMA_VERSION,
+    LEDGER_SCHEMA_VERSION,
     ledger_meta,
     metadata,
     price_history,
@@ -52,7 +52,7 @@ MAX_COUNTED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class BatchRecord:
     """What a batch left behind: the current row of every product in it, and the changes refused on
     their own, by position.
     """
@@ -79,7 +79,7 @@ class Ledger:
         wanted = database.among(products.c.id, "ids")
         self._known = select(*KNOWN_COLUMNS).where(wanted)
         self._revisions = select(products.c.id, products.c.revision).where(wanted)
-        self._rows = CurrentRows(database)
+        self._rows = RowReader(database)
         self._image_embeddings = _image_embeddings(database)
         self._newest_prices = _newest(database, price_history)
         self._newest_reviews = _newest(database, review_history)
@@ -95,18 +95,18 @@ class Ledger:
         """
         first = {
             "ledger_id": str(uuid.uuid4()),
-            "schema_version": str(SCHEMA_VERSION),
+            "schema_version": str(LEDGER_SCHEMA_VERSION),
             "created_by": created_by,
         }
         with self.database.setting_up() as connection:
             metadata.create_all(connection)
             self._keep_first(connection, first)
             found = self._read_meta(connection)
-        if int(found["schema_version"]) > SCHEMA_VERSION:
+        if int(found["schema_version"]) > LEDGER_SCHEMA_VERSION:
             raise ConfigurationError(
                 "DATABASE_URL",
                 f"the ledger has schema {found['schema_version']}, this program knows "
-                f"{SCHEMA_VERSION}: upgrade it",
+                f"{LEDGER_SCHEMA_VERSION}: upgrade it",
             )
         return found["ledger_id"]
 
@@ -148,7 +148,7 @@ class Ledger:
             )
         return StoreIdentity(found["ledger_id"], found["model_id"], int(found["dimension"]))
 
-    def look_up(self, candidates: Sequence[Product]) -> list[Known]:
+    def look_up(self, candidates: Sequence[Product]) -> list[LookedUp]:
         """Return what is known of each product, in order, compared with the candidate."""
         ids = self.database.texts({product.id for product in candidates})
         with self.database.reading() as connection:
@@ -158,7 +158,7 @@ class Ledger:
         return [
             as_known(row, embeddings.get(product.id), product.version, self._model_id)
             if (row := rows.get(product.id)) is not None
-            else Known()
+            else LookedUp()
             for product in candidates
         ]
 
@@ -170,19 +170,19 @@ class Ledger:
         packed = {sha256: vector for sha256, vector in found if vector is not None}
         return dict(zip(packed, unpack(list(packed.values())), strict=True))
 
-    def record(self, changes: Sequence[Change]) -> Recorded:
+    def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
         """Decide, append history, mark, and read the current rows back: see ``ledger_recording``.
 
         A change that the database refuses for its own data is reported in ``failures`` and leaves
         the others untouched.
         """
         if not changes:
-            return Recorded({})
+            return BatchRecord({})
         try:
-            return Recorded(self._recording.record(changes, self._model_id))
+            return BatchRecord(self._recording.record(changes, self._model_id))
         except RejectMessage as error:
             if len(changes) == 1:
-                return Recorded({}, {0: error})
+                return BatchRecord({}, {0: error})
         rows: dict[str, ProductRow] = {}
         failures: dict[int, ProductConsumerError] = {}
         for position, change in enumerate(changes):
@@ -190,7 +190,7 @@ class Ledger:
             rows.update(alone.rows)
             if alone.failures:
                 failures[position] = alone.failures[0]
-        return Recorded(rows, failures)
+        return BatchRecord(rows, failures)
 
     def revisions(self, product_ids: Iterable[str]) -> dict[str, int]:
         """Return the current revision of each product that exists, tombstones included."""

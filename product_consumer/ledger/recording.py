@@ -27,7 +27,7 @@ from sqlalchemy import (
 from product_consumer.database.bulk_insert import BulkInsert
 from product_consumer.database.column_types import UtcTimestamp
 from product_consumer.database.connection import Database
-from product_consumer.ledger.rows import PLAIN_COLUMNS, Change, CurrentRows, as_product_row
+from product_consumer.ledger.rows import PLAIN_COLUMNS, ProductChange, RowReader, as_product_row
 from product_consumer.ledger.tables import price_history, products, review_history
 from product_consumer.models import Embeddings, ProductRow
 from product_consumer.vectors import pack, unpack
@@ -71,9 +71,11 @@ class Recording:
             .with_for_update()
         )
         self._mark = update(products).where(products.c.id.in_(unmarked)).values(check_after=mark)
-        self._rows = CurrentRows(database)
+        self._rows = RowReader(database)
 
-    def record(self, changes: Sequence[Change], model_id: str | None) -> dict[str, ProductRow]:
+    def record(
+        self, changes: Sequence[ProductChange], model_id: str | None
+    ) -> dict[str, ProductRow]:
         """Write the changes; return the current row of every product among them."""
         # Sorted, so that two processes lock the rows of a batch in the same order.
         ordered = sorted(changes, key=lambda change: (change.product.id, change.product.version))
@@ -93,7 +95,7 @@ class Recording:
     def _write(
         self,
         connection: Connection,
-        changes: Sequence[Change],
+        changes: Sequence[ProductChange],
         model_id: str | None,
         check_after: datetime,
     ) -> dict[str, ProductRow | None]:
@@ -130,9 +132,9 @@ class Recording:
         connection.execute(self._mark, parameters)
 
 
-def _rounds(ordered: Sequence[Change]) -> list[list[Change]]:
+def _rounds(ordered: Sequence[ProductChange]) -> list[list[ProductChange]]:
     """Part the changes so that no product is in a round twice; those of one keep their order."""
-    rounds: list[list[Change]] = []
+    rounds: list[list[ProductChange]] = []
     seen: Counter[str] = Counter()
     for change in ordered:
         number = seen[change.product.id]
@@ -143,7 +145,7 @@ def _rounds(ordered: Sequence[Change]) -> list[list[Change]]:
     return rounds
 
 
-def _observed(table: Table, changes: Iterable[Change]) -> list[dict[str, Any]]:
+def _observed(table: Table, changes: Iterable[ProductChange]) -> list[dict[str, Any]]:
     """What the messages say for one of the histories; a tombstone says nothing."""
     names = [column.name for column in table.columns if column.name != "product_id"]
     return [
@@ -155,7 +157,7 @@ def _observed(table: Table, changes: Iterable[Change]) -> list[dict[str, Any]]:
 
 
 def _values(
-    change: Change,
+    change: ProductChange,
     vectors: tuple[bytes, bytes] | None,
     model_id: str | None,
     check_after: datetime,

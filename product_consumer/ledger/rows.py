@@ -42,7 +42,7 @@ KNOWN_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ProductChange:
     """One message's effect. ``embeddings`` is None for a tombstone and for a message that the
     ledger already outdates.
     """
@@ -63,7 +63,7 @@ class KnownPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class LookedUp:
     """What the ledger knows of one message's product.
 
     ``is_outdated``: the stored state equals the message or outdates it. It needs no image and no
@@ -75,8 +75,8 @@ class Known:
     picture: KnownPicture | None = None
 
 
-class CurrentRows:
-    """Reads what stores are given."""
+class RowReader:
+    """Reads current rows of products, as stores are given them."""
 
     def __init__(self, database: Database) -> None:
         self._texts = database.texts
@@ -111,12 +111,12 @@ def unpack_embeddings(found: Sequence[Any]) -> dict[str, Embeddings]:
 
 def as_known(
     row: Any, embeddings: Embeddings | None, version: Version, model_id: str | None
-) -> Known:
+) -> LookedUp:
     """Compare a row of ``KNOWN_COLUMNS`` with a message of this version."""
     stored = Version(row.version_rank, row.version_value, row.payload_hash)
     if version <= stored:
-        return Known(is_outdated=True)
+        return LookedUp(is_outdated=True)
     if row.image_sha256 is None or row.model_id != model_id or embeddings is None:
-        return Known()
+        return LookedUp()
     source = PictureSource(row.image_sha256, row.image_etag, row.image_last_modified)
-    return Known(picture=KnownPicture(row.name, row.image_url, source, embeddings))
+    return LookedUp(picture=KnownPicture(row.name, row.image_url, source, embeddings))

@@ -15,7 +15,7 @@ from sqlalchemy import (
 
 from product_consumer.database.column_types import Bytewise, UtcTimestamp
 
-SCHEMA_VERSION = 1
+LEDGER_SCHEMA_VERSION = 1
 
 metadata = MetaData()
 

@@ -37,7 +37,7 @@ MAX_TOTAL_MINOR = 2**62
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class OrderBatchRecord:
     """What a batch left behind. ``failures``: the orders refused on their own, by position."""
 
     inserted: frozenset[str]
@@ -63,19 +63,19 @@ class OrderLedger(OrderStatistics):
         with self.database.setting_up() as connection:
             metadata.create_all(connection)
 
-    def record(self, batch: Sequence[Order]) -> Recorded:
+    def record(self, batch: Sequence[Order]) -> OrderBatchRecord:
         """Count the orders that are new, in one transaction.
 
         An order whose id is known with other content fails with ``order_conflict``; the first that
         was recorded stays. An order that the database refuses for its own data fails alone.
         """
         if not batch:
-            return Recorded(frozenset())
+            return OrderBatchRecord(frozenset())
         try:
             return self._record_together(batch)
         except RejectMessage as error:
             if len(batch) == 1:
-                return Recorded(frozenset(), {0: error})
+                return OrderBatchRecord(frozenset(), {0: error})
         inserted: frozenset[str] = frozenset()
         failures: dict[int, ProductConsumerError] = {}
         for position, order in enumerate(batch):
@@ -83,7 +83,7 @@ class OrderLedger(OrderStatistics):
             inserted |= alone.inserted
             if alone.failures:
                 failures[position] = alone.failures[0]
-        return Recorded(inserted, failures)
+        return OrderBatchRecord(inserted, failures)
 
     def note_rejected(self, rejections: Iterable[RejectedOrder]) -> None:
         """Keep what was rejected, for ``rejected()``; a message that is known changes nothing."""
@@ -111,7 +111,7 @@ class OrderLedger(OrderStatistics):
         """Close all connections."""
         self.database.close()
 
-    def _record_together(self, batch: Sequence[Order]) -> Recorded:
+    def _record_together(self, batch: Sequence[Order]) -> OrderBatchRecord:
         first: dict[str, Order] = {}
         for order in batch:
             first.setdefault(order.order_id, order)
@@ -123,7 +123,7 @@ class OrderLedger(OrderStatistics):
             self._add_to_totals(connection, [one for one in candidates if one.order_id in inserted])
             stored = _stored_hashes(connection, first.keys() - inserted)
         stored |= {order_id: first[order_id].payload_hash for order_id in inserted}
-        return Recorded(
+        return OrderBatchRecord(
             inserted,
             {
                 position: _conflict(order)

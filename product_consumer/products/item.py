@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from product_consumer.errors import ProductConsumerError
 from product_consumer.images.download import FetchedImage, FetchResult, ImageRequest
-from product_consumer.ledger.rows import Change, Known, KnownPicture
+from product_consumer.ledger.rows import KnownPicture, LookedUp, ProductChange
 from product_consumer.models import Embedding, Embeddings, Message, PictureSource, Product
 from product_consumer.outcomes import Outcome
 
@@ -45,7 +45,7 @@ class ProductItem:
         """Whether an image and an embedding are needed before it can be stored."""
         return not (self.product.deleted or self.is_outdated)
 
-    def take_known(self, known: Known) -> None:
+    def take_known(self, known: LookedUp) -> None:
         """Keep what the ledger knows of the product."""
         self.known = known.picture
         self.is_outdated = known.is_outdated
@@ -89,6 +89,6 @@ class ProductItem:
         self.embeddings = result
         self.prepared = None
 
-    def change(self) -> Change:
+    def change(self) -> ProductChange:
         """Return what the ledger shall record."""
-        return Change(self.product, self.embeddings, self.image_source)
+        return ProductChange(self.product, self.embeddings, self.image_source)

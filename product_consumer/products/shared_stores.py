@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger.in_progress import CrashSuspect, InProgress
-from product_consumer.ledger.ledger import Ledger, Recorded
-from product_consumer.ledger.rows import Change, Known
+from product_consumer.ledger.ledger import BatchRecord, Ledger
+from product_consumer.ledger.rows import LookedUp, ProductChange
 from product_consumer.models import Embedding, Product, ProductRow
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import ProcessContext
@@ -44,7 +44,7 @@ class SharedLedger:
         self._rows = breakers.guarded(LEDGER, ledger.rows)
         self._start_alone = breakers.guarded(LEDGER, self._in_progress.start_alone)
 
-    def look_up(self, candidates: Sequence[Product]) -> Sequence[Known]:
+    def look_up(self, candidates: Sequence[Product]) -> Sequence[LookedUp]:
         """Return what is known of each product, in order, compared with the candidate."""
         return self._look_up(candidates)
 
@@ -61,7 +61,7 @@ class SharedLedger:
         """Return the current row of each product that exists; rarely asked, so never grouped."""
         return self._rows(product_ids)
 
-    def record(self, changes: Sequence[Change]) -> Recorded:
+    def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
         """Record the changes of all callers in one statement."""
         rows: dict[str, ProductRow] = {}
         failures: dict[int, ProductConsumerError] = {}
@@ -70,7 +70,7 @@ class SharedLedger:
                 rows[answer.id] = answer
             elif answer is not None:
                 failures[position] = answer
-        return Recorded(rows, failures)
+        return BatchRecord(rows, failures)
 
     def start(self, message_ids: Sequence[str]) -> dict[str, CrashSuspect]:
         """Record messages as in progress, except crash suspects, which it returns by id."""
@@ -91,7 +91,7 @@ class SharedLedger:
         return list(map(self._ledger.revisions(product_ids).get, product_ids))
 
     def _ask_record(
-        self, changes: Sequence[Change]
+        self, changes: Sequence[ProductChange]
     ) -> list[ProductRow | ProductConsumerError | None]:
         recorded = self._ledger.record(changes)
         return [

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from product_consumer.cli.app import app
 from product_consumer.ledger.ledger import Ledger, open_ledger
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.settings import read_settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import open_stores
@@ -40,8 +40,8 @@ def ledger(alias: str) -> Iterator[Ledger]:
     opened.setup()
     opened.claim_model("tiny/test", 16)
     vectors = factories.embeddings(dimension=16)
-    opened.record([Change(factories.product(id=key), vectors) for key in OLDER])
-    opened.record([Change(factories.tombstone(DELETED), None)])
+    opened.record([ProductChange(factories.product(id=key), vectors) for key in OLDER])
+    opened.record([ProductChange(factories.tombstone(DELETED), None)])
     yield opened
     opened.close()
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from product_consumer.cli import dead_letters
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger.ledger import Ledger, open_ledger
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Message
 from product_consumer.orders.parser import OrderParser
 from product_consumer.outcomes import Rejected
@@ -427,7 +427,7 @@ def test_an_older_message_that_is_redriven_does_not_replace_a_newer_one(
     parser = ProductParser(default_currency="VND", source_timezone="UTC")
 
     def store(message: Message) -> str:
-        change = Change(parser.parse(message), factories.embeddings())
+        change = ProductChange(parser.parse(message), factories.embeddings())
         return ledger.record([change]).rows["abc123"].name
 
     untimed = ("timestamp",)

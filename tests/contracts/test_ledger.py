@@ -20,7 +20,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.rows import Change, Known
+from product_consumer.ledger.rows import LookedUp, ProductChange
 from product_consumer.models import PictureSource, Product, StoreIdentity
 from tests.support import backends, factories
 
@@ -45,8 +45,8 @@ def open_ledger(url: str) -> Ledger:
     return Ledger(Database(url, timeout_seconds=10, connections=12), repair_horizon_seconds=300)
 
 
-def change(product: Product, seed: int = 0) -> Change:
-    return Change(product, None if product.deleted else factories.embeddings(seed))
+def change(product: Product, seed: int = 0) -> ProductChange:
+    return ProductChange(product, None if product.deleted else factories.embeddings(seed))
 
 
 def numbered(value: int, **overrides: object) -> Product:
@@ -77,7 +77,7 @@ def test_a_newer_message_raises_the_revision_and_replaces_the_row(ledger: Ledger
 
 def test_an_older_message_gets_the_newest_row_back(ledger: Ledger) -> None:
     ledger.record([change(numbered(2, name="New name"))])
-    row = ledger.record([Change(numbered(1), None)]).rows["abc123"]
+    row = ledger.record([ProductChange(numbered(1), None)]).rows["abc123"]
 
     assert (row.revision, row.name, row.price_minor) == (1, "New name", 1002)
     assert row.embeddings is not None
@@ -85,7 +85,7 @@ def test_an_older_message_gets_the_newest_row_back(ledger: Ledger) -> None:
 
 def test_an_older_message_still_leaves_its_history_row(ledger: Ledger) -> None:
     ledger.record([change(numbered(2))])
-    ledger.record([Change(numbered(1), None)])
+    ledger.record([ProductChange(numbered(1), None)])
 
     assert [seen.price_minor for seen in ledger.price_history("abc123")] == [1002, 1001]
 
@@ -123,7 +123,7 @@ def test_a_tombstone_deletes_and_keeps_the_payload(ledger: Ledger) -> None:
 
 def test_a_product_stays_deleted_when_an_older_message_arrives_late(ledger: Ledger) -> None:
     ledger.record([change(factories.tombstone(version=factories.version(2)))])
-    row = ledger.record([Change(numbered(1), None)]).rows["abc123"]
+    row = ledger.record([ProductChange(numbered(1), None)]).rows["abc123"]
 
     assert (row.deleted, row.revision) == (True, 1)
 
@@ -151,7 +151,7 @@ def test_a_version_number_outranks_any_time(ledger: Ledger) -> None:
     ledger.record([change(numbered(1, version=factories.version(1, rank=2)))])
     dated = numbered(2, version=factories.version(1_700_000_000_000_000, rank=1))
 
-    assert ledger.look_up([dated]) == [Known(is_outdated=True)]
+    assert ledger.look_up([dated]) == [LookedUp(is_outdated=True)]
 
 
 def test_only_equal_or_older_messages_are_outdated(ledger: Ledger) -> None:
@@ -167,7 +167,7 @@ def test_only_equal_or_older_messages_are_outdated(ledger: Ledger) -> None:
 def test_the_picture_and_vectors_of_a_newer_message_s_product_are_known(ledger: Ledger) -> None:
     picture = PictureSource("ab" * 32, '"tag"', "Sat, 21 Nov 2026 14:30:05 GMT")
     given_vectors = factories.embeddings(3)
-    ledger.record([Change(numbered(1), given_vectors, picture)])
+    ledger.record([ProductChange(numbered(1), given_vectors, picture)])
 
     (known,) = ledger.look_up([numbered(2)])
 
@@ -179,16 +179,16 @@ def test_the_picture_and_vectors_of_a_newer_message_s_product_are_known(ledger: 
 
 def test_a_picture_that_another_model_embedded_is_not_known(ledger: Ledger) -> None:
     picture = PictureSource("ab" * 32, None, None)
-    ledger.record([Change(numbered(1), factories.embeddings(3), picture)])
+    ledger.record([ProductChange(numbered(1), factories.embeddings(3), picture)])
     with ledger.database.writing() as connection:
         connection.execute(text("UPDATE products SET model_id = 'another'"))
 
-    assert ledger.look_up([numbered(2)]) == [Known()]
+    assert ledger.look_up([numbered(2)]) == [LookedUp()]
 
 
 def test_vectors_come_back_with_unit_length_and_the_same_direction(ledger: Ledger) -> None:
     given_vectors = factories.embeddings(7)
-    row = ledger.record([Change(factories.product(), given_vectors)]).rows["abc123"]
+    row = ledger.record([ProductChange(factories.product(), given_vectors)]).rows["abc123"]
 
     assert row.embeddings is not None
     for name in ("text", "image", "combined"):
@@ -210,8 +210,12 @@ def test_only_vectors_of_what_has_changed_are_written(
     ledger: Ledger, name: str, digest: str, text_is_new: bool, image_is_new: bool
 ) -> None:
     old, new = factories.embeddings(1), factories.embeddings(2)
-    ledger.record([Change(numbered(1, name="mug"), old, PictureSource("ab" * 32, None, None))])
-    ledger.record([Change(numbered(2, name=name), new, PictureSource(digest * 32, None, None))])
+    ledger.record(
+        [ProductChange(numbered(1, name="mug"), old, PictureSource("ab" * 32, None, None))]
+    )
+    ledger.record(
+        [ProductChange(numbered(2, name=name), new, PictureSource(digest * 32, None, None))]
+    )
 
     vectors = ledger.rows(["abc123"])["abc123"].embeddings
     assert vectors is not None
@@ -224,7 +228,7 @@ def test_every_write_marks_its_product_even_an_outdated_one(
 ) -> None:
     ledger.record([change(numbered(2))])
     first = read_mark(ledger_url)
-    ledger.record([Change(numbered(1), None)])
+    ledger.record([ProductChange(numbered(1), None)])
 
     assert first is not None
     assert read_mark(ledger_url) > first
@@ -393,7 +397,7 @@ def test_a_picture_is_found_again_by_its_digest(ledger: Ledger) -> None:
     for number, digest in enumerate([digests[0], digests[0], digests[1]]):
         embeddings = factories.embeddings(int(digest, 16))
         picture = PictureSource(digest, None, None)
-        ledger.record([Change(factories.product(id=f"p{number}"), embeddings, picture)])
+        ledger.record([ProductChange(factories.product(id=f"p{number}"), embeddings, picture)])
 
     found = ledger.image_embeddings(digests)
 

@@ -11,7 +11,7 @@ import pytest
 from product_consumer.database.connection import Database
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.ledger.scan import LedgerPages
 from tests.support import factories
 
@@ -53,7 +53,7 @@ def pages(database: Database) -> LedgerPages:
 def record(ledger: Ledger, *product_ids: str, version: int = 1) -> None:
     ledger.record(
         [
-            Change(
+            ProductChange(
                 factories.product(id=one, version=factories.version(version)),
                 factories.embeddings(),
             )
@@ -81,7 +81,7 @@ def test_nothing_is_due_before_the_horizon(ledger: Ledger, marks: LedgerMarks) -
 def test_a_claim_says_what_the_stores_should_show(ledger: Ledger, marks: LedgerMarks) -> None:
     record(ledger, "a")
     record(ledger, "a", version=2)
-    ledger.record([Change(factories.tombstone("gone"), None)])
+    ledger.record([ProductChange(factories.tombstone("gone"), None)])
     now = later()
 
     assert set(marks.claim(now, 100)) == {

@@ -27,7 +27,7 @@ from product_consumer.errors import (
 )
 from product_consumer.images.download import FetchedImage, FetchResult, ImageRequest, NotModified
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Embedding, Embeddings, Message, ProductRow
 from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.context import new_context
@@ -454,7 +454,7 @@ def test_a_row_that_was_overtaken_while_it_was_written_is_written_again(bench: B
     class Overtaken(InMemoryStore):
         def write(self, rows: Sequence[ProductRow]) -> Any:
             if bench.ledger.revisions(["abc123"])["abc123"] == 1:
-                bench.ledger.record([Change(newer, factories.embeddings(9))])
+                bench.ledger.record([ProductChange(newer, factories.embeddings(9))])
             return super().write(rows)
 
     store = Overtaken()

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from product_consumer.orders import components
-from product_consumer.orders.ledger import OrderLedger, Recorded
+from product_consumer.orders.ledger import OrderBatchRecord, OrderLedger
 from product_consumer.orders.models import Order
 from product_consumer.orders.redis_stats import ShownHash
 from product_consumer.settings import Settings, StreamName
@@ -75,7 +75,7 @@ class FaultyOrderLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def record(self, batch: Sequence[Order]) -> Recorded:
+    def record(self, batch: Sequence[Order]) -> OrderBatchRecord:
         self._fault.at("before_order_record")
         call = next(_calls)
         ids = [order.order_id for order in batch]

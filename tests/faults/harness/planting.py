@@ -23,8 +23,8 @@ from typing import Any
 import sqlalchemy
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.ledger.ledger import Recorded
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.ledger import BatchRecord
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Message, ProductRow
 from product_consumer.outcomes import Outcome, Rejected, Stored
 from tests.faults.harness import jumping
@@ -154,12 +154,12 @@ class FaultyLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def record(self, changes: Sequence[Change]) -> Recorded:
+    def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
         self._fault.at("before_record")
         if self._bug == "no_dedup":
             changes = [_observed_now(change) for change in changes]
         stale = self._stale_ids(changes) if self._bug == "stale_ack" else set()
-        recorded: Recorded = self._inner.record(changes)
+        recorded: BatchRecord = self._inner.record(changes)
         if self._engine is not None:
             self._unmark(recorded.rows)
         self._fault.at("after_record")
@@ -176,7 +176,7 @@ class FaultyLedger:
         self._fault.at("after_verify")
         return found
 
-    def _stale_ids(self, changes: Sequence[Change]) -> set[str]:
+    def _stale_ids(self, changes: Sequence[ProductChange]) -> set[str]:
         products = [change.product for change in changes]
         known = zip(products, self._inner.look_up(products), strict=True)
         fresh = {each.id for each, found in known if not found.is_outdated}
@@ -218,7 +218,7 @@ def swallowing(outcome_of: Callable[..., Outcome]) -> Callable[..., Outcome]:
     return wrong_outcome_of
 
 
-def _observed_now(change: Change) -> Change:
+def _observed_now(change: ProductChange) -> ProductChange:
     """``no_dedup``: history keyed by the delivery instead of the event."""
     product = dataclasses.replace(change.product, observed_at=datetime.now(UTC))
     return dataclasses.replace(change, product=product)

@@ -18,8 +18,8 @@ from typing import Any
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable, ProductConsumerError
-from product_consumer.ledger.ledger import Recorded
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.ledger import BatchRecord
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Message, ProductRow
 from product_consumer.outcomes import Rejected
 
@@ -128,11 +128,11 @@ class RecordedQueue(_Wrapper):
 
 
 class RecordedLedger(_Wrapper):
-    def record(self, changes: Sequence[Change]) -> Recorded:
+    def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
         products = [[change.product.id, change.product.version.value] for change in changes]
         call = next(_calls)
         self._history.note("record", call=call, products=products)
-        recorded: Recorded = self._inner.record(changes)
+        recorded: BatchRecord = self._inner.record(changes)
         self._history.note(
             "record_done",
             call=call,

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import update
 
 from data_management import Items, ProductBatch, ProductPipeline
-from product_consumer.ledger.ledger import Ledger, Recorded
+from product_consumer.ledger.ledger import BatchRecord, Ledger
 from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.ledger.tables import products
 from product_consumer.models import ProductRow
 from product_consumer.outcomes import Stored
@@ -23,7 +23,7 @@ class ChecksThenWrites(ProductPipeline):
         revisions = self._ledger.revisions([item.product.id for item in newer])
         for store in self._stores:
             store.write([_as_row(item, revisions) for item in newer])
-        self._ledger.record([Change(item.product, item.embeddings) for item in ready])
+        self._ledger.record([ProductChange(item.product, item.embeddings) for item in ready])
         for item in ready:
             item.outcome = Stored(item.product.id)
 
@@ -42,7 +42,7 @@ class AcknowledgesStale(ProductPipeline):
 class UnmarkedLedger(Ledger):
     """Leaves no mark."""
 
-    def record(self, changes: Sequence[Change]) -> Recorded:
+    def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
         recorded = super().record(changes)
         with self.database.writing() as connection:
             connection.execute(update(products).values(check_after=None))

@@ -15,7 +15,7 @@ import pytest
 from product_consumer.database.connection import Database
 from product_consumer.errors import LedgerUnavailable
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order, OrderItem
 from product_consumer.orders.parser import OrderParser
@@ -287,7 +287,7 @@ def test_a_product_is_checked_against_its_own_prices(tmp_path: Path) -> None:
         version=version(2),
     )
     before = product(observed_at=YESTERDAY - timedelta(days=1))
-    ledger.record([Change(before, embeddings()), Change(jumped, embeddings())])
+    ledger.record([ProductChange(before, embeddings()), ProductChange(jumped, embeddings())])
     store = QualityStore(ledger.database)
     checker = QualityChecker(store, products=ledger)
     checker.start()

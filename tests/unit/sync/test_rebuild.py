@@ -14,7 +14,7 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.ledger.scan import LedgerPages
 from product_consumer.models import Product, ProductRow, StoreIdentity
 from product_consumer.stores.memory import InMemoryStore
@@ -63,7 +63,7 @@ class Bench:
     def record(self, *products: Product) -> None:
         self.ledger.record(
             [
-                Change(product, None if product.deleted else factories.embeddings())
+                ProductChange(product, None if product.deleted else factories.embeddings())
                 for product in products
             ]
         )

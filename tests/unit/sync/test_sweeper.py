@@ -12,7 +12,7 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import ProductConsumerError, RejectMessage, StoreUnavailable
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.pending_checks import LedgerMarks
-from product_consumer.ledger.rows import Change
+from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Product, ProductRow
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.sync import sweeper as sweeper_module
@@ -61,7 +61,7 @@ class Bench:
 
     def record(self, *products: Product) -> Mapping[str, ProductRow]:
         changes = [
-            Change(product, None if product.deleted else factories.embeddings())
+            ProductChange(product, None if product.deleted else factories.embeddings())
             for product in products
         ]
         return self.ledger.record(changes).rows
