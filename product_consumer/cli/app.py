@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from product_consumer.cli import dead_letters, orders, serve
+from product_consumer.cli.configuration import command_settings
 from product_consumer.errors import ConfigurationError, ProductConsumerError
-from product_consumer.logs import configure_logging
 from product_consumer.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_USAGE
-from product_consumer.settings import QUEUE_SETTINGS, Settings, StreamName, read_settings
+from product_consumer.settings import QUEUE_SETTINGS, StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def setup_queues(
     """
     from product_consumer.queues.opening import set_up_queue
 
-    settings = _settings()
+    settings = command_settings()
     names = {StreamName.PRODUCTS: name, StreamName.ORDERS: orders_name}
     for each in stream or names:
         urls = set_up_queue(settings, each, names[each], max_receive_count=max_receive_count)
@@ -92,7 +92,7 @@ def publish(
     """Send every line of FILE to QUEUE_URL as one message."""
     from product_consumer.queues.opening import open_sender
 
-    settings = _settings()
+    settings = command_settings()
     with closing(open_sender(settings, settings.queue_of(StreamName.PRODUCTS))) as sender:
         count = _publish_lines(file, sender)
     print(f"Published {count} messages")
@@ -142,7 +142,7 @@ def history(
     from product_consumer.cli.product_views import history_as_json, history_lines
     from product_consumer.ledger.ledger import open_ledger
 
-    ledger = open_ledger(_settings())
+    ledger = open_ledger(command_settings())
     try:
         ledger.setup()
         row = ledger.rows([product_id]).get(product_id)
@@ -170,7 +170,7 @@ def rebuild(
     from product_consumer.cli.rebuild import rebuild_store
 
     is_milvus = store is StoreName.MILVUS
-    if not rebuild_store(_settings(), keywords=not is_milvus, from_start=from_start):
+    if not rebuild_store(command_settings(), keywords=not is_milvus, from_start=from_start):
         raise typer.Exit(1)
 
 
@@ -192,7 +192,7 @@ def check(
     from product_consumer.cli.check import check_parts
 
     failures = 0
-    for name, is_right, detail in check_parts(_settings(), skip_model=skip_model):
+    for name, is_right, detail in check_parts(command_settings(), skip_model=skip_model):
         print(f"{'ok  ' if is_right else 'FAIL'}  {name:<14} {printable(detail)}")
         failures += not is_right
     if failures:
@@ -207,7 +207,7 @@ def _opened(*, with_model: bool) -> Iterator[tuple["ProductComponents", "Searche
     from product_consumer.cli.components import opened_components, with_the_ledgers_model
     from product_consumer.search.searcher import Searcher
 
-    settings = _settings()
+    settings = command_settings()
     if with_model:
         settings = with_the_ledgers_model(settings)
     with opened_components(settings) as parts:
@@ -216,12 +216,6 @@ def _opened(*, with_model: bool) -> Iterator[tuple["ProductComponents", "Searche
         parts.open_stores()
         embedder = parts.embedder if with_model else None
         yield parts, Searcher(parts.ledger, parts.stores, embedder)
-
-
-def _settings() -> Settings:
-    settings = read_settings()
-    configure_logging(settings.log_format, "WARNING")
-    return settings
 
 
 def _read(path: Path) -> bytes:

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, Self
 
 import typer
 
+from product_consumer.cli.configuration import command_settings
 from product_consumer.cli.dead_letter_views import (
     body_bytes,
     message_as_json,
@@ -19,9 +20,8 @@ from product_consumer.cli.dead_letter_views import (
     message_lines,
     plural,
 )
-from product_consumer.logs import configure_logging
 from product_consumer.runtime.exit_codes import EXIT_USAGE
-from product_consumer.settings import Settings, StreamName, read_settings
+from product_consumer.settings import Settings, StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def list_messages(
     stream: Chosen = StreamName.PRODUCTS,
 ) -> None:
     """List rejected messages, oldest first, and count them by reason."""
-    with _opened(_settings(), stream, limit, from_file) as (place, signals):
+    with _opened(command_settings(), stream, limit, from_file) as (place, signals):
         found = place.collect(partial(_is_wanted, reason=reason), limit, signals.was_received)
     for message in found.messages:
         print(json.dumps(message_as_json(message)) if as_json else message_line(message))
@@ -84,7 +84,7 @@ def show(
     stream: Chosen = StreamName.PRODUCTS,
 ) -> None:
     """Show everything about one rejected message."""
-    with _opened(_settings(), stream, limit, from_file) as (place, signals):
+    with _opened(command_settings(), stream, limit, from_file) as (place, signals):
         found = place.collect(partial(_is_wanted, ids=[message_id]), limit, signals.was_received)
     if not found.messages:
         print(f"No message {printable(message_id)!r} in {place.label}", file=sys.stderr)
@@ -121,7 +121,7 @@ def redrive(
         _refuse("Give either --all, or --reason or --id")
     if not yes and not _is_interactive():
         _refuse("Nobody to ask: give --yes")
-    settings = _settings()
+    settings = command_settings()
     with (
         closing(open_sender(settings, settings.queue_of(stream))) as sender,
         _opened(settings, stream, limit, from_file) as (place, signals),
@@ -261,12 +261,6 @@ def _tell_limits(found: "Collected", limit: int, output: IO[str]) -> None:
         print(f"{plural(found.unreadable_count, 'line')} cannot be read", file=output)
     if not found.is_complete:
         print(f"Not everything was looked at (--limit {limit}): more may wait", file=output)
-
-
-def _settings() -> Settings:
-    settings = read_settings()
-    configure_logging(settings.log_format, "WARNING")
-    return settings
 
 
 def _refuse(problem: str) -> NoReturn:

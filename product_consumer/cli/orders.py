@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from product_consumer.cli.configuration import command_settings
 from product_consumer.errors import ConfigurationError
-from product_consumer.logs import configure_logging
-from product_consumer.settings import QueueAddress, Settings, StreamName, read_settings
+from product_consumer.settings import QueueAddress, Settings, StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def publish_orders(
     ] = 0.02,
 ) -> None:
     """Send realistic orders to ORDERS_QUEUE_URL, a share of them bad or untidy on purpose."""
-    settings = _settings()
+    settings = command_settings()
     address = settings.queue_of(StreamName.ORDERS)
     sent = _publish(settings, address, count, seed, users, days, until, bad_share)
     print(f"Published {sent} orders")
@@ -52,7 +52,7 @@ def populate(
     """
     from product_consumer.queues.opening import set_up_queue
 
-    settings = _settings()
+    settings = command_settings()
     address = settings.queue_of(StreamName.ORDERS)
     if address.url is None and settings.aws_endpoint_url is not None:
         address = replace(address, url=set_up_queue(settings, address.stream, "orders").queue_url)
@@ -130,7 +130,7 @@ def _opened() -> Iterator[tuple["OrderLedger", "RedisStats"]]:
     from product_consumer.orders.ledger import open_order_ledger
     from product_consumer.orders.redis_stats import open_redis_stats
 
-    settings = _settings()
+    settings = command_settings()
     stats = open_redis_stats(settings)
     if stats is None:
         raise ConfigurationError("REDIS_URL", "not set: needs the Redis that shows the statistics")
@@ -155,9 +155,3 @@ def _progress(title: str) -> Iterator["Progress"]:
             bar.update(done - bar.n)
 
         yield show
-
-
-def _settings() -> Settings:
-    settings = read_settings()
-    configure_logging(settings.log_format, "WARNING")
-    return settings

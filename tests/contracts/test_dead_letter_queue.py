@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from product_consumer.cli import dead_letters
+from product_consumer.cli import configuration, dead_letters
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.ledger.rows import ProductChange
@@ -109,7 +109,7 @@ def rig(elasticmq_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SQS_SECRET_KEY", "test")
     monkeypatch.setenv("SQS_QUEUE_URL", urls.queue_url)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(dead_letters, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(configuration, "configure_logging", lambda *_: None)
     # Only SQS may need a while to find its last messages; this server looks at all it has.
     monkeypatch.setattr(queue, "_WAIT_SECONDS", 0)
     yield Rig(settings, client, urls)
