@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.acceptance.world import REPOSITORY
 from tests.support import factories
+from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.timeout(170)
 

@@ -20,9 +20,10 @@ import pytest
 import redis
 import sqlalchemy
 
-from tests.acceptance.world import REPOSITORY, World, opened_world
+from tests.acceptance.world import World, opened_world
 from tests.support import backends
 from tests.support.order_factories import order_body
+from tests.support.paths import REPOSITORY
 from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(170)

@@ -13,7 +13,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.acceptance.world import REPOSITORY, World, opened_world, wait_until
+from tests.acceptance.world import World, opened_world, wait_until
+from tests.support.paths import REPOSITORY
 from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(300)

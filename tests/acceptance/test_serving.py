@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import requests
 
-from tests.acceptance.world import REPOSITORY, World, opened_world, wait_until
+from tests.acceptance.world import World, opened_world, wait_until
 from tests.support.backends import free_port
 from tests.support.openai_stand_in import OpenAiStandIn
 from tests.support.order_factories import ABSENT, order_text
+from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -18,7 +18,8 @@ from elasticsearch import Elasticsearch
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient
 
-from tests.acceptance.world import REPOSITORY, Worker, World, opened_world
+from tests.acceptance.world import Worker, World, opened_world
+from tests.support.paths import REPOSITORY
 from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(170)

@@ -22,8 +22,8 @@ from typing import Any
 import boto3
 
 from tests.support import factories
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 EXIT_SECONDS = 40.0
 
 

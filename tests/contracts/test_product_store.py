@@ -28,8 +28,8 @@ from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from product_consumer.stores.milvus.store import MilvusStore
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
 from tests.support.factories import embeddings, product_row, unit_vector
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DIMENSION = 16
 IDENTITY = StoreIdentity(ledger_id="ledger-1", model_id="model-1", dimension=DIMENSION)
 TIMEOUT_SECONDS = 20.0

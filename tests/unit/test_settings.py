@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from product_consumer.errors import ConfigurationError
 from product_consumer.settings import Settings, StreamName, read_settings
 from scripts import configuration_page
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/1/products"
 OTHER_QUEUE = "https://sqs.eu-west-1.amazonaws.com/1/others"
 

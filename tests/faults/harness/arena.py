@@ -18,7 +18,7 @@ from elasticsearch import Elasticsearch
 from PIL import Image
 from pymilvus import MilvusClient
 
-from tests.acceptance.world import REPOSITORY, Worker, World, wait_until
+from tests.acceptance.world import Worker, World, wait_until
 from tests.faults.harness.checker import Case, Violation, violations
 from tests.faults.harness.final_state import (
     FinalState,
@@ -33,6 +33,7 @@ from tests.faults.harness.stand_in import picture_vector
 from tests.faults.harness.toxiproxy import Proxy
 from tests.faults.harness.workload import PICTURES, Sent
 from tests.support import backends, factories
+from tests.support.paths import REPOSITORY
 
 VISIBILITY_SECONDS = 4
 POLL_SECONDS = 1

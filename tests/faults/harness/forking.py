@@ -14,7 +14,6 @@ import pkgutil
 import random
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import product_consumer
@@ -87,7 +86,6 @@ def _exit_code(pid: int) -> int | None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     load(with_torch="--torch" in sys.argv)
     print(json.dumps("ready"), flush=True)
     serve()

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.acceptance.world import REPOSITORY, Worker
+from tests.acceptance.world import Worker
 from tests.faults.harness.arena import Arena, Servers
+from tests.support.paths import REPOSITORY
 
 PROGRAM = Path(__file__).with_name("forking.py")
 

@@ -11,8 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[3]
-PACKAGE = ROOT / "product_consumer"
+from tests.support.paths import REPOSITORY
+
+PACKAGE = REPOSITORY / "product_consumer"
 TOP_LEVEL = ("data_management", "thread_runner")
 
 # Third-party clients and the files, relative to the package, that may import them.
@@ -96,14 +97,14 @@ def roots_imported_by(path: Path) -> set[str]:
 
 
 def requirements(name: str) -> Iterator[Requirement]:
-    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+    for line in (REPOSITORY / name).read_text(encoding="utf-8").splitlines():
         text = line.partition("#")[0].strip()
         if text and not text.startswith("-"):
             yield Requirement(text)
 
 
 def sources() -> list[Path]:
-    return [*package_files(), *(ROOT / f"{name}.py" for name in TOP_LEVEL)]
+    return [*package_files(), *(REPOSITORY / f"{name}.py" for name in TOP_LEVEL)]
 
 
 @pytest.mark.parametrize("path", package_files(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -191,7 +192,7 @@ def test_the_embedder_needs_nothing_but_pytorch_and_what_open_clip_brings() -> N
     while todo:
         name = todo.pop()
         seen.add(name)
-        path = (ROOT / name.replace(".", "/")).with_suffix(".py")
+        path = (REPOSITORY / name.replace(".", "/")).with_suffix(".py")
         if not path.exists():
             path = path.with_suffix("") / "__init__.py"
         for imported in imports_of(path):

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,56 +16,24 @@ from product_consumer.errors import ConfigurationError
 from product_consumer.runtime.child_process import end_in_words
 from product_consumer.runtime.processes import worker_command, worker_environment
 from product_consumer.settings import read_settings
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-SCRIPT = REPOSITORY / "tests/support/programs/two_children.py"
+from tests.support.running_program import RunningProgram
 
 
-class Service:
-    """``two_children.py`` with a behaviour; what it and its children say goes to files."""
+class Service(RunningProgram):
+    """``two_children.py`` with a behaviour, in a directory that it and its children know."""
 
     def __init__(self, directory: Path, behaviour: str, *arguments: str, **variables: str) -> None:
         self.directory = directory
-        self._out, self._err = directory / "out", directory / "err"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.popen = subprocess.Popen(
-                [sys.executable, str(SCRIPT), behaviour, str(directory), *arguments],
-                env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **variables},
-                stdout=out,
-                stderr=err,
-            )
-
-    @property
-    def out(self) -> str:
-        return self._out.read_text()
-
-    @property
-    def err(self) -> str:
-        return self._err.read_text()
-
-    def wait_for(self, *texts: str) -> None:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not self._has_said(texts):
-            time.sleep(0.02)
-        assert self._has_said(texts), self.out + self.err
-
-    def _has_said(self, texts: tuple[str, ...]) -> bool:
-        said = self.out + self.err
-        return all(text in said for text in texts)
-
-    def signal(self, number: signal.Signals) -> None:
-        self.popen.send_signal(number)
-
-    def exit_code(self, seconds: float = 30.0) -> int:
-        return self.popen.wait(seconds)
+        super().__init__(
+            directory, "two_children.py", behaviour, str(directory), *arguments, **variables
+        )
 
     def pids(self) -> list[int]:
         """Of every life of every child."""
         return [int(pid) for pid in re.findall(r"life pid (\d+)", self.out)]
 
     def close(self) -> None:
-        self.popen.kill()
-        self.popen.wait()
+        super().close()
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+from tests.support.paths import REPOSITORY
+from tests.support.running_program import RunningProgram
+
 LEAVE_BEFORE_A_HANGING_LIBRARY = """
 import atexit, time
 from product_consumer.runtime.signals import leave
@@ -18,56 +20,19 @@ atexit.register(time.sleep, 60)
 print("last words", end="")
 leave(3)
 """
-SCRIPT = REPOSITORY / "tests/support/programs/one_worker.py"
-
-
-class Process:
-    """``one_worker.py`` with a behaviour; its output goes to files."""
-
-    def __init__(self, directory: Path, *arguments: str) -> None:
-        self._out, self._err = directory / "out", directory / "err"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.popen = subprocess.Popen(
-                [sys.executable, str(SCRIPT), *arguments],
-                env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"},
-                stdout=out,
-                stderr=err,
-            )
-
-    @property
-    def out(self) -> str:
-        return self._out.read_text()
-
-    @property
-    def err(self) -> str:
-        return self._err.read_text()
-
-    def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + 30
-        while text not in self.out + self.err and time.monotonic() < deadline:
-            assert self.popen.poll() is None, self.out + self.err
-            time.sleep(0.02)
-        assert text in self.out + self.err, self.out + self.err
-
-    def signal(self, number: signal.Signals) -> None:
-        self.popen.send_signal(number)
-
-    def exit_code(self, seconds: float = 30.0) -> int:
-        return self.popen.wait(seconds)
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    started: list[Process] = []
+def start(tmp_path: Path) -> Iterator[Callable[..., RunningProgram]]:
+    started: list[RunningProgram] = []
 
-    def begin(*arguments: str) -> Process:
-        started.append(Process(tmp_path, *arguments))
+    def begin(*arguments: str) -> RunningProgram:
+        started.append(RunningProgram(tmp_path, "one_worker.py", *arguments))
         return started[-1]
 
     yield begin
-    for process in started:
-        process.popen.kill()
-        process.popen.wait()
+    for program in started:
+        program.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -13,8 +13,8 @@ import pytest
 
 from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import SystemdEnvironment, read_systemd_environment
+from tests.support.paths import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 SCRIPT = REPOSITORY / "tests/support/programs/one_worker.py"
 
 

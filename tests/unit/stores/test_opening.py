@@ -10,8 +10,7 @@ from product_consumer.models import StoreIdentity
 from product_consumer.settings import read_settings
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.opening import Stores, open_stores
-
-REPOSITORY = Path(__file__).resolve().parents[3]
+from tests.support.paths import REPOSITORY
 
 
 def opened_names(tmp_path: Path, **settings: str) -> list[str]:

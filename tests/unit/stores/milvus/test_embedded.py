@@ -23,6 +23,7 @@ from product_consumer.models import StoreIdentity
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from product_consumer.stores.milvus.store import MilvusStore
 from tests.support.factories import embeddings, product_row
+from tests.support.paths import REPOSITORY
 
 DIMENSION = 8
 ANY_VECTOR = embeddings(1, DIMENSION).image
@@ -136,8 +137,7 @@ def test_an_independent_reader_finds_the_rows_by_the_alias(path: Path):
 
 def test_a_server_ends_when_its_only_user_is_killed(path: Path):
     command = [sys.executable, "-c", USE_AND_WAIT, str(path)]
-    root = Path(__file__).resolve().parents[4]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as user:
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as user:
         assert user.stdout is not None
         assert user.stdout.readline().startswith("http://127.0.0.1:")
         pid = server_of(path)
