@@ -23,7 +23,7 @@ from benchmarks.support.program import command, note, run
 from product_consumer.database.connection import Database
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.rows import ProductChange
-from product_consumer.models import PictureSource
+from product_consumer.models import ImageSource
 from tests.support import backends, factories
 
 BATCH = 100
@@ -144,7 +144,7 @@ class Benchmark:
             price_minor=1000 + version,
             observed_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=version),
         )
-        picture = PictureSource(f"{product_id:0>64}", '"tag"', None)
+        picture = ImageSource(f"{product_id:0>64}", '"tag"', None)
         return ProductChange(product, EMBEDDINGS, picture)
 
 

@@ -23,7 +23,7 @@ MAX_LABEL_VALUES = 200
 """Distinct reasons, and flags, of one process; what comes later is counted as ``other``. Our code
 gives far fewer."""
 
-MARKS_CACHE_SECONDS = 15.0
+PENDING_CHECKS_CACHE_SECONDS = 15.0
 """How long a count of marks, or its failure, stands for the next scrapes."""
 
 _STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -126,11 +126,11 @@ class Metrics:
         """Show, at every scrape, the messages that are received and not settled yet."""
         self._live.in_flight.append(count)
 
-    def watch_marks(self, count: Callable[[], int]) -> None:
+    def watch_pending_checks(self, count: Callable[[], int]) -> None:
         """Show how many written products wait for their check; asked at most every
-        ``MARKS_CACHE_SECONDS``, and left out while it raises.
+        ``PENDING_CHECKS_CACHE_SECONDS``, and left out while it raises.
         """
-        self._live.marks = _Cached(count, MARKS_CACHE_SECONDS)
+        self._live.marks = _Cached(count, PENDING_CHECKS_CACHE_SECONDS)
 
     def down_dependencies(self) -> list[str]:
         """Names of the dependencies that are down now."""

@@ -101,7 +101,7 @@ def vectors_of(embeddings: Sequence[Embeddings], name: str) -> list[Embedding]:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSource:
+class ImageSource:
     """Which picture a product's image vector was made of, and how to ask whether it has changed."""
 
     sha256: str

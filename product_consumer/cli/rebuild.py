@@ -5,8 +5,8 @@ import sys
 from tqdm import tqdm
 
 from product_consumer.cli.components import opened_components
-from product_consumer.ledger.pending_checks import LedgerMarks
-from product_consumer.ledger.scan import LedgerPages
+from product_consumer.ledger.pending_checks import PendingChecks
+from product_consumer.ledger.scan import LedgerScan
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import new_context
 from product_consumer.runtime.signals import Shutdown
@@ -32,8 +32,8 @@ def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bo
         horizon_seconds = settings.repair_horizon_seconds
         rebuild = Rebuild(
             ledger,
-            LedgerMarks(ledger.database, repair_horizon_seconds=horizon_seconds),
-            LedgerPages(ledger.database),
+            PendingChecks(ledger.database, repair_horizon_seconds=horizon_seconds),
+            LedgerScan(ledger.database),
             store,
             breakers.call,
         )

@@ -99,7 +99,7 @@ class Embedder:
         vectors = self._ask_one(self.prepare(None, self.tokenise(text)))
         return _present(vectors.text)
 
-    def embed_picture(self, picture: NDArray[np.uint8]) -> Embedding:
+    def embed_image(self, picture: NDArray[np.uint8]) -> Embedding:
         """Return the vector of a picture; raises what ``embed`` returns or raises."""
         vectors = self._ask_one(self.prepare(picture, None))
         return _present(vectors.image)

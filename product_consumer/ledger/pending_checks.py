@@ -21,7 +21,7 @@ from product_consumer.ledger.tables import products
 
 
 @dataclass(frozen=True, slots=True)
-class DueMark:
+class DueCheck:
     """One product that is due for a check: what its stores should show, and the mark it has now."""
 
     product_id: str
@@ -30,7 +30,7 @@ class DueMark:
     check_after: datetime
 
 
-class LedgerMarks:
+class PendingChecks:
     """Reads and moves the marks in ``products``. Thread-safe; raises as ``Database`` does."""
 
     def __init__(self, database: Database, *, repair_horizon_seconds: float) -> None:
@@ -45,7 +45,7 @@ class LedgerMarks:
         with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def claim(self, now: datetime, limit: int) -> list[DueMark]:
+    def claim(self, now: datetime, limit: int) -> list[DueCheck]:
         """Take up to ``limit`` products whose mark is before ``now``, the longest due first.
 
         Their marks are pushed a horizon beyond ``now`` before this returns, so that what the caller
@@ -63,9 +63,9 @@ class LedgerMarks:
         with self._writing() as connection:
             found = connection.execute(due).all()
             _set(connection, [row.id for row in found], check_after)
-        return [DueMark(row.id, row.revision, row.deleted, check_after) for row in found]
+        return [DueCheck(row.id, row.revision, row.deleted, check_after) for row in found]
 
-    def clear(self, checked: Sequence[DueMark]) -> None:
+    def clear(self, checked: Sequence[DueCheck]) -> None:
         """Remove marks, except where the product has been marked or changed since the claim.
 
         A row that a writer holds at this moment is left marked: the writer marks it anew.
@@ -77,7 +77,7 @@ class LedgerMarks:
             found = connection.execute(query.with_for_update(skip_locked=True))
             _set(connection, [row.id for row in found if tuple(row) in wanted], None)
 
-    def mark(self, product_ids: Collection[str], now: datetime) -> None:
+    def add(self, product_ids: Collection[str], now: datetime) -> None:
         """Mark products that are about to be written by other means than a message."""
         # In the order in which writers of batches lock their rows: two that wait would deadlock.
         query = select(products.c.id).where(products.c.id.in_(set(product_ids)))

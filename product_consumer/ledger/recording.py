@@ -162,7 +162,7 @@ def _values(
     model_id: str | None,
     check_after: datetime,
 ) -> dict[str, Any]:
-    product, picture = change.product, change.picture
+    product, image_source = change.product, change.image_source
     text, image = vectors or (None, None)
     values: dict[str, Any] = {name: getattr(product, name) for name in _PAYLOAD}
     values |= {
@@ -175,9 +175,9 @@ def _values(
         "text_embedding": text,
         "image_embedding": image,
         "model_id": model_id if vectors else None,
-        "image_sha256": picture.sha256 if picture else None,
-        "image_etag": picture.etag if picture else None,
-        "image_last_modified": picture.last_modified if picture else None,
+        "image_sha256": image_source.sha256 if image_source else None,
+        "image_etag": image_source.etag if image_source else None,
+        "image_last_modified": image_source.last_modified if image_source else None,
         "revision": 1,
         "check_after": check_after,
     }

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from product_consumer.database.connection import Database
 from product_consumer.ledger.tables import products
-from product_consumer.models import Embeddings, PictureSource, Product, ProductRow, Version
+from product_consumer.models import Embeddings, ImageSource, Product, ProductRow, Version
 from product_consumer.vectors import unpack
 
 PLAIN_COLUMNS = (
@@ -49,16 +49,16 @@ class ProductChange:
 
     product: Product
     embeddings: Embeddings | None
-    picture: PictureSource | None = None
+    image_source: ImageSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class KnownPicture:
+class KnownImage:
     """The picture and vectors that the ledger holds for a product."""
 
     name: str
     image_url: str
-    source: PictureSource
+    source: ImageSource
     embeddings: Embeddings
 
 
@@ -72,7 +72,7 @@ class LookedUp:
     """
 
     is_outdated: bool = False
-    picture: KnownPicture | None = None
+    image: KnownImage | None = None
 
 
 class RowReader:
@@ -118,5 +118,5 @@ def as_known(
         return LookedUp(is_outdated=True)
     if row.image_sha256 is None or row.model_id != model_id or embeddings is None:
         return LookedUp()
-    source = PictureSource(row.image_sha256, row.image_etag, row.image_last_modified)
-    return LookedUp(picture=KnownPicture(row.name, row.image_url, source, embeddings))
+    source = ImageSource(row.image_sha256, row.image_etag, row.image_last_modified)
+    return LookedUp(image=KnownImage(row.name, row.image_url, source, embeddings))

@@ -6,7 +6,7 @@ from product_consumer.database.connection import Database
 from product_consumer.ledger.tables import ledger_meta, products
 
 
-class LedgerPages:
+class LedgerScan:
     """Walks over ``products`` in id order. Thread-safe; raises as ``Database`` does.
 
     Products that appear behind the reader while it walks are not seen; the worker that recorded

@@ -85,7 +85,7 @@ class OrderLedger(OrderStatistics):
                 failures[position] = alone.failures[0]
         return OrderBatchRecord(inserted, failures)
 
-    def note_rejected(self, rejections: Iterable[RejectedOrder]) -> None:
+    def list_rejected(self, rejections: Iterable[RejectedOrder]) -> None:
         """Keep what was rejected, for ``rejected()``; a message that is known changes nothing."""
         rows = [
             {

@@ -66,7 +66,7 @@ class OrderPipeline:
         probes = {"ledger": ledger.ping} | ({"redis": stats.ping} if stats else {})
         self._breakers = Breakers(probes, context)
         self._record = self._breakers.guarded("ledger", ledger.record)
-        self._note_rejected = self._breakers.guarded("ledger", ledger.note_rejected)
+        self._note_rejected = self._breakers.guarded("ledger", ledger.list_rejected)
         self._redis = RedisWriter(ledger, stats, self._breakers) if stats else None
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:

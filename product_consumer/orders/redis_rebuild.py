@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from product_consumer.orders.ledger import OrderLedger
-from product_consumer.orders.redis_stats import REVISION, RedisStats, ShownHash
+from product_consumer.orders.redis_stats import REVISION, RedisStats, StatsHash
 
 MAX_EXAMPLES = 20
 
@@ -39,7 +39,7 @@ def rebuild_stats(
     written = 0
     done, total = 0, ledger.counts().users + 1
     for page in _pages(ledger, stats):
-        written += stats.show(page, force=force)
+        written += stats.write(page, force=force)
         done += len(page)
         progress(done, max(done, total))
     if force:
@@ -69,22 +69,22 @@ def verify_stats(ledger: OrderLedger, stats: RedisStats, progress: Progress) -> 
     return result
 
 
-def _pages(ledger: OrderLedger, stats: RedisStats) -> Iterator[list[ShownHash]]:
+def _pages(ledger: OrderLedger, stats: RedisStats) -> Iterator[list[StatsHash]]:
     for page in ledger.user_pages():
         yield [stats.of_user(each) for each in page.values()]
     yield [stats.of_everyone(ledger.global_stats())]
 
 
-def _differing(stats: RedisStats, wanted: list[ShownHash]) -> list[ShownHash]:
+def _differing(stats: RedisStats, wanted: list[StatsHash]) -> list[StatsHash]:
     found = stats.read([one.key for one in wanted])
     return [one for one, held in zip(wanted, found, strict=True) if not _equals(one, held)]
 
 
-def _equals(wanted: ShownHash, held: dict[str, str] | None) -> bool:
+def _equals(wanted: StatsHash, held: dict[str, str] | None) -> bool:
     return held is not None and held == {**wanted.fields, REVISION: str(wanted.revision)}
 
 
-def _again(ledger: OrderLedger, stats: RedisStats, shown: ShownHash) -> ShownHash:
+def _again(ledger: OrderLedger, stats: RedisStats, shown: StatsHash) -> StatsHash:
     user_id = stats.user_id_of(shown.key)
     if user_id is None:
         return stats.of_everyone(ledger.global_stats())

@@ -91,7 +91,7 @@ return redis.call('HGET', KEYS[1], 'filled') == run and 1 or 0
 
 
 @dataclass(frozen=True, slots=True)
-class ShownHash:
+class StatsHash:
     """What a key must hold: its fields without ``revision``, and the ledger's revision of them."""
 
     key: str
@@ -160,20 +160,20 @@ class RedisStats:
         with _translated_errors():
             return bool(client.eval(_IS_FILLED, 1, FILL_KEY))
 
-    def begin_filling(self) -> str:
-        """Note that every total of the ledger will be shown; return what ``mark_filled`` needs."""
+    def start_filling(self) -> str:
+        """Note who fills Redis from now on; ``finish_filling`` needs what this returns."""
         client, filler = self._connected(), uuid.uuid4().hex
         with _translated_errors():
             client.eval(_BEGIN_FILLING, 1, FILL_KEY, filler)
         return filler
 
-    def mark_filled(self, filler: str) -> bool:
+    def finish_filling(self, filler: str) -> bool:
         """Note that every total has been shown; False when Redis may have lost data meanwhile."""
         client = self._connected()
         with _translated_errors():
             return bool(client.eval(_MARK_FILLED, 1, FILL_KEY, filler))
 
-    def show(self, hashes: Sequence[ShownHash], *, force: bool = False) -> int:
+    def write(self, hashes: Sequence[StatsHash], *, force: bool = False) -> int:
         """Write what is not older than what is there; return how many hashes were written.
 
         ``force``: write even over a greater revision, as after the ledger came back from a backup.
@@ -222,18 +222,18 @@ class RedisStats:
             for key in keys:
                 client.delete(key)
 
-    def of_user(self, stats: Sequence[UserStats]) -> ShownHash:
+    def of_user(self, stats: Sequence[UserStats]) -> StatsHash:
         """What ``user:<id>`` must hold for one user's totals in all currencies (at least one)."""
         rows = [(each.currency, each.order_count, each.spend_minor) for each in stats]
         fields = self._fields("order_count", "total_spend", rows)
         key = f"{USER_PREFIX}{stats[0].user_id}"
-        return ShownHash(key, sum(each.revision for each in stats), fields)
+        return StatsHash(key, sum(each.revision for each in stats), fields)
 
-    def of_everyone(self, stats: Sequence[GlobalStats]) -> ShownHash:
+    def of_everyone(self, stats: Sequence[GlobalStats]) -> StatsHash:
         """What ``global:stats`` must hold."""
         rows = [(each.currency, each.total_orders, each.revenue_minor) for each in stats]
         fields = self._fields("total_orders", "total_revenue", rows)
-        return ShownHash(GLOBAL_KEY, sum(each.revision for each in stats), fields)
+        return StatsHash(GLOBAL_KEY, sum(each.revision for each in stats), fields)
 
     @staticmethod
     def user_id_of(key: str) -> str | None:
@@ -258,7 +258,7 @@ class RedisStats:
         return fields
 
     def _evaluate(
-        self, client: "redis.Redis | RedisCluster", group: Sequence[ShownHash], force: bool
+        self, client: "redis.Redis | RedisCluster", group: Sequence[StatsHash], force: bool
     ) -> list[Any]:
         with _translated_errors():
             pipeline = client.pipeline(**({} if self._is_cluster else {"transaction": False}))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.redis_rebuild import rebuild_stats
-from product_consumer.orders.redis_stats import RedisStats, ShownHash
+from product_consumer.orders.redis_stats import RedisStats, StatsHash
 from product_consumer.pipeline.circuit_breaker import Breakers
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class RedisWriter:
         self._stats = stats
         self._users_stats = breakers.guarded("ledger", ledger.users_stats)
         self._global_stats = breakers.guarded("ledger", ledger.global_stats)
-        self._write = breakers.guarded("redis", stats.show)
+        self._write = breakers.guarded("redis", stats.write)
         self._is_filled = breakers.guarded("redis", stats.is_filled)
         self._guarded_fill = breakers.guarded("redis", self._fill)
         self._filling = threading.Lock()
@@ -52,13 +52,13 @@ class RedisWriter:
             log.info("Redis is filled: %d totals written", self._guarded_fill())
 
     def _fill(self) -> int:
-        filler = self._stats.begin_filling()
+        filler = self._stats.start_filling()
         written = rebuild_stats(self._ledger, self._stats, lambda _done, _total: None)
-        if not self._stats.mark_filled(filler):
+        if not self._stats.finish_filling(filler):
             log.warning("Redis lost data while it was filled: the next look fills it again")
         return written
 
-    def _current(self, user_ids: Collection[str]) -> list[ShownHash]:
+    def _current(self, user_ids: Collection[str]) -> list[StatsHash]:
         totals = self._users_stats(user_ids)
         everyone = self._global_stats()
         return [*map(self._stats.of_user, totals.values()), self._stats.of_everyone(everyone)]

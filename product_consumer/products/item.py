@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from product_consumer.errors import ProductConsumerError
 from product_consumer.images.download import FetchedImage, FetchResult, ImageRequest
-from product_consumer.ledger.rows import KnownPicture, LookedUp, ProductChange
-from product_consumer.models import Embedding, Embeddings, Message, PictureSource, Product
+from product_consumer.ledger.rows import KnownImage, LookedUp, ProductChange
+from product_consumer.models import Embedding, Embeddings, ImageSource, Message, Product
 from product_consumer.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class ProductItem:
     outcome: Outcome | None = None
     product: Product = field(init=False, repr=False)
     """The product that the body describes; there is none before the message was validated."""
-    known: KnownPicture | None = None
+    known: KnownImage | None = None
     """The product's image and embeddings in the ledger, made by the model in use."""
     is_outdated: bool = False
     """Whether the ledger has this message already, or a newer one."""
     image_bytes: bytes = b""
     """As downloaded; emptied once decoded."""
-    image_source: PictureSource | None = None
+    image_source: ImageSource | None = None
     """Digest of the downloaded bytes, and how to ask whether they have changed."""
     tokens: "NDArray[np.int64] | None" = None
     """Token ids of the name, shape (context length,)."""
@@ -47,7 +47,7 @@ class ProductItem:
 
     def take_known(self, known: LookedUp) -> None:
         """Keep what the ledger knows of the product."""
-        self.known = known.picture
+        self.known = known.image
         self.is_outdated = known.is_outdated
 
     def image_request(self) -> ImageRequest:
@@ -64,7 +64,7 @@ class ProductItem:
         if isinstance(result, FetchedImage):
             digest = hashlib.sha256(result.data).hexdigest()
             self.image_bytes = result.data
-            self.image_source = PictureSource(digest, result.etag, result.last_modified)
+            self.image_source = ImageSource(digest, result.etag, result.last_modified)
         elif self.known is not None:
             self.image_source = self.known.source
 

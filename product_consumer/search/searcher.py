@@ -21,7 +21,7 @@ _OVERSAMPLING = 3
 
 # Which vector to compare a query with, best first; a collection may hold only some of them.
 _FIELDS_FOR_WORDS = ("combined", "text", "image")
-_FIELDS_FOR_A_PICTURE = ("image", "combined", "text")
+_FIELDS_FOR_AN_IMAGE = ("image", "combined", "text")
 _FIELDS_FOR_BOTH = ("combined", "image", "text")
 
 
@@ -76,10 +76,10 @@ class Searcher:
         if text is not None:
             vectors.append(self._embedder.embed_text(text))
         if picture is not None:
-            vectors.append(self._embedder.embed_picture(picture))
+            vectors.append(self._embedder.embed_image(picture))
         preferred = _FIELDS_FOR_BOTH if len(vectors) == 2 else _FIELDS_FOR_WORDS
         if text is None:
-            preferred = _FIELDS_FOR_A_PICTURE
+            preferred = _FIELDS_FOR_AN_IMAGE
         field = next(name for name in preferred if name in self._stores.vectors.vector_fields)
         query = _normalised(np.sum(vectors, axis=0, dtype=np.float32))
         hits = self._stores.vectors.search_vector(field, query, limit)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.pending_checks import LedgerMarks
-from product_consumer.ledger.scan import LedgerPages
+from product_consumer.ledger.pending_checks import PendingChecks
+from product_consumer.ledger.scan import LedgerScan
 from product_consumer.models import ProductRow
 from product_consumer.stores.base import ProductStore
 from product_consumer.sync.writer import Call, write_current
@@ -47,8 +47,8 @@ class Rebuild:
     def __init__(
         self,
         ledger: Ledger,
-        marks: LedgerMarks,
-        pages: LedgerPages,
+        marks: PendingChecks,
+        pages: LedgerScan,
         store: ProductStore,
         call: Call,
         *,
@@ -103,7 +103,7 @@ class Rebuild:
             wrong = self._not_shown(rows)
             rows = {key: row for key, row in rows.items() if key in wrong}
         if rows:
-            self._on_ledger(lambda: self._marks.mark(rows, datetime.now(UTC)))
+            self._on_ledger(lambda: self._marks.add(rows, datetime.now(UTC)))
             refused = write_current(self._ledger, [self._store], rows, self._call)
             problems = self._not_shown(rows) | {key: str(error) for key, error in refused.items()}
             result.written += len(rows) - len(problems)

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from product_consumer.errors import ConfigurationError, Unavailable
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
+from product_consumer.ledger.pending_checks import DueCheck, PendingChecks
 from product_consumer.pipeline.backoff import Backoff
 from product_consumer.pipeline.context import ProcessContext
 from product_consumer.settings import Settings
@@ -51,8 +51,8 @@ def open_sweeper(
 ) -> AbstractContextManager[None]:
     """Return a context in which a thread sweeps, watched and counted as all others."""
     horizon_seconds = settings.repair_horizon_seconds
-    marks = LedgerMarks(ledger.database, repair_horizon_seconds=horizon_seconds)
-    context.metrics.watch_marks(marks.count)
+    marks = PendingChecks(ledger.database, repair_horizon_seconds=horizon_seconds)
+    context.metrics.watch_pending_checks(marks.count)
     sweeper = Sweeper(ledger, marks, stores, repair_horizon_seconds=horizon_seconds)
     return sweeper.running(context.stopping, lambda: context.stages.enter("sweep"))
 
@@ -63,7 +63,7 @@ class Sweeper:
     def __init__(
         self,
         ledger: Ledger,
-        marks: LedgerMarks,
+        marks: PendingChecks,
         stores: Sequence[ProductStore],
         *,
         repair_horizon_seconds: float,
@@ -178,7 +178,7 @@ class Sweeper:
         log.log(level, text, *arguments, exc_info=exc_info)
 
 
-def _differing(store: ProductStore, due: Sequence[DueMark]) -> list[str]:
+def _differing(store: ProductStore, due: Sequence[DueCheck]) -> list[str]:
     """Products that the store shows in another revision, not at all, or although deleted."""
     shown = store.read_revisions([mark.product_id for mark in due])
     return [

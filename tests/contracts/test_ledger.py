@@ -21,7 +21,7 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.rows import LookedUp, ProductChange
-from product_consumer.models import PictureSource, Product, StoreIdentity
+from product_consumer.models import ImageSource, Product, StoreIdentity
 from tests.support import backends, factories
 
 
@@ -165,20 +165,20 @@ def test_only_equal_or_older_messages_are_outdated(ledger: Ledger) -> None:
 
 
 def test_the_picture_and_vectors_of_a_newer_message_s_product_are_known(ledger: Ledger) -> None:
-    picture = PictureSource("ab" * 32, '"tag"', "Sat, 21 Nov 2026 14:30:05 GMT")
+    picture = ImageSource("ab" * 32, '"tag"', "Sat, 21 Nov 2026 14:30:05 GMT")
     given_vectors = factories.embeddings(3)
     ledger.record([ProductChange(numbered(1), given_vectors, picture)])
 
     (known,) = ledger.look_up([numbered(2)])
 
-    assert known.picture is not None
-    assert known.picture.source == picture
-    assert known.picture.name == numbered(1).name
-    assert np.allclose(known.picture.embeddings.image, given_vectors.image, atol=1e-3)
+    assert known.image is not None
+    assert known.image.source == picture
+    assert known.image.name == numbered(1).name
+    assert np.allclose(known.image.embeddings.image, given_vectors.image, atol=1e-3)
 
 
 def test_a_picture_that_another_model_embedded_is_not_known(ledger: Ledger) -> None:
-    picture = PictureSource("ab" * 32, None, None)
+    picture = ImageSource("ab" * 32, None, None)
     ledger.record([ProductChange(numbered(1), factories.embeddings(3), picture)])
     with ledger.database.writing() as connection:
         connection.execute(text("UPDATE products SET model_id = 'another'"))
@@ -210,11 +210,9 @@ def test_only_vectors_of_what_has_changed_are_written(
     ledger: Ledger, name: str, digest: str, text_is_new: bool, image_is_new: bool
 ) -> None:
     old, new = factories.embeddings(1), factories.embeddings(2)
+    ledger.record([ProductChange(numbered(1, name="mug"), old, ImageSource("ab" * 32, None, None))])
     ledger.record(
-        [ProductChange(numbered(1, name="mug"), old, PictureSource("ab" * 32, None, None))]
-    )
-    ledger.record(
-        [ProductChange(numbered(2, name=name), new, PictureSource(digest * 32, None, None))]
+        [ProductChange(numbered(2, name=name), new, ImageSource(digest * 32, None, None))]
     )
 
     vectors = ledger.rows(["abc123"])["abc123"].embeddings
@@ -396,7 +394,7 @@ def test_a_picture_is_found_again_by_its_digest(ledger: Ledger) -> None:
     digests = [f"{number:064x}" for number in range(3)]
     for number, digest in enumerate([digests[0], digests[0], digests[1]]):
         embeddings = factories.embeddings(int(digest, 16))
-        picture = PictureSource(digest, None, None)
+        picture = ImageSource(digest, None, None)
         ledger.record([ProductChange(factories.product(id=f"p{number}"), embeddings, picture)])
 
     found = ledger.image_embeddings(digests)

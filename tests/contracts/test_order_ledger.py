@@ -191,8 +191,8 @@ def test_rejected_messages_are_listed_latest_first_and_once(ledger: OrderLedger)
         RejectedOrder(f"m{n}", None, "json_invalid", "detail", ORDERED_AT + timedelta(seconds=n))
         for n in range(3)
     ]
-    ledger.note_rejected(entries)
-    ledger.note_rejected(entries[:1])
+    ledger.list_rejected(entries)
+    ledger.list_rejected(entries[:1])
 
     assert ledger.rejected(2) == [entries[2], entries[1]]
     assert ledger.counts().rejected == 3

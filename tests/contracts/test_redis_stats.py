@@ -55,14 +55,14 @@ def ignore_progress(_done: int, _total: int) -> None:
 
 
 def test_dashboards_read_the_fields_they_know(stats: RedisStats, reader: Any) -> None:
-    stats.show([stats.of_user([user(2)]), stats.of_everyone([GlobalStats("USD", 3, 29997, 1)])])
+    stats.write([stats.of_user([user(2)]), stats.of_everyone([GlobalStats("USD", 3, 29997, 1)])])
 
     assert reader.hmget("user:U5678", "order_count", "total_spend") == ["2", "199.98"]
     assert reader.hmget("global:stats", "total_orders", "total_revenue") == ["3", "299.97"]
 
 
 def test_other_currencies_have_fields_of_their_own(stats: RedisStats, reader: Any) -> None:
-    stats.show([stats.of_user([user(1, currency="EUR")])])
+    stats.write([stats.of_user([user(1, currency="EUR")])])
 
     assert reader.hgetall("user:U5678") == {
         "order_count": "0",
@@ -76,23 +76,23 @@ def test_other_currencies_have_fields_of_their_own(stats: RedisStats, reader: An
 def test_a_newer_revision_replaces_and_an_older_one_is_refused(
     stats: RedisStats, reader: Any
 ) -> None:
-    assert stats.show([stats.of_user([user(3, revision=3)])]) == 1
-    assert stats.show([stats.of_user([user(2, revision=2)])]) == 0
-    assert stats.show([stats.of_user([user(4, revision=4)])]) == 1
+    assert stats.write([stats.of_user([user(3, revision=3)])]) == 1
+    assert stats.write([stats.of_user([user(2, revision=2)])]) == 0
+    assert stats.write([stats.of_user([user(4, revision=4)])]) == 1
 
     assert reader.hget("user:U5678", "order_count") == "4"
 
 
 def test_the_same_revision_may_be_written_again(stats: RedisStats, reader: Any) -> None:
     for _ in range(3):
-        stats.show([stats.of_user([user(2)])])
+        stats.write([stats.of_user([user(2)])])
 
     assert reader.hget("user:U5678", "total_spend") == "199.98"
 
 
 def test_a_key_without_our_revision_is_taken_over(stats: RedisStats, reader: Any) -> None:
     reader.hset("user:U5678", mapping={"order_count": 7, "total_spend": "1.5", "name": "An"})
-    stats.show([stats.of_user([user(2)])])
+    stats.write([stats.of_user([user(2)])])
 
     assert reader.hmget("user:U5678", "order_count", "name") == ["2", "An"]
 
@@ -100,7 +100,7 @@ def test_a_key_without_our_revision_is_taken_over(stats: RedisStats, reader: Any
 def test_writers_in_any_order_end_with_the_newest(stats: RedisStats, reader: Any) -> None:
     totals = [user(number, revision=number) for number in range(1, 101)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda one: stats.show([stats.of_user([one])]), totals[::-1] + totals))
+        list(pool.map(lambda one: stats.write([stats.of_user([one])]), totals[::-1] + totals))
 
     assert reader.hget("user:U5678", "order_count") == "100"
 
@@ -112,7 +112,7 @@ def test_a_key_of_another_type_is_a_configuration_error_and_stays_as_it_is(
     others = [stats.of_user([user(1, user_id="U1")]), stats.of_user([user(1, user_id="U2")])]
 
     with pytest.raises(ConfigurationError, match="user:U5678") as refused:
-        stats.show([others[0], stats.of_user([user(2)]), others[1]])
+        stats.write([others[0], stats.of_user([user(2)]), others[1]])
 
     assert refused.value.setting == "REDIS_URL"
     assert reader.get("user:U5678") == "a string"
@@ -122,7 +122,7 @@ def test_a_key_of_another_type_is_a_configuration_error_and_stays_as_it_is(
 def test_the_probe_fails_until_the_wrong_type_is_mended(stats: RedisStats, reader: Any) -> None:
     reader.lpush("user:U5678", "a list")
     with pytest.raises(ConfigurationError):
-        stats.show([stats.of_user([user(2)])])
+        stats.write([stats.of_user([user(2)])])
 
     for ask in (stats.ping, stats.describe):
         with pytest.raises(ConfigurationError, match="list"):
@@ -153,16 +153,16 @@ def test_a_redis_that_is_gone_is_unavailable_and_comes_back_empty_but_usable() -
     server = backends.start_redis(port)
     stats = open_stats(server.url)
     shown = [stats.of_user([user(2)])]
-    stats.show(shown)
+    stats.write(shown)
     server.stop()
 
     with pytest.raises(StoreUnavailable, match="redis"):
-        stats.show(shown)
+        stats.write(shown)
     for ask in (stats.ping, stats.describe):
         with pytest.raises(StoreUnavailable):
             ask()
     with backends.start_redis(port):
-        assert stats.show(shown) == 1
+        assert stats.write(shown) == 1
         stats.close()
 
 
@@ -171,7 +171,7 @@ def test_a_redis_that_does_not_answer_is_unavailable_in_bounded_time() -> None:
         stats.ping()
         server.pause()
         with pytest.raises(StoreUnavailable):
-            stats.show([stats.of_user([user(2)])])
+            stats.write([stats.of_user([user(2)])])
         server.resume()
 
 
@@ -179,7 +179,7 @@ def test_a_redis_without_memory_is_unavailable_and_holds_whole_hashes() -> None:
     with backends.start_redis(None, "--maxmemory", "1mb") as server:
         with closing(open_stats(server.url)) as stats, pytest.raises(StoreUnavailable):
             for number in range(20_000):
-                stats.show([stats.of_user([user(1, user_id=f"U{number}")])])
+                stats.write([stats.of_user([user(1, user_id=f"U{number}")])])
         with redis.Redis.from_url(server.url) as reader:
             assert {reader.hlen(key) for key in reader.scan_iter()} <= {3}
 
@@ -200,13 +200,13 @@ def test_a_redis_cluster_works_the_same() -> None:
         with closing(open_stats(server.url)) as stats:
             assert stats.describe() == "Redis Cluster"
             shown = [stats.of_user([user(1, user_id=f"U{number}")]) for number in range(300)]
-            assert stats.show(shown) == 300
+            assert stats.write(shown) == 300
             held = stats.read([one.key for one in shown])
             assert held == [{**one.fields, "revision": "1"} for one in shown]
             assert set(stats.user_keys()) == {one.key for one in shown}
             stats.delete([one.key for one in shown])
             assert list(stats.user_keys()) == []
-            assert stats.mark_filled(stats.begin_filling())
+            assert stats.finish_filling(stats.start_filling())
             assert stats.is_filled()
 
 
@@ -255,20 +255,20 @@ def test_only_a_forced_rebuild_overwrites_a_greater_revision(
 
 def test_a_redis_is_filled_once_everything_was_shown(stats: RedisStats) -> None:
     assert not stats.is_filled()
-    filler = stats.begin_filling()
+    filler = stats.start_filling()
     assert not stats.is_filled()
 
-    assert stats.mark_filled(filler)
+    assert stats.finish_filling(filler)
     assert stats.is_filled()
 
 
 def test_a_redis_that_loses_its_data_while_it_is_filled_is_not_filled(
     stats: RedisStats, reader: Any
 ) -> None:
-    filler = stats.begin_filling()
+    filler = stats.start_filling()
     reader.flushdb()
 
-    assert not stats.mark_filled(filler)
+    assert not stats.finish_filling(filler)
     assert not stats.is_filled()
 
 
@@ -277,9 +277,9 @@ def test_a_redis_that_comes_back_with_an_older_snapshot_is_not_filled(tmp_path: 
     server = backends.start_redis(port, *where)
     with closing(open_stats(server.url)) as stats:
         shown = stats.of_user([user(2)])
-        stats.show([shown])
-        stats.mark_filled(stats.begin_filling())
-        unfinished = stats.begin_filling()
+        stats.write([shown])
+        stats.finish_filling(stats.start_filling())
+        unfinished = stats.start_filling()
         with redis.Redis.from_url(server.url) as reader:
             reader.save()
         server.stop()
@@ -287,15 +287,15 @@ def test_a_redis_that_comes_back_with_an_older_snapshot_is_not_filled(tmp_path: 
             assert stats.read([shown.key]) == [{**shown.fields, "revision": "1"}]
 
             assert not stats.is_filled()
-            assert not stats.mark_filled(unfinished)
-            assert stats.mark_filled(stats.begin_filling())
+            assert not stats.finish_filling(unfinished)
+            assert stats.finish_filling(stats.start_filling())
             assert stats.is_filled()
 
 
 def test_of_several_that_fill_it_one_is_enough(stats: RedisStats, redis_url: str) -> None:
     with closing(open_stats(redis_url)) as other:
-        fillers = stats.begin_filling(), other.begin_filling()
+        fillers = stats.start_filling(), other.start_filling()
 
-        assert stats.mark_filled(fillers[0])
-        assert other.mark_filled(fillers[1])
+        assert stats.finish_filling(fillers[0])
+        assert other.finish_filling(fillers[1])
         assert stats.is_filled()

@@ -141,7 +141,7 @@ def test_a_part_that_two_streams_share_is_down_when_one_says_so() -> None:
 def test_marks_are_counted_at_most_once_for_scrapes_in_quick_succession() -> None:
     answers = iter([7])
     metrics = Metrics()
-    metrics.watch_marks(lambda: next(answers))
+    metrics.watch_pending_checks(lambda: next(answers))
 
     assert [samples(metrics)["product_marks_waiting", ()] for _ in range(3)] == [7, 7, 7]
 
@@ -151,7 +151,7 @@ def test_a_ledger_that_is_down_leaves_the_other_metrics_alone() -> None:
         raise LedgerUnavailable("ledger", "no answer")
 
     metrics = Metrics()
-    metrics.watch_marks(fail)
+    metrics.watch_pending_checks(fail)
     found = samples(metrics)
 
     assert ("product_marks_waiting", ()) not in found

@@ -45,7 +45,7 @@ class DemoModel:
         with torch.no_grad():
             return _array(self._model.encode_text(self._tokenizer(list(texts)), normalize=True))
 
-    def embed_pictures(self, paths: Sequence[Path]) -> Matrix:
+    def embed_images(self, paths: Sequence[Path]) -> Matrix:
         """Unit vectors, float32, (N, 768), of picture files."""
         inputs = []
         for path in paths:
@@ -75,7 +75,7 @@ def retrieval_rates(
 
 def _embed(model: DemoModel, products: list[dict[str, Any]], images: Path) -> dict[str, Matrix]:
     texts = model.embed_texts([product["name"] for product in products])
-    pictures = model.embed_pictures([images / product["image"] for product in products])
+    pictures = model.embed_images([images / product["image"] for product in products])
     both = [Embeddings(text, image) for text, image in zip(texts, pictures, strict=True)]
     return {name: np.stack(vectors_of(both, name)) for name in VECTOR_FIELDS}
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from product_consumer.orders import components
 from product_consumer.orders.ledger import OrderBatchRecord, OrderLedger
 from product_consumer.orders.models import Order
-from product_consumer.orders.redis_stats import ShownHash
+from product_consumer.orders.redis_stats import StatsHash
 from product_consumer.settings import Settings, StreamName
 from tests.faults.harness.order_checker import PREFIX
 from tests.faults.harness.planting import Fault, FaultyQueue
@@ -108,13 +108,13 @@ class FaultyStats:
             raise
         return found
 
-    def show(self, hashes: Sequence[ShownHash], *, force: bool = False) -> int:
+    def write(self, hashes: Sequence[StatsHash], *, force: bool = False) -> int:
         self._fault.at("before_redis")
         revisions = {shown.key: shown.revision for shown in hashes}
         about = {"call": next(_calls), "store": "redis", "revisions": revisions}
         self._history.note("write", **about)
         try:
-            written: int = self._inner.show(hashes, force=force)
+            written: int = self._inner.write(hashes, force=force)
         except Exception as error:
             self._history.note("write_failed", error=type(error).__name__, **about)
             raise

@@ -46,7 +46,7 @@ class Embedder:
     def embed_text(self, text: str) -> Embedding:
         return text_vector(text)
 
-    def embed_picture(self, picture: NDArray[np.uint8]) -> Embedding:
+    def embed_image(self, picture: NDArray[np.uint8]) -> Embedding:
         return picture_vector(picture.tobytes())
 
     def watch_passes(self, _on_pass: object) -> None:

@@ -25,7 +25,7 @@ from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.in_progress import InProgress
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.pending_checks import PendingChecks
 from product_consumer.pipeline import error_policy
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.in_flight import InFlightTracker
@@ -47,8 +47,8 @@ def plant(fault: Fault) -> None:
         (ImageDecoder, "decode", "", "after_decode"),
         (embedding.Embedder, "embed", "amid_embed", "after_embed"),
         (embedding, "load_embedder", "load_model", ""),
-        (LedgerMarks, "claim", "sweep", ""),
-        (LedgerMarks, "clear", "before_clear", ""),
+        (PendingChecks, "claim", "sweep", ""),
+        (PendingChecks, "clear", "before_clear", ""),
         (InFlightTracker, "extend_due", "extend", ""),
     )
     for owner, name, before, after in places:

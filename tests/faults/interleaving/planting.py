@@ -6,7 +6,7 @@ from sqlalchemy import update
 
 from data_management import Items, ProductBatch, ProductPipeline
 from product_consumer.ledger.ledger import BatchRecord, Ledger
-from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
+from product_consumer.ledger.pending_checks import DueCheck, PendingChecks
 from product_consumer.ledger.rows import ProductChange
 from product_consumer.ledger.tables import products
 from product_consumer.models import ProductRow
@@ -49,10 +49,10 @@ class UnmarkedLedger(Ledger):
         return recorded
 
 
-class ClearsBlindly(LedgerMarks):
+class ClearsBlindly(PendingChecks):
     """Clears what was checked, also when a writer has marked it again meanwhile."""
 
-    def clear(self, checked: Sequence[DueMark]) -> None:
+    def clear(self, checked: Sequence[DueCheck]) -> None:
         ids = [mark.product_id for mark in checked]
         with self._database.writing() as connection:
             connection.execute(

@@ -12,7 +12,7 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger import recording
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.pending_checks import PendingChecks
 from product_consumer.ledger.tables import price_history, products, review_history
 from product_consumer.models import ProductRow
 from product_consumer.pipeline import circuit_breaker
@@ -78,7 +78,7 @@ class World:
         directory: Path,
         patch: pytest.MonkeyPatch,
         ledger_type: type[Ledger] = Ledger,
-        marks_type: type[LedgerMarks] = LedgerMarks,
+        marks_type: type[PendingChecks] = PendingChecks,
     ) -> None:
         self.clock = clock = Clock()
 

@@ -131,7 +131,7 @@ def test_the_activation_shows_in_the_vectors(directory: Path) -> None:
     plain = load_embedder(Settings.model_validate(tiny.settings))
     quick = load_embedder(Settings.model_validate(tiny.settings | {"openclip_quick_gelu": True}))
     assert cosine(plain.embed_text(NAME), quick.embed_text(NAME)) < 0.99999
-    assert cosine(plain.embed_picture(picture()), quick.embed_picture(picture())) < 0.99999
+    assert cosine(plain.embed_image(picture()), quick.embed_image(picture())) < 0.99999
     plain.close()
     quick.close()
 
@@ -158,7 +158,7 @@ def test_the_preprocessing_of_a_configuration_is_followed(
             theirs = model.encode_image(transform(Image.fromarray(picture(*size))).unsqueeze(0))[
                 0
             ].numpy()
-        assert cosine(ours.embed_picture(picture(*size)), theirs) > 0.9999999
+        assert cosine(ours.embed_image(picture(*size)), theirs) > 0.9999999
     ours.close()
 
 
@@ -208,7 +208,7 @@ def test_normalising_on_the_device_equals_to_tensor_and_normalize(embedder: Embe
     replace(embedder, "encode_image", remember)
     item = embedder.prepare(picture(), None)
     assert item.pixels is not None
-    embedder.embed_picture(item.pixels)
+    embedder.embed_image(item.pixels)
     expected = embedder._loaded.transform(Image.fromarray(item.pixels))
     assert torch.equal(seen[0][0], expected)
 
@@ -267,7 +267,7 @@ def test_any_text_has_tokens_between_a_start_and_an_end_mark(loaded: LoadedModel
 def test_one_side_alone_equals_that_side_of_a_product(embedder: Embedder) -> None:
     [answer] = embedder.embed([prepared(embedder, picture(), NAME)])
     assert np.allclose(embedder.embed_text(NAME), embeddings(answer).text, atol=1e-6)
-    assert np.allclose(embedder.embed_picture(picture()), embeddings(answer).image, atol=1e-6)
+    assert np.allclose(embedder.embed_image(picture()), embeddings(answer).image, atol=1e-6)
 
 
 def test_a_product_without_one_of_its_sides_is_a_mistake_of_the_caller(embedder: Embedder) -> None:
@@ -313,7 +313,7 @@ def test_the_model_lock_is_held_by_the_model_thread_during_forward_passes(
         return torch.ones(len(values), embedder.dimension)
 
     replace(embedder, "encode_image", look)
-    embedder.embed_picture(picture())
+    embedder.embed_image(picture())
     assert held == [(True, "model")]
     assert not embedder.model_lock.locked()
 
@@ -512,7 +512,7 @@ def test_lower_precision_keeps_the_direction_of_vectors(
     assert {parameter.dtype for parameter in lower._loaded.model.parameters()} == {dtype}
     # The weights of this model are large, so that small differences show.
     assert cosine(lower.embed_text(NAME), embedder.embed_text(NAME)) > 0.99
-    assert cosine(lower.embed_picture(picture()), embedder.embed_picture(picture())) > 0.99
+    assert cosine(lower.embed_image(picture()), embedder.embed_image(picture())) > 0.99
     assert lower.model_id == embedder.model_id
     lower.close()
 

@@ -43,7 +43,7 @@ class FailingStats(RedisStats):
         if self.error is not None:
             raise self.error
 
-    def show(self, hashes: Any, *, force: bool = False) -> int:
+    def write(self, hashes: Any, *, force: bool = False) -> int:
         self.ping()
         self.shown += [one.key for one in hashes]
         return len(hashes)
@@ -182,7 +182,7 @@ def test_a_ledger_outage_gives_messages_back(
     def fail(*_: object) -> None:
         raise LedgerUnavailable("ledger", "gone")
 
-    for name in ("record", "note_rejected", "ping"):
+    for name in ("record", "list_rejected", "ping"):
         monkeypatch.setattr(OrderLedger, name, fail)
     bench = Bench(tmp_path)
     outcomes = bench.process(order_text(), "{")

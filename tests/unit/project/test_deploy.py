@@ -90,7 +90,7 @@ def exposed_metrics() -> set[str]:
     metrics.count_flags(("x",))
     metrics.count_quality("x")
     metrics.watch_breakers(lambda: {"milvus": True})
-    metrics.watch_marks(lambda: 1)
+    metrics.watch_pending_checks(lambda: 1)
     metrics.observe_stage("x", 1.0)
     text = metrics.exposition("text/plain")[0].decode()
     exposed = set(re.findall(r"^(product_\w+)", text, flags=re.MULTILINE))

@@ -13,9 +13,9 @@ from product_consumer.cli.app import app
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.pending_checks import PendingChecks
 from product_consumer.ledger.rows import ProductChange
-from product_consumer.ledger.scan import LedgerPages
+from product_consumer.ledger.scan import LedgerScan
 from product_consumer.models import Product, ProductRow, StoreIdentity
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
@@ -56,8 +56,8 @@ class Bench:
         self.ledger = Ledger(self.database, repair_horizon_seconds=300)
         self.ledger.setup()
         self.ledger.claim_model("stand-in", 768)
-        self.marks = LedgerMarks(self.database, repair_horizon_seconds=300)
-        self.pages = LedgerPages(self.database)
+        self.marks = PendingChecks(self.database, repair_horizon_seconds=300)
+        self.pages = LedgerScan(self.database)
         self.store = Store()
 
     def record(self, *products: Product) -> None:

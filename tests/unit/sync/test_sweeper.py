@@ -11,7 +11,7 @@ import pytest
 from product_consumer.database.connection import Database
 from product_consumer.errors import ProductConsumerError, RejectMessage, StoreUnavailable
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.pending_checks import LedgerMarks
+from product_consumer.ledger.pending_checks import PendingChecks
 from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Product, ProductRow
 from product_consumer.stores.memory import InMemoryStore
@@ -51,7 +51,7 @@ class Bench:
         self.ledger = Ledger(self.database, repair_horizon_seconds=300)
         self.ledger.setup()
         self.ledger.claim_model("stand-in", 768)
-        self.marks = LedgerMarks(self.database, repair_horizon_seconds=300)
+        self.marks = PendingChecks(self.database, repair_horizon_seconds=300)
         self.vectors, self.keywords = Store("milvus"), Store("keywords")
         self.now = datetime.now(UTC) + timedelta(minutes=6)
 

@@ -10,9 +10,9 @@ import pytest
 
 from product_consumer.database.connection import Database
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.ledger.pending_checks import DueMark, LedgerMarks
+from product_consumer.ledger.pending_checks import DueCheck, PendingChecks
 from product_consumer.ledger.rows import ProductChange
-from product_consumer.ledger.scan import LedgerPages
+from product_consumer.ledger.scan import LedgerScan
 from tests.support import factories
 
 HORIZON = timedelta(seconds=300)
@@ -41,13 +41,13 @@ def ledger(database: Database) -> Ledger:
 
 
 @pytest.fixture
-def marks(database: Database) -> LedgerMarks:
-    return LedgerMarks(database, repair_horizon_seconds=300)
+def marks(database: Database) -> PendingChecks:
+    return PendingChecks(database, repair_horizon_seconds=300)
 
 
 @pytest.fixture
-def pages(database: Database) -> LedgerPages:
-    return LedgerPages(database)
+def pages(database: Database) -> LedgerScan:
+    return LedgerScan(database)
 
 
 def record(ledger: Ledger, *product_ids: str, version: int = 1) -> None:
@@ -67,30 +67,30 @@ def later(minutes: float = 6) -> datetime:
     return datetime.now(UTC) + timedelta(minutes=minutes)
 
 
-def ids(due: list[DueMark]) -> set[str]:
+def ids(due: list[DueCheck]) -> set[str]:
     return {mark.product_id for mark in due}
 
 
-def test_nothing_is_due_before_the_horizon(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_nothing_is_due_before_the_horizon(ledger: Ledger, marks: PendingChecks) -> None:
     record(ledger, "a", "b")
 
     assert marks.claim(datetime.now(UTC), 100) == []
     assert marks.count() == 2
 
 
-def test_a_claim_says_what_the_stores_should_show(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_a_claim_says_what_the_stores_should_show(ledger: Ledger, marks: PendingChecks) -> None:
     record(ledger, "a")
     record(ledger, "a", version=2)
     ledger.record([ProductChange(factories.tombstone("gone"), None)])
     now = later()
 
     assert set(marks.claim(now, 100)) == {
-        DueMark("a", 2, False, now + HORIZON),
-        DueMark("gone", 1, True, now + HORIZON),
+        DueCheck("a", 2, False, now + HORIZON),
+        DueCheck("gone", 1, True, now + HORIZON),
     }
 
 
-def test_a_claim_pushes_the_marks_forward(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_a_claim_pushes_the_marks_forward(ledger: Ledger, marks: PendingChecks) -> None:
     record(ledger, "a")
     now = later()
     marks.claim(now, 100)
@@ -100,7 +100,7 @@ def test_a_claim_pushes_the_marks_forward(ledger: Ledger, marks: LedgerMarks) ->
 
 
 def test_the_longest_due_are_claimed_first_and_no_more_than_asked_for(
-    ledger: Ledger, marks: LedgerMarks
+    ledger: Ledger, marks: PendingChecks
 ) -> None:
     for one in ("z", "y", "x"):
         record(ledger, one)
@@ -108,7 +108,7 @@ def test_the_longest_due_are_claimed_first_and_no_more_than_asked_for(
     assert ids(marks.claim(later(), 2)) == {"z", "y"}
 
 
-def test_what_was_checked_is_cleared(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_what_was_checked_is_cleared(ledger: Ledger, marks: PendingChecks) -> None:
     record(ledger, "a", "b")
     due = {mark.product_id: mark for mark in marks.claim(later(), 100)}
     marks.clear([due["a"]])
@@ -117,7 +117,7 @@ def test_what_was_checked_is_cleared(ledger: Ledger, marks: LedgerMarks) -> None
     assert ids(marks.claim(later(20), 100)) == {"b"}
 
 
-def test_a_mark_that_a_writer_has_set_meanwhile_stays(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_a_mark_that_a_writer_has_set_meanwhile_stays(ledger: Ledger, marks: PendingChecks) -> None:
     record(ledger, "a")
     due = marks.claim(later(), 100)
     record(ledger, "a")
@@ -127,15 +127,17 @@ def test_a_mark_that_a_writer_has_set_meanwhile_stays(ledger: Ledger, marks: Led
     assert marks.count() == 1
 
 
-def test_a_mark_of_a_later_revision_stays(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_a_mark_of_a_later_revision_stays(ledger: Ledger, marks: PendingChecks) -> None:
     record(ledger, "a", version=2)
     [due] = marks.claim(later(), 100)
-    marks.clear([DueMark(due.product_id, due.revision - 1, due.deleted, due.check_after)])
+    marks.clear([DueCheck(due.product_id, due.revision - 1, due.deleted, due.check_after)])
 
     assert marks.count() == 1
 
 
-def test_sweepers_at_once_never_take_the_same_products(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_sweepers_at_once_never_take_the_same_products(
+    ledger: Ledger, marks: PendingChecks
+) -> None:
     record(ledger, *(f"p{number}" for number in range(60)))
     now, ready = later(), threading.Barrier(6)
 
@@ -150,7 +152,7 @@ def test_sweepers_at_once_never_take_the_same_products(ledger: Ledger, marks: Le
 
 
 def test_clearing_beside_writers_loses_no_mark_and_blocks_nobody(
-    ledger: Ledger, marks: LedgerMarks
+    ledger: Ledger, marks: PendingChecks
 ) -> None:
     names = [f"p{number}" for number in range(20)]
     record(ledger, *names)
@@ -171,15 +173,15 @@ def test_clearing_beside_writers_loses_no_mark_and_blocks_nobody(
     assert marks.count() == 20
 
 
-def test_products_can_be_marked_without_a_message(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_products_can_be_marked_without_a_message(ledger: Ledger, marks: PendingChecks) -> None:
     record(ledger, "a", "b")
     marks.clear(marks.claim(later(), 100))
-    marks.mark(["a", "unknown"], datetime.now(UTC))
+    marks.add(["a", "unknown"], datetime.now(UTC))
 
     assert ids(marks.claim(later(), 100)) == {"a"}
 
 
-def test_hostile_ids_are_data_here_too(ledger: Ledger, marks: LedgerMarks) -> None:
+def test_hostile_ids_are_data_here_too(ledger: Ledger, marks: PendingChecks) -> None:
     hostile = ["'; DROP TABLE products;--", 'x\' or "1"="1', "%_", "₫" * 100]
     record(ledger, *hostile, "a")
     due = marks.claim(later(), 100)
@@ -188,7 +190,7 @@ def test_hostile_ids_are_data_here_too(ledger: Ledger, marks: LedgerMarks) -> No
     assert marks.count() == 1
 
 
-def test_pages_go_through_all_ids_byte_by_byte_in_order(ledger: Ledger, pages: LedgerPages) -> None:
+def test_pages_go_through_all_ids_byte_by_byte_in_order(ledger: Ledger, pages: LedgerScan) -> None:
     names = ["a", "B", "Z", "ä", "₫", "a b", "a-b", "😀", "\ue000", "0"]
     record(ledger, *names)
     seen: list[str] = []
@@ -200,7 +202,7 @@ def test_pages_go_through_all_ids_byte_by_byte_in_order(ledger: Ledger, pages: L
 
 
 def test_a_position_is_kept_by_name_until_it_is_forgotten(
-    ledger: Ledger, pages: LedgerPages
+    ledger: Ledger, pages: LedgerScan
 ) -> None:
     before = ledger.meta()
     pages.keep_position("milvus", "a")
