@@ -7,6 +7,7 @@ product_messages.py   a catalogue as a crawler reports it, with some earlier pri
 orders.py             orders, a few of them bad
 feed.py               one queue: its messages are sent a few at a time and watched
 progress.py           a bar on a terminal, log lines anywhere else
+results.py            what the worker has left in ledger and stores
 summary.py            what the run came to: counts, searches, one price history
 tiny_model.py         the small OpenCLIP model that ships with the package, in model/
 drawings/             the sample catalogue and its drawn images

@@ -9,26 +9,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from product_consumer.demo.drawings.catalogue import draw_catalogue
 from product_consumer.demo.feed import Feed
 from product_consumer.demo.orders import order_bodies
 from product_consumer.demo.product_messages import (
     BROKEN_ON_PURPOSE,
-    image_path,
     product_messages,
     read_catalogue,
 )
 from product_consumer.demo.progress import Progress
+from product_consumer.demo.results import open_results
 from product_consumer.demo.servers import ImageServer, SqsServer
 from product_consumer.demo.summary import (
-    Examples,
     Settled,
+    choose_examples,
     command_lines,
     count_lines,
     history_lines,
-    open_results,
     order_lines,
     search_lines,
 )
@@ -44,6 +42,7 @@ from product_consumer.queues.sqs.admin import set_up_queues
 from product_consumer.queues.sqs.client import sqs_client
 from product_consumer.runtime.exit_codes import EXIT_OK
 from product_consumer.settings import Settings
+from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +146,7 @@ class Demo:
     def _set_up(self) -> None:
         settings = embedded_settings(self._given_settings)
         claim_ledger(settings)
+        self._keep_open(EmbeddedMilvus(Path(settings.milvus_address)))
         folder = self._catalogue or settings.data_dir / "catalogue"
         if self._catalogue is None:
             products = draw_catalogue(folder, SAMPLE_SEED)
@@ -160,19 +160,16 @@ class Demo:
         messages = product_messages(products, folder, images.port, settings.default_currency)
         broken = BROKEN_ON_PURPOSE if self._catalogue is None else ()
         self._open_queues(settings, [*messages.bodies, *broken])
-        self._examples = self._choose_examples(products, folder, messages.changed_ids)
-
-    def _choose_examples(
-        self, products: list[dict[str, Any]], folder: Path, changed_ids: list[str]
-    ) -> Examples:
-        first, middle = products[0], products[len(products) // 2]
-        return Examples(
-            words="red mug" if self._catalogue is None else str(first.get("name", "")),
-            image=folder / image_path(folder, middle),
-            image_of=str(middle.get("name", "")),
-            history_id=changed_ids[0] if changed_ids else str(first.get("id")),
-            history_note=" (the newest was sent first)" if changed_ids else "",
+        self._examples = choose_examples(
+            products, folder, messages.changed_ids, are_drawn=self._catalogue is None
         )
+
+    def _keep_open(self, milvus: EmbeddedMilvus) -> None:
+        """Have the database outlive the worker, as the summary searches it: to close a large one
+        and open it again takes a minute.
+        """
+        self._closing.callback(milvus.close)
+        milvus.start()
 
     def _open_queues(self, settings: Settings, product_bodies: list[str]) -> None:
         client = sqs_client(settings)

@@ -4,19 +4,16 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from product_consumer.demo.product_messages import Fields, image_path
+from product_consumer.demo.results import Results
 from product_consumer.errors import ProductConsumerError
 from product_consumer.images.decoder import ImageDecoder
-from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.money import format_price
-from product_consumer.orders.ledger import OrderLedger
-from product_consumer.search.searcher import Searcher, SearchResult
-from product_consumer.settings import Settings
-from product_consumer.stores.opening import open_stores
+from product_consumer.search.searcher import SearchResult
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
@@ -50,36 +47,18 @@ class Examples:
     """How its messages came, or empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """What the worker has left behind, opened for reading."""
-
-    searcher: Searcher
-    products: Ledger
-    orders: OrderLedger
-    decoder: ImageDecoder
-
-
-@contextmanager
-def open_results(settings: Settings) -> Iterator[Results]:
-    """Open the stores and the model that the worker has closed."""
-    # Imported here: torch takes seconds, and a wrong setting must be reported before that.
-    from product_consumer.embedding.embedder import load_embedder
-
-    with ExitStack() as opened:
-        ledger = open_ledger(settings)
-        opened.callback(ledger.close)
-        embedder = load_embedder(settings)
-        opened.callback(embedder.close)
-        stores = open_stores(settings)
-        opened.callback(stores.close)
-        stores.setup(ledger.claim_model(embedder.model_id, embedder.dimension))
-        yield Results(
-            Searcher(ledger, stores, embedder),
-            ledger,
-            OrderLedger(ledger.database),
-            ImageDecoder(max_pixels=settings.image_max_pixels),
-        )
+def choose_examples(
+    products: list[Fields], folder: Path, changed_ids: list[str], *, are_drawn: bool
+) -> Examples:
+    """Return searches that find something among the products, the first of ``changed_ids`` too."""
+    first, middle = products[0], products[len(products) // 2]
+    return Examples(
+        words="red mug" if are_drawn else str(first.get("name", "")),
+        image=folder / image_path(folder, middle),
+        image_of=str(middle.get("name", "")),
+        history_id=changed_ids[0] if changed_ids else str(first.get("id")),
+        history_note=" (the newest was sent first)" if changed_ids else "",
+    )
 
 
 def count_lines(products: Settled, orders: Settled, seconds: float) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from product_consumer.demo.run import Demo
 from product_consumer.settings import Settings
+from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from tests.support import factories
 
 CATALOGUE = '[{"id": "a", "name": "A thing", "price": "5", "image": "a.jpg"}]'
@@ -60,6 +61,17 @@ def test_a_worker_that_failed_has_no_summary(
     assert demo.run(lambda _settings: 70) == 70
 
     assert capsys.readouterr().out == ""
+
+
+def test_the_embedded_database_stays_open_when_the_worker_has_closed_it(demo: Demo) -> None:
+    def work(settings: Settings) -> int:
+        milvus = EmbeddedMilvus(Path(settings.milvus_address))
+        address = milvus.start()
+        milvus.close()
+        assert milvus.address() == address
+        return 70
+
+    assert demo.run(work) == 70
 
 
 def test_what_is_sent_ends_with_the_worker(demo: Demo) -> None:
