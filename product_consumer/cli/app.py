@@ -110,12 +110,12 @@ def _publish_lines(file: Path, sender: "Sender") -> int:
 @app.command()
 def search(
     text: Annotated[str | None, typer.Option(help="Words that describe the product.")] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture file.", dir_okay=False)] = None,
+    image: Annotated[Path | None, typer.Option(help="An image file.", dir_okay=False)] = None,
     keywords: Annotated[str | None, typer.Option(help="Words of its name.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="Most results.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """Find products by words, by picture, by both, or by keywords; best first."""
+    """Find products by words, by image, by both, or by keywords; best first."""
     if text is None and image is None and keywords is None:
         print("Give --text, --image or --keywords", file=sys.stderr)
         raise typer.Exit(EXIT_USAGE)
@@ -123,8 +123,8 @@ def search(
 
     data = None if image is None else _read(image)
     with _opened(with_model=text is not None or image is not None) as (parts, searcher):
-        picture = None if data is None else parts.decoder.decode(data)
-        results = searcher.search(text=text, picture=picture, keywords=keywords, limit=limit)
+        pixels = None if data is None else parts.decoder.decode(data)
+        results = searcher.search(text=text, pixels=pixels, keywords=keywords, limit=limit)
     for result in results:
         as_text = json.dumps(result_as_json(result), ensure_ascii=False) if as_json else None
         print(as_text or result_line(result))

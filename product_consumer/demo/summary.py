@@ -87,10 +87,10 @@ def search_lines(results: Results, examples: Examples) -> Iterator[str]:
     if pixels is not None:
         yield ""
         yield f'By image: the image of "{printable(examples.image_of)}"'
-        yield from _hit_lines(search(picture=pixels, limit=_HITS))
+        yield from _hit_lines(search(pixels=pixels, limit=_HITS))
         yield ""
         yield f'By both: that image and "{printable(words)}"'
-        yield from _hit_lines(search(text=words, picture=pixels, limit=_HITS))
+        yield from _hit_lines(search(text=words, pixels=pixels, limit=_HITS))
 
 
 def _hit_lines(hits: Sequence[SearchResult]) -> Iterator[str]:

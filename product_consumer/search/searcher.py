@@ -1,4 +1,4 @@
-"""Search by words, picture or keywords, or fused; every hit is joined with the ledger."""
+"""Search by text, image or keywords, or fused; every hit is joined with the ledger."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,36 +47,37 @@ class Searcher:
         self,
         *,
         text: str | None = None,
-        picture: NDArray[np.uint8] | None = None,
+        pixels: NDArray[np.uint8] | None = None,
         keywords: str | None = None,
         limit: int = 10,
     ) -> list[SearchResult]:
-        """Return the best products first; ``text`` and ``picture`` together are one query,
+        """Return the best products first; ``text`` and ``pixels`` together are one query,
         ``keywords`` is fused in.
 
+        ``pixels``: a decoded RGB image, uint8, shape (height, width, 3). ``limit``: most results.
         Raises ``ValueError`` when nothing is asked for, ``Unavailable`` when a store is down.
         """
         rankings = []
-        if text is not None or picture is not None:
-            rankings.append(self._by_vector(text, picture, limit * _OVERSAMPLING))
+        if text is not None or pixels is not None:
+            rankings.append(self._by_vector(text, pixels, limit * _OVERSAMPLING))
         if keywords is not None:
             hits = self._stores.keywords.search_keywords(keywords, limit * _OVERSAMPLING)
             rankings.append(self._joined(hits))
         if not rankings:
-            raise ValueError("nothing to search for: give text, a picture or keywords")
+            raise ValueError("nothing to search for: give text, an image or keywords")
         ranked = rankings[0] if len(rankings) == 1 else fuse(rankings)
         return ranked[:limit]
 
     def _by_vector(
-        self, text: str | None, picture: NDArray[np.uint8] | None, limit: int
+        self, text: str | None, pixels: NDArray[np.uint8] | None, limit: int
     ) -> list[SearchResult]:
         if self._embedder is None:
-            raise ValueError("searching by text or picture needs the model")
+            raise ValueError("searching by text or image needs the model")
         vectors = []
         if text is not None:
             vectors.append(self._embedder.embed_text(text))
-        if picture is not None:
-            vectors.append(self._embedder.embed_image(picture))
+        if pixels is not None:
+            vectors.append(self._embedder.embed_image(pixels))
         preferred = _FIELDS_FOR_BOTH if len(vectors) == 2 else _FIELDS_FOR_WORDS
         if text is None:
             preferred = _FIELDS_FOR_AN_IMAGE
