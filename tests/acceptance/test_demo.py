@@ -5,47 +5,20 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.acceptance.demo_run import DemoRun, run_demo
 from tests.support import factories
 from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.timeout(170)
 
 
-def run_demo(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "thread_runner.py"), "--demo", *arguments],
-        env={"PATH": "/usr/bin:/bin", "DATA_DIR": str(directory / "data"), "HF_HUB_OFFLINE": "1"},
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=160,
-        check=False,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a demo showed, and where it left its files."""
-
-    directory: Path
-    shown: "subprocess.CompletedProcess[str]"
-
-
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    directory = tmp_path_factory.mktemp("first_run")
-    return Run(directory, run_demo(directory))
-
-
-def test_the_demo_shows_the_whole_job(first_run: Run) -> None:
+def test_the_demo_shows_the_whole_job(first_run: DemoRun) -> None:
     shown = first_run.shown
 
     assert shown.returncode == 0, shown.stderr
@@ -66,14 +39,14 @@ def test_the_demo_shows_the_whole_job(first_run: Run) -> None:
     assert "Traceback" not in shown.stderr
 
 
-def test_a_hit_shows_its_price(first_run: Run) -> None:
+def test_a_hit_shows_its_price(first_run: DemoRun) -> None:
     lines = first_run.shown.stdout.splitlines()
     hits = lines[lines.index('By words: "red mug"') :][1:4]
 
     assert all(re.fullmatch(r"  [01]\.\d{3}  demo-\d{4} +\d+\.\d\d EUR  .+", hit) for hit in hits)
 
 
-def test_the_demo_shows_three_prices_of_one_product_newest_first(first_run: Run) -> None:
+def test_the_demo_shows_three_prices_of_one_product_newest_first(first_run: DemoRun) -> None:
     lines = first_run.shown.stdout.splitlines()
     [title] = [line for line in lines if line.startswith("Prices of demo-")]
     history = lines[lines.index(title) + 1 :]
@@ -85,7 +58,7 @@ def test_the_demo_shows_three_prices_of_one_product_newest_first(first_run: Run)
     assert all(line.endswith(" EUR") for line in history)
 
 
-def test_prices_that_came_late_are_in_the_history_and_change_no_product(first_run: Run) -> None:
+def test_prices_that_came_late_are_in_the_history_and_change_no_product(first_run: DemoRun) -> None:
     with sqlite3.connect(first_run.directory / "data" / "products.db") as connection:
         rows = connection.execute(
             "SELECT p.id, h.observed_at = p.last_update, h.price_minor = p.price_minor"
@@ -99,7 +72,7 @@ def test_prices_that_came_late_are_in_the_history_and_change_no_product(first_ru
     assert all(is_current for _, is_newest, is_current in rows if is_newest)
 
 
-def test_the_commands_that_the_demo_ends_with_work(first_run: Run) -> None:
+def test_the_commands_that_the_demo_ends_with_work(first_run: DemoRun) -> None:
     search, history = first_run.shown.stdout.splitlines()[-2:]
     found, shown = (
         subprocess.run(
@@ -121,7 +94,7 @@ def test_the_commands_that_the_demo_ends_with_work(first_run: Run) -> None:
     assert prices.count(" EUR") == 3
 
 
-def test_off_a_terminal_progress_is_a_few_lines_and_no_line_is_repeated(first_run: Run) -> None:
+def test_off_a_terminal_progress_is_a_few_lines_and_no_line_is_repeated(first_run: DemoRun) -> None:
     log = first_run.shown.stderr
 
     assert "\r" not in log
@@ -155,7 +128,7 @@ def test_the_demo_takes_a_catalogue_of_ones_own(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_the_demo_never_touches_a_real_workers_products(first_run: Run, tmp_path: Path) -> None:
+def test_the_demo_never_touches_a_real_workers_products(first_run: DemoRun, tmp_path: Path) -> None:
     shutil.copytree(first_run.directory / "data", tmp_path / "data")
     with sqlite3.connect(tmp_path / "data" / "products.db") as connection:
         connection.execute("UPDATE ledger_meta SET value = 'worker' WHERE key = 'created_by'")
