@@ -16,9 +16,9 @@ from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.rejections import rejection_attributes
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from tests.acceptance.demo_run import DemoRun
-from tests.acceptance.world import REPOSITORY
 from tests.support import factories
 from tests.support.documentation import PAGES, Example, blocks, examples, name_of, sessions
+from tests.support.paths import REPOSITORY
 
 pytestmark = pytest.mark.timeout(170)
 

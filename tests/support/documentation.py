@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
+from tests.support.paths import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
 PAGES = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
-        ROOT / "deploy" / "README.md",
+        *(REPOSITORY / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+        REPOSITORY / "deploy" / "README.md",
         *DOCS.glob("*.md"),
     ]
 )
@@ -61,7 +62,7 @@ class Example:
 
 def name_of(page: Path) -> str:
     """Return a page's path within the repository."""
-    return page.relative_to(ROOT).as_posix()
+    return page.relative_to(REPOSITORY).as_posix()
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -14,7 +14,6 @@ from product_consumer.cli.app import app as console
 from product_consumer.runtime.options import read_options
 from tests.support.documentation import (
     PAGES,
-    ROOT,
     Example,
     anchors,
     examples,
@@ -23,6 +22,7 @@ from tests.support.documentation import (
     paragraphs,
     sentences,
 )
+from tests.support.paths import REPOSITORY
 
 MAX_WORDS = 25
 MAX_README_LINES, MAX_README_BYTES = 130, 8192
@@ -58,7 +58,7 @@ def _words(example: Example) -> list[str]:
 
 
 def test_the_readme_is_short() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
     assert len(text.splitlines()) < MAX_README_LINES
     assert len(text.encode()) < MAX_README_BYTES
@@ -111,7 +111,7 @@ def test_the_worker_takes_the_options_that_are_shown(example: Example) -> None:
 def test_make_knows_the_target_that_is_shown(example: Example) -> None:
     asked = subprocess.run(
         ["make", "--dry-run", *example.words[1:]],
-        cwd=ROOT,
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=50,
@@ -124,7 +124,7 @@ def test_make_knows_the_target_that_is_shown(example: Example) -> None:
 @pytest.mark.parametrize("example", examples_of("python", "-m"))
 def test_a_module_that_is_shown_exists_and_knows_its_options(example: Example) -> None:
     _, _, name, *words = example.words
-    path = ROOT.joinpath(*name.split("."))
+    path = REPOSITORY.joinpath(*name.split("."))
     source = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__main__.py"
 
     assert source.is_file()
@@ -137,4 +137,4 @@ def test_a_module_that_is_shown_exists_and_knows_its_options(example: Example) -
 def test_a_program_that_is_shown_is_one_of_ours(example: Example) -> None:
     program = example.words[1] if len(example.words) > 1 else ""
 
-    assert program == "-m" or (ROOT / program).is_file()
+    assert program == "-m" or (REPOSITORY / program).is_file()

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import tomllib
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,15 +21,16 @@ from product_consumer.messages.prices import Price, parse_price
 from product_consumer.messages.times import parse_event_time
 from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.tables import metadata as order_tables
-from product_consumer.pipeline.stages import OTHER_STAGE_SECONDS, stage_limits
+from product_consumer.pipeline.stages import OTHER_STAGE_SECONDS, stage_timeouts
 from product_consumer.products.parser import ProductParser, product_schema
 from product_consumer.settings import Settings
 from product_consumer.stores.elasticsearch import _FIELDS as ELASTICSEARCH_FIELDS
 from product_consumer.stores.milvus.rows import SCALARS
 from tests.support import factories
-from tests.support.documentation import DOCS, ROOT, blocks, codes, table, tables
+from tests.support.documentation import DOCS, blocks, codes, table, tables
+from tests.support.paths import REPOSITORY
 
-PACKAGE = ROOT / "product_consumer"
+PACKAGE = REPOSITORY / "product_consumer"
 MESSAGES, ORDERS, SEARCH = (DOCS / f"{name}.md" for name in ("messages", "orders", "search"))
 QUICKSTART, TROUBLESHOOTING = DOCS / "quickstart.md", DOCS / "troubleshooting.md"
 OPERATIONS, GUARANTEES = DOCS / "operations.md", DOCS / "guarantees.md"
@@ -43,7 +45,7 @@ REASONED = {"InvalidMessage", "RejectMessage", "ImageRejected", "EmbeddingReject
 @cache
 def nodes_of_the_code() -> list[ast.AST]:
     """Every node of the package and of the top-level files."""
-    paths = [*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]
+    paths = [*PACKAGE.rglob("*.py"), *REPOSITORY.glob("*.py")]
     return [node for path in paths for node in ast.walk(ast.parse(path.read_text("utf-8")))]
 
 
@@ -180,7 +182,7 @@ def test_every_guarantee_names_tests_that_exist() -> None:
         tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", part)
         assert tests, guarantee
         for path, function in tests:
-            assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8"), path
+            assert f"def {function}(" in (REPOSITORY / path).read_text(encoding="utf-8"), path
 
 
 def test_every_line_under_troubleshooting_is_one_the_program_prints() -> None:
@@ -210,7 +212,7 @@ def test_the_limits_of_the_stages_are_those_of_the_default_settings() -> None:
             shown[place] = float(limit)
 
     def limits(answer_seconds: float) -> dict[str, float]:
-        return stage_limits(
+        return stage_timeouts(
             wait_seconds=settings.sqs_wait_seconds,
             store_timeout_seconds=settings.store_timeout_seconds,
             image_timeout_seconds=settings.image_timeout_seconds,
@@ -230,15 +232,27 @@ def test_every_folder_of_the_package_is_on_the_map() -> None:
     assert shown == sorted(f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py"))
 
 
+def test_the_layers_are_those_of_the_contract() -> None:
+    [shown] = [text for text in blocks(ARCHITECTURE, "text") if text.startswith("__main__")]
+    linter = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"][
+        "importlinter"
+    ]
+    [layers] = [
+        each["layers"] for each in linter["contracts"] if each.get("containers") == [PACKAGE.name]
+    ]
+
+    assert shown.splitlines() == layers
+
+
 def test_every_alert_is_listed_and_no_other() -> None:
-    rules = (ROOT / "deploy" / "alerts.yml").read_text(encoding="utf-8")
+    rules = (REPOSITORY / "deploy" / "alerts.yml").read_text(encoding="utf-8")
 
     shown = [codes(row[0])[0] for row in table(DEPLOYMENT, "alert")]
     assert shown == re.findall(r"- alert: (\w+)", rules)
 
 
 def test_the_values_of_the_unit_are_those_that_are_shown() -> None:
-    unit = (ROOT / "deploy" / "product-consumer@.service").read_text(encoding="utf-8")
+    unit = (REPOSITORY / "deploy" / "product-consumer@.service").read_text(encoding="utf-8")
 
     assert {codes(row[0])[0] for row in table(DEPLOYMENT, "value")} <= set(unit.splitlines())
 
