@@ -1,1 +1,13 @@
-"""python -m product_consumer COMMAND: the operator's commands."""
+"""The operator's commands: ``python -m product_consumer COMMAND``.
+
+app                  setup-queues, publish, search, history, rebuild, schema, check
+configuration        the settings of a command
+components           the components of a worker, opened for a command
+check                tries every configured dependency, as a worker would at its start
+rebuild              fills one store from the ledger, with a progress bar
+product_views        products and their history as text and JSON
+orders               publish-orders, rebuild-stats, verify-stats
+serve                the order service as a command
+dead_letters         dlq list, dlq show, dlq redrive
+dead_letter_views    rejected messages as text and JSON
+"""

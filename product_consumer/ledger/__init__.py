@@ -1,1 +1,10 @@
-"""SQL: the newest state of every product, its history, and what is due for a check."""
+"""SQL: the newest state of every product, its history, and what is due for a check.
+
+ledger            what others call: look up, record, read rows and history
+recording         compare and set by version, history, pending check: one transaction
+rows              table rows <-> values
+tables            the tables
+pending_checks    products that were written and not yet verified in the stores
+scan              the ledger from end to end, in pages of ids
+in_progress       messages in work, so that a crash leaves its suspects behind
+"""

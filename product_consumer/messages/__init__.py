@@ -1,1 +1,9 @@
-"""What every message body has in common."""
+"""What the message bodies of all streams have in common.
+
+envelopes     body -> the JSON object inside it; SNS and EventBridge unwrapped
+fields        version, currency, time zone and hash, the same in every stream
+parser        the base of the parsers
+prices        price as shops write it -> minor units and currency
+currencies    symbols and names of currencies, and how each is written
+times         event times of producers -> UTC
+"""

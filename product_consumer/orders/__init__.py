@@ -1,14 +1,17 @@
-"""Orders: the second stream through the same worker. The ledger counts, Redis shows.
+"""The order stream: the ledger counts every order once, Redis serves the totals.
 
-models.py        Order, OrderItem and what is read back: frozen values, integer minor units
-validation.py    message body -> Order, or a named reason     cleaning.py  ids, words, amounts
-ledger.py        SQL: every order once, with totals per user, day and currency
-    tables.py    its tables                       statistics.py  the reading half
-redis_stats.py   shows the ledger's totals in Redis, absolute values only
-pipeline.py      validate -> record -> show; what the consumer loop calls
-parts.py         settings -> the parts above
-maintenance.py   rebuild and verify what Redis shows
-producing.py     realistic orders from a seed     console_orders.py  the commands
+pipeline         validate -> record -> write to Redis
+parser           message body -> Order, or a named reason
+cleaning         ids, words and amounts as producers write them
+models           Order and what is read back; money in minor units
+ledger           SQL: every order once, with totals per user, day and currency
+statistics       what can be asked of the ledger
+tables           the tables
+redis_stats      totals in Redis: absolute values, never an older one over a newer
+redis_writer     writes current totals, fills a Redis that lost some
+redis_rebuild    rebuilds and verifies all of Redis
+components       settings -> the components above
+generator        realistic orders from a seed
 
 Nothing here loads a model, a vector store or a search engine.
 """

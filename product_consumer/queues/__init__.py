@@ -1,1 +1,11 @@
-"""Where messages come from: base.py is the contract, opening.py picks a transport by URL."""
+"""Where messages come from.
+
+base            the contract: receive, acknowledge, retry later, reject, release, extend
+opening         settings -> the queue that a URL names
+memory          a queue in memory, for tests
+sqs             AWS SQS, and servers that speak its API
+in_flight       keeps received messages hidden until they are settled
+rejections      what the copy of a rejected message says about it
+reject_log      where rejected messages wait without a dead-letter queue
+dead_letters    rejected messages, looked at and sent back
+"""

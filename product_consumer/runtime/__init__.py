@@ -1,1 +1,15 @@
-"""A worker process: its threads, signals, health and end."""
+"""A worker process, from its options to its exit code.
+
+options               the command line
+worker                one process with its streams
+stream                a queue and the pipeline behind it, ready to be consumed
+supervisor            consumer threads: started, watched, drained
+signals               SIGTERM and SIGINT, and the bound of a stop
+early_exit            a clean end while modules still load
+exit_codes            the codes, and which errors lead to them
+processes             several workers on one machine
+process_supervisor    the parent: starts, watches and drains its children
+child_process         one child as its parent sees it
+systemd               tells systemd how the service is
+health_server         /metrics, /healthz, /readyz
+"""

@@ -1,1 +1,4 @@
-"""Search by text, image, keywords, or several of them, fused."""
+"""Search over everything stored.
+
+searcher    products by text, image or keywords, fused; every hit joined with the ledger
+"""

@@ -1,1 +1,6 @@
-"""Keeps the stores equal to the ledger."""
+"""Keeps the stores equal to the ledger.
+
+writer     writes current rows, again where they were overtaken
+sweeper    reads back what was written a while ago, repairs what differs
+rebuild    fills a store from the ledger
+"""
