@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from product_consumer.errors import ConfigurationError, IgnoreMessage, InvalidMessage
 from product_consumer.messages.times import to_microseconds
 from product_consumer.models import Message, Product
-from product_consumer.products.parser import ProductParser, product_schema
+from product_consumer.products.parser import ProductParser
 from tests.support.factories import OBSERVED_AT, SENT_AT, body_text, message, product_body
 
 PARSER = ProductParser(default_currency="VND", source_timezone="UTC")
@@ -241,39 +240,6 @@ def test_now_defaults_to_the_clock():
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     fresh = body_text(timestamp=an_hour_ago.isoformat())
     assert PARSER.parse(message(fresh)).observed_at == an_hour_ago
-
-
-@pytest.mark.parametrize(
-    ("body", "is_valid"),
-    [
-        (product_body(), True),
-        (product_body(price=None, version=3, deleted=False), True),
-        ({"id": 1, "deleted": True, "version": 3}, True),
-        ({"id": 1}, False),
-        (product_body(price=True), False),
-        (product_body(rating=6), False),
-        (product_body(deleted="true"), False),
-    ],
-)
-def test_the_published_schema_tells_good_from_bad(body, is_valid):
-    assert jsonschema.Draft202012Validator(product_schema()).is_valid(body) is is_valid
-
-
-def test_every_field_of_the_published_schema_is_described():
-    definitions = product_schema()["$defs"].values()
-    fields = [field for kind in definitions for field in kind["properties"].values()]
-    assert fields
-    assert all(field["description"] for field in fields)
-
-
-def examples() -> list[tuple[str, Any]]:
-    fields = product_schema()["$defs"]["ProductMessage"]["properties"]
-    return [(name, value) for name, field in fields.items() for value in field.get("examples", ())]
-
-
-@pytest.mark.parametrize(("field", "example"), examples())
-def test_every_example_of_the_published_schema_is_accepted(field, example):
-    assert parse(body_text(**{field: example})).name
 
 
 JSON_VALUES = st.recursive(
