@@ -172,7 +172,7 @@ def open_database(settings: Settings) -> Database:
 def _open_engine(url: str, timeout_seconds: float, connections: int, **options: Any) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError("DATABASE_URL", "is not a database URL") from None
     backend = parsed.get_backend_name()
     if backend not in _DRIVERS:
