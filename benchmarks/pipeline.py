@@ -27,9 +27,9 @@ from benchmarks.support.servers import (
     Feed,
     NaiveWorker,
     OurWorker,
-    Site,
     WorkerProcess,
-    open_site,
+    World,
+    open_world,
     use_cores,
 )
 
@@ -46,18 +46,18 @@ Windows = dict[str, list[Window]]
 def main() -> None:
     options = read_options()
     cores = use_cores(options.cores)
-    with open_site() as site, ExitStack() as opened:
-        workers = start_workers(site, opened, options)
+    with open_world() as world, ExitStack() as opened:
+        workers = start_workers(world, opened, options)
         warm_up(workers, options.warm_up)
         windows: Windows = {worker.name: [] for worker in workers}
         stages: dict[str, float] = {}
         for number in range(options.windows):
             for worker in workers:
                 with counting_stages(worker, stages):
-                    window = measure(site, worker, windows[worker.name], options)
+                    window = measure(world, worker, windows[worker.name], options)
                 windows[worker.name].append(window)
                 note(f"window {number + 1}, {worker.name}: {window.rate:.1f} messages/s")
-        print_report(site, windows, cores)
+        print_report(world, windows, cores)
         print_stages(stages)
         print_failures(workers)
 
@@ -74,13 +74,13 @@ def read_options() -> argparse.Namespace:
 
 
 def start_workers(
-    site: Site, opened: ExitStack, options: argparse.Namespace
+    world: World, opened: ExitStack, options: argparse.Namespace
 ) -> Sequence[WorkerProcess]:
     settings = dict(each.split("=", 1) for each in options.set)
     workers: Sequence[WorkerProcess] = (
-        OurWorker(site, Feed(site), **settings),
-        NaiveWorker(site, Feed(site), "naive"),
-        NaiveWorker(site, Feed(site), "naive, OMP_NUM_THREADS=1", OMP_NUM_THREADS="1"),
+        OurWorker(world, Feed(world), **settings),
+        NaiveWorker(world, Feed(world), "naive"),
+        NaiveWorker(world, Feed(world), "naive, OMP_NUM_THREADS=1", OMP_NUM_THREADS="1"),
     )
     for worker in workers:
         opened.enter_context(worker)
@@ -103,7 +103,7 @@ def warm_up(workers: Sequence[WorkerProcess], seconds: float) -> None:
 
 
 def measure(
-    site: Site, worker: WorkerProcess, earlier: Sequence[Window], options: argparse.Namespace
+    world: World, worker: WorkerProcess, earlier: Sequence[Window], options: argparse.Namespace
 ) -> Window:
     """Fill the worker's queue, wake it, measure, and stop it again."""
     per_second = 1.6 * earlier[-1].rate if earlier else FIRST_GUESS_PER_CORE * options.cores
@@ -112,14 +112,14 @@ def measure(
     try:
         time.sleep(options.settle)
         started, done = time.monotonic(), worker.feed.done()
-        worker_cpu, server_cpu = worker.cpu_seconds(), site.server_cpu_seconds()
+        worker_cpu, server_cpu = worker.cpu_seconds(), world.server_cpu_seconds()
         time.sleep(options.seconds)
         seconds, messages = time.monotonic() - started, worker.feed.done() - done
         window = Window(
             seconds,
             messages,
             worker.cpu_seconds() - worker_cpu,
-            difference(site.server_cpu_seconds(), server_cpu),
+            difference(world.server_cpu_seconds(), server_cpu),
         )
         worker.check()
         if worker.feed.left() < 100:
@@ -146,8 +146,8 @@ def counting_stages(worker: WorkerProcess, stages: dict[str, float]) -> Iterator
         stages[name] = stages.get(name, 0.0) + value
 
 
-def print_report(site: Site, windows: Windows, cores: int) -> None:
-    kilobytes = site.photographs.mean_bytes / 1000
+def print_report(world: World, windows: Windows, cores: int) -> None:
+    kilobytes = world.photographs.mean_bytes / 1000
     print(f"{command()}\n")
     print(f"{cores} cores for everything; photographs of 800 x 800 pixels, {kilobytes:.0f} KB;")
     print(f"model: {DESCRIPTION}. CPU in milliseconds per message.\n")

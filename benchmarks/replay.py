@@ -30,8 +30,8 @@ from benchmarks.support.servers import (
     Body,
     Feed,
     OurWorker,
-    Site,
-    open_site,
+    World,
+    open_world,
     product,
     use_cores,
 )
@@ -61,10 +61,10 @@ class Run:
 def main() -> None:
     options = read_options()
     cores = use_cores(options.cores)
-    with open_site(status_log=True) as site, ExitStack() as opened:
-        worker = opened.enter_context(OurWorker(site, Feed(site)))
+    with open_world(status_log=True) as world, ExitStack() as opened:
+        worker = opened.enter_context(OurWorker(world, Feed(world)))
         worker.wait_until_ready()
-        replay = Replay(site, worker)
+        replay = Replay(world, worker)
         deadline = time.monotonic() + options.warm_up
         is_warm = False
         while not is_warm:
@@ -96,8 +96,8 @@ def read_options() -> argparse.Namespace:
 class Replay:
     """Sends lots of messages to one worker and watches what it does for them."""
 
-    def __init__(self, site: Site, worker: OurWorker) -> None:
-        self._site = site
+    def __init__(self, world: World, worker: OurWorker) -> None:
+        self._world = world
         self._worker = worker
         self._feed = worker.feed
         self._generator = random.Random(11)  # noqa: S311
@@ -159,7 +159,7 @@ class Replay:
         )
 
     def _look(self) -> tuple[dict[str, float], float, Counter[str]]:
-        statuses = Counter((self._site.scratch / "statuses").read_text().split())
+        statuses = Counter((self._world.scratch / "statuses").read_text().split())
         return self._worker.metrics(), self._worker.cpu_seconds(), statuses
 
     def _drain(self, count: int) -> float:

@@ -43,7 +43,7 @@ Body = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class World:
     """Everything that workers need, but for the workers."""
 
     scratch: Path
@@ -63,7 +63,7 @@ class Site:
 
 
 @contextmanager
-def open_site(*, status_log: bool = False) -> Iterator[Site]:
+def open_world(*, status_log: bool = False) -> Iterator[World]:
     """Start all servers. Exits with one line naming what is not installed.
 
     With ``status_log`` the image host writes the status of each answer to ``scratch/statuses``.
@@ -90,7 +90,7 @@ def open_site(*, status_log: bool = False) -> Iterator[Site]:
                 raise SystemExit(f"This benchmark needs {name}: {error}") from error
         sqs = _sqs_client(servers["queue"].url)
         opened.callback(sqs.close)
-        yield Site(scratch, images, write_model(scratch), Photographs(), servers, sqs)
+        yield World(scratch, images, write_model(scratch), Photographs(), servers, sqs)
 
 
 def use_cores(count: int) -> int:
@@ -103,11 +103,11 @@ def use_cores(count: int) -> int:
 class Feed:
     """A queue of its own, filled in advance; ``make`` gives the n-th message's body."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, world: World) -> None:
+        self._world = world
         self.sent = 0
         self.pictures = 0
-        self.url: str = site.sqs.create_queue(
+        self.url: str = world.sqs.create_queue(
             QueueName=f"q-{uuid.uuid4().hex[:12]}",
             Attributes={"VisibilityTimeout": str(HIDDEN_SECONDS)},
         )["QueueUrl"]
@@ -126,10 +126,10 @@ class Feed:
         """Put the next photograph on the image host; return its URL."""
         number = self.pictures
         self.pictures += 1
-        path = self._site.images / f"{number}.jpg"
+        path = self._world.images / f"{number}.jpg"
         if not path.exists():
-            path.write_bytes(self._site.photographs.get(number))
-        return f"{self._site.image_url}/{number}.jpg"
+            path.write_bytes(self._world.photographs.get(number))
+        return f"{self._world.image_url}/{number}.jpg"
 
     def send(self, bodies: Sequence[Body]) -> None:
         """Put messages into the queue, in tens."""
@@ -140,7 +140,7 @@ class Feed:
 
     def left(self) -> int:
         """Messages that have not been deleted yet."""
-        reply = self._site.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["All"])
+        reply = self._world.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["All"])
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
         return sum(int(reply["Attributes"][name]) for name in names)
 
@@ -153,7 +153,7 @@ class Feed:
             {"Id": str(position), "MessageBody": json.dumps(body)}
             for position, body in enumerate(bodies)
         ]
-        reply = self._site.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
+        reply = self._world.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
         if reply.get("Failed"):
             raise RuntimeError(f"the queue refused messages: {reply['Failed'][0]}")
 
@@ -238,31 +238,31 @@ class WorkerProcess:
 class OurWorker(WorkerProcess):
     """``thread_runner.py``, its settings as shipped but for addresses, patience and price."""
 
-    def __init__(self, site: Site, feed: Feed, **settings: str) -> None:
+    def __init__(self, world: World, feed: Feed, **settings: str) -> None:
         self._metrics_port = backends.free_port()
         environment = clean_environment() | {
             "SQS_QUEUE_URL": feed.url,
-            "AWS_ENDPOINT_URL": site.servers["queue"].url,
+            "AWS_ENDPOINT_URL": world.servers["queue"].url,
             "AWS_REGION": "us-east-1",
             "SQS_ACCESS_KEY": "benchmark",
             "SQS_SECRET_KEY": "benchmark",
             "SQS_VISIBILITY_TIMEOUT_SECONDS": str(HIDDEN_SECONDS),
-            "DATABASE_URL": new_database(site),
-            "MILVUS_URI": site.servers["Milvus Lite"].url,
-            "ELASTICSEARCH_URL": site.servers["Elasticsearch"].url,
+            "DATABASE_URL": new_database(world),
+            "MILVUS_URI": world.servers["Milvus Lite"].url,
+            "ELASTICSEARCH_URL": world.servers["Elasticsearch"].url,
             "STORE_TIMEOUT_SECONDS": str(PATIENT_SECONDS),
             "IMAGE_TIMEOUT_SECONDS": str(PATIENT_SECONDS),
             "IMAGE_ALLOWED_NETWORKS": "127.0.0.0/8",
-            "IMAGE_ALLOWED_PORTS": str(urlsplit(site.image_url).port),
-            "OPENCLIP_CONFIG": str(site.model.config),
-            "OPENCLIP_PRETRAINED": str(site.model.weights),
+            "IMAGE_ALLOWED_PORTS": str(urlsplit(world.image_url).port),
+            "OPENCLIP_CONFIG": str(world.model.config),
+            "OPENCLIP_PRETRAINED": str(world.model.weights),
             "DEVICE": "cpu",
             "DEFAULT_CURRENCY": "USD",
             "METRICS_PORT": str(self._metrics_port),
             **settings,
         }
         program = [str(REPOSITORY / "thread_runner.py")]
-        super().__init__("this worker", feed, site.scratch, program, environment)
+        super().__init__("this worker", feed, world.scratch, program, environment)
 
     def metrics(self) -> dict[str, float]:
         """What it counts itself: samples by name, with the values of their labels in brackets."""
@@ -278,24 +278,24 @@ class OurWorker(WorkerProcess):
 class NaiveWorker(WorkerProcess):
     """``naive.py``."""
 
-    def __init__(self, site: Site, feed: Feed, name: str = "naive", **settings: str) -> None:
+    def __init__(self, world: World, feed: Feed, name: str = "naive", **settings: str) -> None:
         environment = clean_environment() | {
             "SQS_QUEUE_URL": feed.url,
-            "AWS_ENDPOINT_URL": site.servers["queue"].url,
+            "AWS_ENDPOINT_URL": world.servers["queue"].url,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "benchmark",
             "AWS_SECRET_ACCESS_KEY": "benchmark",
-            "DATABASE_URL": new_database(site).replace("postgresql+psycopg", "postgresql"),
-            "MILVUS_URI": site.servers["Milvus Lite"].url,
-            "ELASTICSEARCH_URL": site.servers["Elasticsearch"].url,
-            "OPENCLIP_CONFIG": str(site.model.config),
-            "OPENCLIP_PRETRAINED": str(site.model.weights),
+            "DATABASE_URL": new_database(world).replace("postgresql+psycopg", "postgresql"),
+            "MILVUS_URI": world.servers["Milvus Lite"].url,
+            "ELASTICSEARCH_URL": world.servers["Elasticsearch"].url,
+            "OPENCLIP_CONFIG": str(world.model.config),
+            "OPENCLIP_PRETRAINED": str(world.model.weights),
             "PYTHONPATH": str(REPOSITORY),
             "NAIVE_NAME": f"naive_{uuid.uuid4().hex[:8]}",
             **settings,
         }
         program = ["-m", "benchmarks.support.naive"]
-        super().__init__(name, feed, site.scratch, program, environment)
+        super().__init__(name, feed, world.scratch, program, environment)
 
 
 def clean_environment() -> dict[str, str]:
@@ -308,10 +308,10 @@ def clean_environment() -> dict[str, str]:
     }
 
 
-def new_database(site: Site) -> str:
+def new_database(world: World) -> str:
     """Make an empty database; its SQLAlchemy URL."""
     return backends.create_database(
-        site.servers["PostgreSQL"].url, f"benchmark_{uuid.uuid4().hex[:8]}"
+        world.servers["PostgreSQL"].url, f"benchmark_{uuid.uuid4().hex[:8]}"
     )
 
 

@@ -24,7 +24,7 @@ from product_consumer.sync.writer import call_once
 from tests.support import factories
 
 
-class Store(InMemoryStore):
+class FakeStore(InMemoryStore):
     """Shows what was written last; ``before_write`` acts in between, ``refused`` are not taken."""
 
     def __init__(self) -> None:
@@ -49,7 +49,9 @@ class Store(InMemoryStore):
         self.batches.clear()
 
 
-class Bench:
+class Rig:
+    """A rebuild of one store from a ledger."""
+
     def __init__(self, directory: Path) -> None:
         self.url = f"sqlite:///{directory / 'products.db'}"
         self.database = Database(self.url, timeout_seconds=5, connections=4)
@@ -58,7 +60,7 @@ class Bench:
         self.ledger.claim_model("stand-in", 768)
         self.marks = PendingChecks(self.database, repair_horizon_seconds=300)
         self.pages = LedgerScan(self.database)
-        self.store = Store()
+        self.store = FakeStore()
 
     def record(self, *products: Product) -> None:
         self.ledger.record(
@@ -93,128 +95,128 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.database.close()
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.database.close()
 
 
 def numbered(name: str, version: int = 1) -> Product:
     return factories.product(id=name, version=factories.version(version))
 
 
-def test_an_empty_store_gets_every_product_with_its_vectors(bench: Bench) -> None:
-    bench.record(*(numbered(name) for name in "abcde"))
-    result = bench.rebuild()
+def test_an_empty_store_gets_every_product_with_its_vectors(rig: Rig) -> None:
+    rig.record(*(numbered(name) for name in "abcde"))
+    result = rig.rebuild()
 
-    assert bench.store.shown == dict.fromkeys("abcde", 1)
-    assert all(row.embeddings is not None for row in bench.store._rows.values())
+    assert rig.store.shown == dict.fromkeys("abcde", 1)
+    assert all(row.embeddings is not None for row in rig.store._rows.values())
     assert (result.total, result.checked, result.written) == (5, 5, 5)
     assert result.is_complete
 
 
-def test_progress_is_reported_after_every_page(bench: Bench) -> None:
-    bench.record(*(numbered(name) for name in "abcde"))
+def test_progress_is_reported_after_every_page(rig: Rig) -> None:
+    rig.record(*(numbered(name) for name in "abcde"))
     seen: list[int] = []
-    bench.rebuild(lambda result: seen.append(result.checked))
+    rig.rebuild(lambda result: seen.append(result.checked))
 
     assert seen == [2, 4, 5]
 
 
-def test_a_doubtful_store_gets_what_it_lacks_and_loses_what_is_deleted(bench: Bench) -> None:
-    bench.record(numbered("a"), numbered("b"), numbered("c"))
-    bench.rebuild()
-    bench.record(numbered("a", 2), factories.tombstone("b"))
-    del bench.store._rows["c"]
-    bench.rebuild()
+def test_a_doubtful_store_gets_what_it_lacks_and_loses_what_is_deleted(rig: Rig) -> None:
+    rig.record(numbered("a"), numbered("b"), numbered("c"))
+    rig.rebuild()
+    rig.record(numbered("a", 2), factories.tombstone("b"))
+    del rig.store._rows["c"]
+    rig.rebuild()
 
-    assert bench.store.shown == {"a": 2, "c": 1}
-
-
-def test_a_product_that_changes_while_it_is_written_is_written_again(bench: Bench) -> None:
-    bench.record(numbered("a"))
-    bench.store.before_write = lambda: bench.record(numbered("a", 2))
-    bench.rebuild()
-
-    assert bench.store.shown == {"a": 2}
+    assert rig.store.shown == {"a": 2, "c": 1}
 
 
-def test_what_a_rebuild_writes_is_due_for_the_sweeper(bench: Bench) -> None:
-    bench.record(numbered("a"))
-    bench.marks.clear(bench.marks.claim(datetime.now(UTC) + timedelta(minutes=6), 10))
-    assert bench.marks.count() == 0
+def test_a_product_that_changes_while_it_is_written_is_written_again(rig: Rig) -> None:
+    rig.record(numbered("a"))
+    rig.store.before_write = lambda: rig.record(numbered("a", 2))
+    rig.rebuild()
+
+    assert rig.store.shown == {"a": 2}
+
+
+def test_what_a_rebuild_writes_is_due_for_the_sweeper(rig: Rig) -> None:
+    rig.record(numbered("a"))
+    rig.marks.clear(rig.marks.claim(datetime.now(UTC) + timedelta(minutes=6), 10))
+    assert rig.marks.count() == 0
     marked: list[int] = []
-    bench.store.before_write = lambda: marked.append(bench.marks.count())
-    bench.rebuild()
+    rig.store.before_write = lambda: marked.append(rig.marks.count())
+    rig.rebuild()
 
     assert marked == [1]
 
 
-def test_a_stopped_rebuild_goes_on_where_it_was(bench: Bench) -> None:
-    bench.record(*(numbered(name) for name in "abcde"))
-    bench.stop_after(pages=1)
-    result = bench.rebuild()
+def test_a_stopped_rebuild_goes_on_where_it_was(rig: Rig) -> None:
+    rig.record(*(numbered(name) for name in "abcde"))
+    rig.stop_after(pages=1)
+    result = rig.rebuild()
 
-    assert bench.store.batches == [["c", "d"], ["e"]]
+    assert rig.store.batches == [["c", "d"], ["e"]]
     assert (result.checked, result.written, result.is_complete) == (5, 3, True)
 
 
-def test_a_store_that_was_emptied_after_a_stop_is_filled_from_the_beginning(bench: Bench) -> None:
-    bench.record(*(numbered(name) for name in "abcde"))
-    bench.stop_after(pages=2)
-    bench.store.forget_everything()
-    bench.rebuild()
+def test_a_store_that_was_emptied_after_a_stop_is_filled_from_the_beginning(rig: Rig) -> None:
+    rig.record(*(numbered(name) for name in "abcde"))
+    rig.stop_after(pages=2)
+    rig.store.forget_everything()
+    rig.rebuild()
 
-    assert bench.store.shown == dict.fromkeys("abcde", 1)
-
-
-def test_from_start_writes_everything_again(bench: Bench) -> None:
-    bench.record(*(numbered(name) for name in "abcde"))
-    bench.stop_after(pages=2)
-    bench.rebuild(from_start=True)
-
-    assert bench.store.batches == [["a", "b"], ["c", "d"], ["e"]]
+    assert rig.store.shown == dict.fromkeys("abcde", 1)
 
 
-def test_a_finished_rebuild_leaves_no_position(bench: Bench) -> None:
-    bench.record(numbered("a"))
-    bench.rebuild()
-    bench.store.batches.clear()
-    bench.rebuild()
+def test_from_start_writes_everything_again(rig: Rig) -> None:
+    rig.record(*(numbered(name) for name in "abcde"))
+    rig.stop_after(pages=2)
+    rig.rebuild(from_start=True)
 
-    assert bench.store.batches == [["a"]]
+    assert rig.store.batches == [["a", "b"], ["c", "d"], ["e"]]
 
 
-def test_a_refused_product_is_reported_and_the_others_are_written(bench: Bench) -> None:
-    bench.record(numbered("a"), numbered("b"))
-    bench.store.refused = {"a"}
-    result = bench.rebuild()
+def test_a_finished_rebuild_leaves_no_position(rig: Rig) -> None:
+    rig.record(numbered("a"))
+    rig.rebuild()
+    rig.store.batches.clear()
+    rig.rebuild()
 
-    assert bench.store.shown == {"b": 1}
+    assert rig.store.batches == [["a"]]
+
+
+def test_a_refused_product_is_reported_and_the_others_are_written(rig: Rig) -> None:
+    rig.record(numbered("a"), numbered("b"))
+    rig.store.refused = {"a"}
+    result = rig.rebuild()
+
+    assert rig.store.shown == {"b": 1}
     assert result.failures == {"a": "no"}
     assert (result.written, result.failed) == (1, 1)
 
 
-def test_a_store_that_keeps_a_later_revision_is_reported(bench: Bench) -> None:
+def test_a_store_that_keeps_a_later_revision_is_reported(rig: Rig) -> None:
     """It was filled from a ledger that has been put back to an earlier state since."""
 
-    class Stubborn(Store):
+    class Stubborn(FakeStore):
         def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
             return {}
 
         def read_revisions(self, product_ids: Sequence[str]) -> dict[str, int]:
             return dict.fromkeys(product_ids, 7)
 
-    bench.store = Stubborn()
-    bench.record(numbered("a"))
-    result = bench.rebuild()
+    rig.store = Stubborn()
+    rig.record(numbered("a"))
+    result = rig.rebuild()
 
     assert result.failures == {"a": "the ledger has revision 1, the store shows 7"}
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The settings' place of the ledger of ``bench``, which is in ``tmp_path`` too."""
+    """The settings' place of the ledger of ``rig``, which is in ``tmp_path`` too."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -222,9 +224,9 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["elasticsearch", "keywords"])
 def test_the_command_fills_the_keyword_store_that_is_configured(
-    bench: Bench, data_dir: Path, name: str
+    rig: Rig, data_dir: Path, name: str
 ) -> None:
-    bench.record(numbered("a"), numbered("b"))
+    rig.record(numbered("a"), numbered("b"))
     result = CliRunner().invoke(app, ["rebuild", name])
 
     assert result.exit_code == 0, result.output
@@ -241,7 +243,7 @@ def test_the_command_refuses_a_ledger_that_no_worker_has_used(data_dir: Path) ->
     assert "no worker has used it yet" in str(result.exception)
 
 
-def test_the_command_refuses_another_ledgers_store(bench: Bench, data_dir: Path) -> None:
+def test_the_command_refuses_another_ledgers_store(rig: Rig, data_dir: Path) -> None:
     store = SqliteSearchStore(data_dir / "search.db", timeout_seconds=5)
     store.setup(StoreIdentity("another", "stand-in", 768))
     store.close()

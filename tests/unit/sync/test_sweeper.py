@@ -20,7 +20,7 @@ from product_consumer.sync.sweeper import Sweeper, SweepResult
 from tests.support import factories
 
 
-class Store(InMemoryStore):
+class FakeStore(InMemoryStore):
     """Shows what was written last; fails and refuses as a test tells it to."""
 
     def __init__(self, name: str) -> None:
@@ -44,7 +44,9 @@ class Store(InMemoryStore):
         del self._rows[product_id]
 
 
-class Bench:
+class Rig:
+    """A sweeper between a ledger and two stores."""
+
     def __init__(self, directory: Path) -> None:
         url = f"sqlite:///{directory / 'products.db'}"
         self.database = Database(url, timeout_seconds=5, connections=4)
@@ -52,7 +54,7 @@ class Bench:
         self.ledger.setup()
         self.ledger.claim_model("stand-in", 768)
         self.marks = PendingChecks(self.database, repair_horizon_seconds=300)
-        self.vectors, self.keywords = Store("milvus"), Store("keywords")
+        self.vectors, self.keywords = FakeStore("milvus"), FakeStore("keywords")
         self.now = datetime.now(UTC) + timedelta(minutes=6)
 
     def sweeper(self, horizon_seconds: float = 300) -> Sweeper:
@@ -82,121 +84,121 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.database.close()
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.database.close()
 
 
 def numbered(version: int, product_id: str = "abc123") -> Product:
     return factories.product(id=product_id, version=factories.version(version))
 
 
-def test_what_every_store_shows_is_not_checked_again(bench: Bench) -> None:
-    bench.store(numbered(1))
+def test_what_every_store_shows_is_not_checked_again(rig: Rig) -> None:
+    rig.store(numbered(1))
 
-    assert bench.sweep() == SweepResult(checked=1, repaired=0)
-    assert bench.marks.count() == 0
-    assert bench.sweep() == SweepResult(checked=0, repaired=0)
-    assert bench.vectors.written == []
-
-
-def test_what_no_store_was_given_is_written_and_checked_once_more(bench: Bench) -> None:
-    bench.record(numbered(1))
-
-    assert bench.sweep() == SweepResult(checked=1, repaired=1)
-    assert bench.vectors.read_revisions(["abc123"]) == {"abc123": 1}
-    assert bench.keywords.read_revisions(["abc123"]) == {"abc123": 1}
-    assert bench.marks.count() == 1
-    assert bench.sweep() == SweepResult(checked=1, repaired=0)
-    assert bench.marks.count() == 0
+    assert rig.sweep() == SweepResult(checked=1, repaired=0)
+    assert rig.marks.count() == 0
+    assert rig.sweep() == SweepResult(checked=0, repaired=0)
+    assert rig.vectors.written == []
 
 
-def test_an_older_row_that_landed_late_is_replaced(bench: Bench) -> None:
-    older = bench.store(numbered(1))
-    bench.store(numbered(2))
-    bench.vectors.write(list(older.values()))
+def test_what_no_store_was_given_is_written_and_checked_once_more(rig: Rig) -> None:
+    rig.record(numbered(1))
 
-    assert bench.sweep().repaired == 1
-    assert bench.vectors.read_revisions(["abc123"]) == {"abc123": 2}
-
-
-def test_only_the_store_that_differs_is_written(bench: Bench) -> None:
-    bench.store(numbered(1), numbered(1, "other"))
-    bench.vectors.lose("abc123")
-    bench.sweep()
-
-    assert bench.vectors.written == ["abc123"]
-    assert bench.keywords.written == []
+    assert rig.sweep() == SweepResult(checked=1, repaired=1)
+    assert rig.vectors.read_revisions(["abc123"]) == {"abc123": 1}
+    assert rig.keywords.read_revisions(["abc123"]) == {"abc123": 1}
+    assert rig.marks.count() == 1
+    assert rig.sweep() == SweepResult(checked=1, repaired=0)
+    assert rig.marks.count() == 0
 
 
-def test_a_deleted_product_that_is_still_shown_is_removed(bench: Bench) -> None:
-    bench.store(numbered(1))
-    bench.record(factories.tombstone())
+def test_an_older_row_that_landed_late_is_replaced(rig: Rig) -> None:
+    older = rig.store(numbered(1))
+    rig.store(numbered(2))
+    rig.vectors.write(list(older.values()))
 
-    assert bench.sweep().repaired == 1
-    assert bench.vectors.read_revisions(["abc123"]) == {}
-    assert bench.sweep() == SweepResult(checked=1, repaired=0)
-    assert bench.marks.count() == 0
+    assert rig.sweep().repaired == 1
+    assert rig.vectors.read_revisions(["abc123"]) == {"abc123": 2}
 
 
-def test_a_row_that_changes_while_it_is_repaired_is_written_again(bench: Bench) -> None:
-    bench.record(numbered(1))
-    write = bench.vectors.write
+def test_only_the_store_that_differs_is_written(rig: Rig) -> None:
+    rig.store(numbered(1), numbered(1, "other"))
+    rig.vectors.lose("abc123")
+    rig.sweep()
+
+    assert rig.vectors.written == ["abc123"]
+    assert rig.keywords.written == []
+
+
+def test_a_deleted_product_that_is_still_shown_is_removed(rig: Rig) -> None:
+    rig.store(numbered(1))
+    rig.record(factories.tombstone())
+
+    assert rig.sweep().repaired == 1
+    assert rig.vectors.read_revisions(["abc123"]) == {}
+    assert rig.sweep() == SweepResult(checked=1, repaired=0)
+    assert rig.marks.count() == 0
+
+
+def test_a_row_that_changes_while_it_is_repaired_is_written_again(rig: Rig) -> None:
+    rig.record(numbered(1))
+    write = rig.vectors.write
 
     def overtaken(rows: Sequence[ProductRow]) -> Any:
         if rows[0].revision == 1:
-            bench.record(numbered(2))
+            rig.record(numbered(2))
         return write(rows)
 
-    bench.vectors.write = overtaken  # type: ignore[method-assign]
-    bench.sweep()
+    rig.vectors.write = overtaken  # type: ignore[method-assign]
+    rig.sweep()
 
-    assert bench.vectors.read_revisions(["abc123"]) == {"abc123": 2}
+    assert rig.vectors.read_revisions(["abc123"]) == {"abc123": 2}
 
 
-def test_a_store_that_is_down_keeps_the_marks_and_the_other_is_repaired(bench: Bench) -> None:
-    bench.record(numbered(1))
-    bench.vectors.error = StoreUnavailable("milvus", "no answer")
+def test_a_store_that_is_down_keeps_the_marks_and_the_other_is_repaired(rig: Rig) -> None:
+    rig.record(numbered(1))
+    rig.vectors.error = StoreUnavailable("milvus", "no answer")
 
     with pytest.raises(StoreUnavailable):
-        bench.sweep()
-    assert bench.keywords.read_revisions(["abc123"]) == {"abc123": 1}
-    assert bench.marks.count() == 1
+        rig.sweep()
+    assert rig.keywords.read_revisions(["abc123"]) == {"abc123": 1}
+    assert rig.marks.count() == 1
 
 
 def test_a_row_that_a_store_refuses_stays_marked_and_its_neighbours_do_not(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.store(numbered(1, "good"))
-    bench.record(numbered(1, "bad"))
-    bench.vectors.refused = {"bad"}
-    bench.sweep()
-    bench.sweep()
+    rig.store(numbered(1, "good"))
+    rig.record(numbered(1, "bad"))
+    rig.vectors.refused = {"bad"}
+    rig.sweep()
+    rig.sweep()
 
-    assert bench.marks.count() == 1
+    assert rig.marks.count() == 1
     assert "milvus keeps refusing 1 products, the first is bad: no" in caplog.messages
 
 
 def test_a_full_batch_is_followed_by_the_next_at_once_and_reported_in_one_line(
-    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeper_module, "BATCH_SIZE", 2)
-    bench.record(*(numbered(1, f"p{number}") for number in range(5)))
-    make_due(bench, monkeypatch)
-    run(bench.sweeper(), lambda: len(bench.keywords.written) == 5)
+    rig.record(*(numbered(1, f"p{number}") for number in range(5)))
+    make_due(rig, monkeypatch)
+    run(rig.sweeper(), lambda: len(rig.keywords.written) == 5)
 
     lines = [line for line in caplog.messages if "repaired" in line]
     assert lines == ["The sweeper checked 5 products and repaired 5"]
 
 
 def test_an_outage_is_reported_once_and_the_sweeper_goes_on(
-    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweeper, waits = impatient(bench.sweeper(), monkeypatch)
-    make_due(bench, monkeypatch, again_each_time=True)
-    bench.record(numbered(1))
-    bench.vectors.error = StoreUnavailable("milvus", "no answer")
+    sweeper, waits = impatient(rig.sweeper(), monkeypatch)
+    make_due(rig, monkeypatch, again_each_time=True)
+    rig.record(numbered(1))
+    rig.vectors.error = StoreUnavailable("milvus", "no answer")
     run(sweeper, lambda: len(waits) >= 3)
 
     lines = [line for line in caplog.messages if "has to wait" in line]
@@ -204,22 +206,22 @@ def test_an_outage_is_reported_once_and_the_sweeper_goes_on(
 
 
 def test_a_bug_is_logged_and_the_sweeper_goes_on(
-    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweeper, waits = impatient(bench.sweeper(), monkeypatch)
-    make_due(bench, monkeypatch, again_each_time=True)
-    bench.record(numbered(1))
-    bench.vectors.error = ZeroDivisionError()
+    sweeper, waits = impatient(rig.sweeper(), monkeypatch)
+    make_due(rig, monkeypatch, again_each_time=True)
+    rig.record(numbered(1))
+    rig.vectors.error = ZeroDivisionError()
     run(sweeper, lambda: len(waits) >= 1)
-    bench.vectors.error = None
-    run(sweeper, lambda: bool(bench.vectors.written))
+    rig.vectors.error = None
+    run(sweeper, lambda: bool(rig.vectors.written))
 
     assert "The sweeper failed and goes on" in caplog.messages
 
 
-def test_the_thread_ends_with_the_stop(bench: Bench) -> None:
+def test_the_thread_ends_with_the_stop(rig: Rig) -> None:
     stopping = threading.Event()
-    with bench.sweeper().running(stopping):
+    with rig.sweeper().running(stopping):
         [thread] = [one for one in threading.enumerate() if one.name == "sweeper"]
         assert thread.daemon
         stopping.set()
@@ -228,22 +230,22 @@ def test_the_thread_ends_with_the_stop(bench: Bench) -> None:
 
 
 def test_a_sweep_shows_a_sign_of_life_before_every_call_to_a_part(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_due(bench, monkeypatch)
-    bench.record(numbered(1))
+    make_due(rig, monkeypatch)
+    rig.record(numbered(1))
     beats: list[str] = []
 
     def read_nothing(_ids: Sequence[str]) -> dict[str, int]:
         beats.append("read")
         return {}
 
-    for store in (bench.vectors, bench.keywords):
+    for store in (rig.vectors, rig.keywords):
         monkeypatch.setattr(store, "read_revisions", read_nothing)
-    sweeper, stopping = bench.sweeper(), threading.Event()
+    sweeper, stopping = rig.sweeper(), threading.Event()
     with sweeper.running(stopping, lambda: beats.append("beat")):
         for _ in range(400):
-            if beats.count("read") == 2 and bench.keywords.written:
+            if beats.count("read") == 2 and rig.keywords.written:
                 break
             stopping.wait(0.02)
         stopping.set()
@@ -254,18 +256,16 @@ def test_a_sweep_shows_a_sign_of_life_before_every_call_to_a_part(
     assert all(beats[index - 1] == "beat" for index in reads)
 
 
-def make_due(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, again_each_time: bool = False
-) -> None:
+def make_due(rig: Rig, monkeypatch: pytest.MonkeyPatch, *, again_each_time: bool = False) -> None:
     """The sweeper's own clock is beyond the horizon; each claim further if asked for."""
-    claim = bench.marks.claim
+    claim = rig.marks.claim
 
     def due(now: datetime, limit: int) -> Any:
         if again_each_time:
-            bench.now += timedelta(minutes=6)
-        return claim(bench.now, limit)
+            rig.now += timedelta(minutes=6)
+        return claim(rig.now, limit)
 
-    monkeypatch.setattr(bench.marks, "claim", due)
+    monkeypatch.setattr(rig.marks, "claim", due)
 
 
 def impatient(
