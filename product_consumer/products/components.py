@@ -91,8 +91,9 @@ class ProductComponents:
         if not hasattr(self, "embedder"):
             self.embedder = load_embedder(self._settings)
             self._closing.callback(self.embedder.close)
-            self.embedder.watch_passes(self.context.metrics.observe_forward_pass)
             log.info("Model ready, warmed up in %.1f s", self.embedder.warm_up())
+            # Only now: the warm-up is no pass of a message.
+            self.embedder.watch_passes(self.context.metrics.observe_forward_pass)
         self.ledger.claim_model(self.embedder.model_id, self.embedder.dimension)
 
     def model_failure(self) -> str | None:
