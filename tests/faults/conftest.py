@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness.arena import Arena, Servers
-from tests.faults.harness.nursery import Nursery, NurseryArena
-from tests.faults.harness.order_arena import ORDERS, PRODUCTS, OrderArena
+from tests.faults.harness.forked_workers import Nursery, NurseryArena
+from tests.faults.harness.order_world import ORDERS, PRODUCTS, OrderArena
+from tests.faults.harness.world import Arena, Servers
 
 NOBODY = "http://127.0.0.1:1"
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from tests.faults.harness.checker import Case, broken, lost_leases, polls_while_down, violations
+from tests.faults.harness.fake_embedder import text_vector
 from tests.faults.harness.final_state import FinalState, LedgerRow, StoredRow
 from tests.faults.harness.recording import Event
-from tests.faults.harness.stand_in import text_vector
 from tests.faults.harness.workload import Sent, newest, poison, product, tombstone, workload
 
 IMAGES = "http://images"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.faults.harness.arena import Arena
-from tests.faults.harness.nursery import Nursery
-from tests.faults.harness.shortcuts import draw, end_leases
+from tests.faults.harness.forked_workers import Nursery
+from tests.faults.harness.images import draw, end_leases
 from tests.faults.harness.workload import Sent, poison, product, tombstone
+from tests.faults.harness.world import Arena
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

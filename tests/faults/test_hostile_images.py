@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.faults.harness.arena import Arena
-from tests.faults.harness.nursery import Nursery
+from tests.faults.harness.forked_workers import Nursery
 from tests.faults.harness.workload import Sent, product
+from tests.faults.harness.world import Arena
 from tests.support import factories
 from tests.support.hostile_server import (
     Behaviour,

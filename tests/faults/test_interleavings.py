@@ -16,10 +16,10 @@ import pytest
 from data_management import ProductPipeline
 from product_consumer.models import Message
 from product_consumer.sync import writer
-from tests.faults.interleaving import planting
-from tests.faults.interleaving.exploring import Explorer, Limits, Report
-from tests.faults.interleaving.stepping import Runner
-from tests.faults.interleaving.world import World
+from tests.faults.interleaving import planted_bugs
+from tests.faults.interleaving.explorer import Explorer, Limits, Report
+from tests.faults.interleaving.rig import World
+from tests.faults.interleaving.runner import Runner
 from tests.support import factories
 
 pytestmark = pytest.mark.timeout(300)
@@ -117,7 +117,8 @@ def test_without_any_fault_checking_first_and_writing_later_leaves_the_older_one
     explore: Callable[..., Report],
 ) -> None:
     report = explore(
-        Limits(deliveries=(1, 1), late=0, sweeps=0, phases=0), pipeline=planting.ChecksThenWrites
+        Limits(deliveries=(1, 1), late=0, sweeps=0, phases=0),
+        pipeline=planted_bugs.ChecksThenWrites,
     )
 
     assert report.violation is not None
@@ -127,7 +128,7 @@ def test_without_any_fault_checking_first_and_writing_later_leaves_the_older_one
 def test_acknowledging_what_is_stale_leaves_a_store_without_the_product(
     explore: Callable[..., Report],
 ) -> None:
-    report = explore(EVERY_DELIVERY_TWICE, pipeline=planting.AcknowledgesStale)
+    report = explore(EVERY_DELIVERY_TWICE, pipeline=planted_bugs.AcknowledgesStale)
 
     assert report.violation is not None
     assert "acknowledged undisturbed" in report.violation
@@ -136,7 +137,7 @@ def test_acknowledging_what_is_stale_leaves_a_store_without_the_product(
 def test_without_the_second_look_the_older_of_two_writers_wins(
     explore: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "newer_rows", planting.never_newer)
+    monkeypatch.setattr(writer, "newer_rows", planted_bugs.never_newer)
     report = explore(EVERY_DELIVERY_TWICE)
 
     assert report.violation is not None
@@ -144,7 +145,7 @@ def test_without_the_second_look_the_older_of_two_writers_wins(
 
 
 def test_without_a_mark_nobody_repairs_what_landed_late(explore: Callable[..., Report]) -> None:
-    report = explore(EVERY_DELIVERY_TWICE, ledger_type=planting.UnmarkedLedger)
+    report = explore(EVERY_DELIVERY_TWICE, ledger_type=planted_bugs.UnmarkedLedger)
 
     assert report.violation is not None
     assert "milvus shows" in report.violation
@@ -153,7 +154,7 @@ def test_without_a_mark_nobody_repairs_what_landed_late(explore: Callable[..., R
 def test_clearing_a_mark_that_was_set_meanwhile_leaves_a_late_write_for_good(
     explore: Callable[..., Report],
 ) -> None:
-    report = explore(BESIDE_A_SWEEP, marks_type=planting.ClearsBlindly)
+    report = explore(BESIDE_A_SWEEP, marks_type=planted_bugs.ClearsBlindly)
 
     assert report.violation is not None
     assert "milvus shows" in report.violation

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.faults.harness.arena import Arena, kill_at_random
 from tests.faults.harness.workload import workload
+from tests.faults.harness.world import Arena, kill_at_random
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

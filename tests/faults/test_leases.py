@@ -3,11 +3,11 @@
 import pytest
 
 from tests.acceptance.world import wait_until
-from tests.faults.harness.arena import Arena
 from tests.faults.harness.checker import lost_leases
-from tests.faults.harness.nursery import Nursery
-from tests.faults.harness.shortcuts import draw, end_leases, picture, vector_of
+from tests.faults.harness.forked_workers import Nursery
+from tests.faults.harness.images import draw, end_leases, picture, vector_of
 from tests.faults.harness.workload import product
+from tests.faults.harness.world import Arena
 from tests.support.hostile_server import HostileServer, reply
 
 pytestmark = pytest.mark.timeout(170, func_only=True)

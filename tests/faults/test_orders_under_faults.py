@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from tests.faults.harness.arena import SOAK_SECONDS, kill_at_random
 from tests.faults.harness.checker import failures_of, polls_while_down
-from tests.faults.harness.order_arena import OrderArena
+from tests.faults.harness.order_world import OrderArena
 from tests.faults.harness.orders import order, order_workload, poison_order
 from tests.faults.harness.recording import deliveries
 from tests.faults.harness.workload import workload
+from tests.faults.harness.world import SOAK_SECONDS, kill_at_random
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

@@ -6,11 +6,11 @@ import time
 import pytest
 
 from tests.acceptance.world import Worker
-from tests.faults.harness.arena import SOAK_SECONDS, Arena
 from tests.faults.harness.checker import failures_of, lost_leases, polls_while_down
 from tests.faults.harness.recording import deliveries
 from tests.faults.harness.toxiproxy import DOWNSTREAM, UPSTREAM
 from tests.faults.harness.workload import product, workload
+from tests.faults.harness.world import SOAK_SECONDS, Arena
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

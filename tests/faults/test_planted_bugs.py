@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from tests.faults.harness.arena import VISIBILITY_SECONDS, Arena
 from tests.faults.harness.checker import broken, lost_leases
-from tests.faults.harness.order_arena import OrderArena
+from tests.faults.harness.order_world import OrderArena
 from tests.faults.harness.orders import order
 from tests.faults.harness.workload import poison, product
+from tests.faults.harness.world import VISIBILITY_SECONDS, Arena
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from tests.faults.harness.arena import Arena
-from tests.faults.harness.nursery import Nursery
+from tests.faults.harness.forked_workers import Nursery
 from tests.faults.harness.workload import Sent, product
+from tests.faults.harness.world import Arena
 from tests.unit.products.test_parser_bad_messages import CATALOGUE
 
 pytestmark = pytest.mark.timeout(170, func_only=True)

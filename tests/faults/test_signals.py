@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.acceptance.world import Worker, wait_until
-from tests.faults.harness.arena import Arena
-from tests.faults.harness.nursery import Nursery
-from tests.faults.harness.shortcuts import draw, picture, vector_of
+from tests.faults.harness.forked_workers import Nursery
+from tests.faults.harness.images import draw, picture, vector_of
 from tests.faults.harness.workload import product
+from tests.faults.harness.world import Arena
 from tests.support.hostile_server import HostileServer, reply, silence
 
 pytestmark = pytest.mark.timeout(170, func_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import pytest
 
 from tests.acceptance.world import Worker
-from tests.faults.harness.arena import SOAK_SECONDS, Arena, kill_at_random
-from tests.faults.harness.order_arena import OrderArena
+from tests.faults.harness.order_world import OrderArena
 from tests.faults.harness.orders import SentOrder, order_workload
 from tests.faults.harness.usage import Usage, growth_kb, has_risen, read_usage
 from tests.faults.harness.workload import Sent, product, workload
+from tests.faults.harness.world import SOAK_SECONDS, Arena, kill_at_random
 
 PORTION = 1000
 # Pools and caches are full long before: what grows from here on grows for ever.

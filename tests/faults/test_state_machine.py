@@ -27,8 +27,9 @@ from data_management import ProductPipeline
 from product_consumer.errors import StoreUnavailable
 from product_consumer.models import Message, Product, Version
 from product_consumer.products.parser import ProductParser
-from tests.faults.interleaving import planting
-from tests.faults.interleaving.stepping import (
+from tests.faults.interleaving import planted_bugs
+from tests.faults.interleaving.rig import World
+from tests.faults.interleaving.runner import (
     STORES,
     Answer,
     Delivery,
@@ -37,7 +38,6 @@ from tests.faults.interleaving.stepping import (
     Step,
     Sweep,
 )
-from tests.faults.interleaving.world import World
 from tests.support import factories
 
 PRODUCTS = ("p1", "p2", "p3")
@@ -252,7 +252,7 @@ def _version(product: Product) -> Version:
 
 
 class PlantedLives(Lives):
-    pipeline = planting.ChecksThenWrites
+    pipeline = planted_bugs.ChecksThenWrites
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.world import wait_until
-from tests.faults.harness.arena import SOAK_SECONDS, Arena
 from tests.faults.harness.workload import product, workload
+from tests.faults.harness.world import SOAK_SECONDS, Arena
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

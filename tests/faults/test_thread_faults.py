@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness.arena import Arena
-from tests.faults.harness.nursery import Nursery
+from tests.faults.harness.forked_workers import Nursery
 from tests.faults.harness.workload import product
+from tests.faults.harness.world import Arena
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 

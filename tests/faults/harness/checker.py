@@ -19,9 +19,9 @@ from typing import TypeVar
 import numpy as np
 
 from product_consumer.models import Embedding
+from tests.faults.harness.fake_embedder import text_vector
 from tests.faults.harness.final_state import FinalState, StoredRow
 from tests.faults.harness.recording import Event
-from tests.faults.harness.stand_in import text_vector
 from tests.faults.harness.workload import Sent, newest
 
 _SHOWN = 5

@@ -31,7 +31,7 @@ from product_consumer.products.parser import ProductParser
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.runtime import worker
-from tests.faults.harness.planting import Fault
+from tests.faults.harness.faults import Fault
 
 
 def plant(fault: Fault) -> None:

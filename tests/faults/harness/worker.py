@@ -2,7 +2,7 @@
 down.
 
 Queue, ledger, stores, fetcher, decoder, threads and signals are the real ones. Reads
-``HARNESS_HISTORY`` (a file), ``HARNESS_BUG`` and ``HARNESS_FAULT`` (see ``planting.py``).
+``HARNESS_HISTORY`` (a file), ``HARNESS_BUG`` and ``HARNESS_FAULT`` (see ``faults.py``).
 """
 
 import os
@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.faults.harness import stand_in
+from tests.faults.harness import fake_embedder
 
 # Before anything imports it: the real one loads torch.
-sys.modules["product_consumer.embedding.embedder"] = stand_in
+sys.modules["product_consumer.embedding.embedder"] = fake_embedder
 
 import thread_runner  # noqa: E402
 from product_consumer.pipeline import batch  # noqa: E402
@@ -22,8 +22,8 @@ from product_consumer.queues import in_flight  # noqa: E402
 from product_consumer.runtime import supervisor  # noqa: E402
 from product_consumer.settings import Settings, StreamName  # noqa: E402
 from product_consumer.stores.opening import Stores  # noqa: E402
-from tests.faults.harness import planting, steps  # noqa: E402
-from tests.faults.harness.order_parts import wrap_order_parts  # noqa: E402
+from tests.faults.harness import faults, steps  # noqa: E402
+from tests.faults.harness.order_faults import wrap_order_parts  # noqa: E402
 from tests.faults.harness.recording import (  # noqa: E402
     History,
     RecordedLedger,
@@ -37,14 +37,14 @@ def main() -> int:
     path = Path(os.environ["HARNESS_HISTORY"])
     history = History(path)
     bug = os.environ.get("HARNESS_BUG", "")
-    fault = planting.Fault(os.environ.get("HARNESS_FAULT", ""), history)
+    fault = faults.Fault(os.environ.get("HARNESS_FAULT", ""), history)
     _wrap_parts(history, fault, bug)
     steps.plant(fault)
     record_outages(history)
     wrap_order_parts(path, fault, bug)
     if bug == "swallow_unknown":
         batches: Any = batch
-        batches.outcome_of = planting.swallowing(batches.outcome_of)
+        batches.outcome_of = faults.swallowing(batches.outcome_of)
     if bug == "heartbeat_off_on_drain":
         _stop_heartbeats_on_drain()
     history.note("start", bug=bug)
@@ -53,23 +53,23 @@ def main() -> int:
     return code
 
 
-def _wrap_parts(history: History, fault: planting.Fault, bug: str) -> None:
+def _wrap_parts(history: History, fault: faults.Fault, bug: str) -> None:
     of: Any = components
     open_queue, open_ledger, open_stores = of.open_queue, of.open_ledger, of.open_stores
 
     def queue(settings: Settings, stream: StreamName) -> Any:
         history.note("opening")
         recorded = RecordedQueue(open_queue(settings, stream), history)
-        return planting.FaultyQueue(recorded, fault, bug)
+        return faults.FaultyQueue(recorded, fault, bug)
 
     def ledger(settings: Settings, *database: Any) -> Any:
         recorded = RecordedLedger(open_ledger(settings, *database), history)
-        return planting.FaultyLedger(recorded, fault, bug, settings.ledger_url)
+        return faults.FaultyLedger(recorded, fault, bug, settings.ledger_url)
 
     def stores(settings: Settings) -> Any:
         opened = open_stores(settings)
         vectors, keywords = (
-            planting.FaultyStore(RecordedStore(store, history), fault) for store in opened.all
+            faults.FaultyStore(RecordedStore(store, history), fault) for store in opened.all
         )
         return Stores(vectors=vectors, keywords=keywords)
 

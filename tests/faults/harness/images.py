@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 from PIL import Image
 
 from product_consumer.models import Embedding
-from tests.faults.harness.arena import POLL_SECONDS, Arena
-from tests.faults.harness.stand_in import picture_vector
+from tests.faults.harness.fake_embedder import picture_vector
+from tests.faults.harness.world import POLL_SECONDS, Arena
 from tests.support import factories
 
 

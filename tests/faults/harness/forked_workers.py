@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.acceptance.world import Worker
-from tests.faults.harness.arena import Arena, Servers
+from tests.faults.harness.world import Arena, Servers
 from tests.support.paths import REPOSITORY
 
-PROGRAM = Path(__file__).with_name("forking.py")
+PROGRAM = Path(__file__).with_name("fork_server.py")
 
 
 class Nursery:

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 import redis
 
 from tests.acceptance.world import wait_until
-from tests.faults.harness.arena import Servers
 from tests.faults.harness.checker import Violation
-from tests.faults.harness.nursery import Nursery, NurseryArena
+from tests.faults.harness.forked_workers import Nursery, NurseryArena
 from tests.faults.harness.order_checker import (
     OrderCase,
     order_events,
@@ -31,6 +30,7 @@ from tests.faults.harness.orders import DEFAULT_CURRENCY, SentOrder
 from tests.faults.harness.recording import Event
 from tests.faults.harness.toxiproxy import Proxy
 from tests.faults.harness.workload import Sent
+from tests.faults.harness.world import Servers
 
 ORDERS, PRODUCTS = "orders", "products"
 PAUSE_SECONDS = 0.1

@@ -24,7 +24,7 @@ NEEDS_TORCH = "product_consumer.embedding."
 
 def load(*, with_torch: bool) -> None:
     if with_torch:
-        importlib.import_module("tests.faults.harness.device")
+        importlib.import_module("tests.faults.harness.fake_device")
     importlib.import_module("tests.faults.harness.worker")
     for module in pkgutil.walk_packages(product_consumer.__path__, "product_consumer."):
         if not module.name.startswith((*SLOW_OR_ABSENT, NEEDS_TORCH)):
@@ -45,7 +45,7 @@ def become_worker(command: dict[str, Any]) -> int:
     os.dup2(log, 2)
     # Pauses that all workers drew alike would make them meet at the same moments.
     random.seed()
-    device = sys.modules.get("tests.faults.harness.device")
+    device = sys.modules.get("tests.faults.harness.fake_device")
     if device is not None:
         sys.modules["product_consumer.embedding.embedder"] = device
     worker = importlib.import_module("tests.faults.harness.worker")

@@ -27,7 +27,7 @@ from product_consumer.ledger.ledger import BatchRecord
 from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Message, ProductRow
 from product_consumer.outcomes import Outcome, Rejected, Stored
-from tests.faults.harness import jumping
+from tests.faults.harness import wall_clock
 from tests.faults.harness.recording import History
 
 HANGING_SECONDS = 600.0
@@ -104,7 +104,7 @@ class _Planted:
                 time.sleep(float(self._argument))
             case "jump" if times == 1:
                 self._history.note("jump", where=where)
-                jumping.jump(float(self._argument))
+                wall_clock.jump(float(self._argument))
 
 
 class FaultyQueue:

@@ -19,8 +19,8 @@ from product_consumer.orders.ledger import OrderBatchRecord, OrderLedger
 from product_consumer.orders.models import Order
 from product_consumer.orders.redis_stats import StatsHash
 from product_consumer.settings import Settings, StreamName
+from tests.faults.harness.faults import Fault, FaultyQueue
 from tests.faults.harness.order_checker import PREFIX
-from tests.faults.harness.planting import Fault, FaultyQueue
 from tests.faults.harness.recording import History, RecordedQueue
 
 _calls = itertools.count(1)

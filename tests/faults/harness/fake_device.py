@@ -1,7 +1,7 @@
 """The real embedder on a device that fails as a test asks, with vectors that are known.
 
 Embedder, model thread, batches and the reading of device errors are the worker's own. In place of
-the model stands one that gives the vectors of ``stand_in.py``. ``HARNESS_DEVICE`` is one of
+the model stands one that gives the vectors of ``fake_embedder.py``. ``HARNESS_DEVICE`` is one of
 ``out_of_memory:4`` (for a batch of more than four), ``lost`` (at the first message),
 ``not_finite:<text>`` and ``kill:<text>`` (whenever a product of this name is in the batch),
 ``die``, ``exit`` and ``hang`` (the model thread).
@@ -19,7 +19,7 @@ from torchvision.transforms import Compose, Resize
 
 from product_consumer.embedding.embedder import Embedder
 from product_consumer.embedding.loading import LoadedModel
-from tests.faults.harness.stand_in import DIMENSION, picture_vector, text_vector
+from tests.faults.harness.fake_embedder import DIMENSION, picture_vector, text_vector
 
 __all__ = ["Embedder", "load_embedder"]
 

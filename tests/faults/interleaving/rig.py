@@ -17,7 +17,7 @@ from product_consumer.ledger.tables import price_history, products, review_histo
 from product_consumer.models import ProductRow
 from product_consumer.pipeline import circuit_breaker
 from product_consumer.stores.memory import InMemoryStore
-from tests.faults.interleaving.stepping import DIMENSION, HORIZON_SECONDS, Answer, Step
+from tests.faults.interleaving.runner import DIMENSION, HORIZON_SECONDS, Answer, Step
 
 STARTED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TABLES = (products, price_history, review_history)

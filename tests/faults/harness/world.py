@@ -20,6 +20,7 @@ from pymilvus import MilvusClient
 
 from tests.acceptance.world import Worker, World, wait_until
 from tests.faults.harness.checker import Case, Violation, violations
+from tests.faults.harness.fake_embedder import picture_vector
 from tests.faults.harness.final_state import (
     FinalState,
     read_elasticsearch,
@@ -27,9 +28,8 @@ from tests.faults.harness.final_state import (
     read_milvus,
     read_sqlite_search,
 )
-from tests.faults.harness.observing import observe
+from tests.faults.harness.observer import observe
 from tests.faults.harness.recording import Event, History, read_history
-from tests.faults.harness.stand_in import picture_vector
 from tests.faults.harness.toxiproxy import Proxy
 from tests.faults.harness.workload import PICTURES, Sent
 from tests.support import backends, factories

@@ -17,7 +17,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from product_consumer.errors import StoreUnavailable
 from product_consumer.ledger.tables import products
-from tests.faults.interleaving.stepping import (
+from tests.faults.interleaving.rig import Dump, Rows, World
+from tests.faults.interleaving.runner import (
     STORES,
     Answer,
     Delivery,
@@ -27,7 +28,6 @@ from tests.faults.interleaving.stepping import (
     Sweep,
     freeze,
 )
-from tests.faults.interleaving.world import Dump, Rows, World
 
 T = TypeVar("T")
 
