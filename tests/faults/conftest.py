@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness.forked_workers import Nursery, NurseryArena
-from tests.faults.harness.order_world import ORDERS, PRODUCTS, OrderArena
-from tests.faults.harness.world import Arena, Servers
+from tests.faults.harness.forked_workers import ForkedWorld, ForkServer
+from tests.faults.harness.order_world import ORDERS, PRODUCTS, OrderWorld
+from tests.faults.harness.world import FaultWorld, Servers
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -26,55 +26,55 @@ def servers(
 
 
 @pytest.fixture
-def arena(tmp_path: Path, servers: Servers, nursery: Nursery) -> Iterator[Arena]:
-    opened = NurseryArena(tmp_path, servers, nursery)
+def world(tmp_path: Path, servers: Servers, fork_server: ForkServer) -> Iterator[FaultWorld]:
+    opened = ForkedWorld(tmp_path, servers, fork_server)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def cold_arena(tmp_path: Path, servers: Servers) -> Iterator[Arena]:
+def cold_world(tmp_path: Path, servers: Servers) -> Iterator[FaultWorld]:
     """Each worker is an interpreter of its own, from its start to its end."""
-    opened = Arena(tmp_path, servers)
+    opened = FaultWorld(tmp_path, servers)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def order_arena(
+def order_world(
     tmp_path: Path,
     elasticmq_url: str,
     postgres_server: str,
     toxiproxy_url: str,
     redis_url: str,
-    nursery: Nursery,
-) -> Iterator[OrderArena]:
+    fork_server: ForkServer,
+) -> Iterator[OrderWorld]:
     """Workers consume orders only; nobody listens where products would be shown."""
     servers = Servers(elasticmq_url, postgres_server, NOBODY, NOBODY, toxiproxy_url)
-    opened = OrderArena(tmp_path, servers, redis_url, nursery)
+    opened = OrderWorld(tmp_path, servers, redis_url, fork_server)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def mixed_arena(
-    tmp_path: Path, servers: Servers, redis_url: str, nursery: Nursery
-) -> Iterator[OrderArena]:
+def mixed_world(
+    tmp_path: Path, servers: Servers, redis_url: str, fork_server: ForkServer
+) -> Iterator[OrderWorld]:
     """Workers consume products and orders."""
-    opened = OrderArena(tmp_path, servers, redis_url, nursery, (PRODUCTS, ORDERS))
+    opened = OrderWorld(tmp_path, servers, redis_url, fork_server, (PRODUCTS, ORDERS))
     yield opened
     opened.close()
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def fork_server() -> Iterator[ForkServer]:
     """Starts workers quickly, with the stand-in for the model."""
-    with Nursery() as started:
+    with ForkServer() as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def device_nursery() -> Iterator[Nursery]:
+def device_fork_server() -> Iterator[ForkServer]:
     """The same with the real embedder, on a device that fails when it is told to."""
-    with Nursery("--torch") as started:
+    with ForkServer("--torch") as started:
         yield started

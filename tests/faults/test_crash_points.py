@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.faults.harness.forked_workers import Nursery
-from tests.faults.harness.images import draw, end_leases
+from tests.faults.harness.forked_workers import ForkServer
+from tests.faults.harness.images import draw
+from tests.faults.harness.leases import end_leases
 from tests.faults.harness.workload import Sent, poison, product, tombstone
-from tests.faults.harness.world import Arena
+from tests.faults.harness.world import FaultWorld
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 
@@ -41,31 +42,31 @@ POINTS = (
 LONG_LEASE = {"SQS_VISIBILITY_TIMEOUT_SECONDS": "30", "REPAIR_HORIZON_SECONDS": "3"}
 
 
-def five_messages(arena: Arena, number: int) -> list[Sent]:
+def five_messages(world: FaultWorld, number: int) -> list[Sent]:
     """A product that changes twice, one that is deleted, and poison, with pictures of their own."""
     name = f"{POINTS[number]}-{number}"
     new, known = 100 + 2 * number, 101 + 2 * number
-    draw(arena, (new, known))
+    draw(world, (new, known))
     return [
-        product(name, 1, arena.images_url, picture=new),
-        product(name, 2, arena.images_url, picture=known),
-        product(f"{name}-gone", 1, arena.images_url, picture=known),
+        product(name, 1, world.images_url, picture=new),
+        product(name, 2, world.images_url, picture=known),
+        product(f"{name}-gone", 1, world.images_url, picture=known),
         tombstone(f"{name}-gone", 2),
-        poison("price_invalid", arena.images_url),
+        poison("price_invalid", world.images_url),
     ]
 
 
-def test_a_death_at_any_step_costs_nothing(arena: Arena, nursery: Nursery) -> None:
+def test_a_death_at_any_step_costs_nothing(world: FaultWorld, fork_server: ForkServer) -> None:
     for number, point in enumerate(POINTS):
-        dying = nursery.start(arena, f"crash:{point}", threads=1, settings=LONG_LEASE)
-        arena.send_all(five_messages(arena, number))
-        arena.wait_for_crash(dying)
-    end_leases(arena)
-    worker = nursery.start(arena, settings=LONG_LEASE)
-    arena.wait_until_drained()
-    arena.wait_until_unmarked()
-    arena.stop(worker)
+        dying = fork_server.start(world, f"crash:{point}", threads=1, settings=LONG_LEASE)
+        world.send_all(five_messages(world, number))
+        world.wait_for_crash(dying)
+    end_leases(world)
+    worker = fork_server.start(world, settings=LONG_LEASE)
+    world.wait_until_drained()
+    world.wait_until_unmarked()
+    world.stop(worker)
 
-    crashes = [event["where"] for event in arena.events() if event.kind == "crash"]
+    crashes = [event["where"] for event in world.events() if event.kind == "crash"]
     assert crashes == list(POINTS)
-    assert arena.verdict(marks_are_due=True) == []
+    assert world.verdict(marks_are_due=True) == []

@@ -3,10 +3,11 @@
 import pytest
 
 from tests.acceptance.world import Worker, wait_until
-from tests.faults.harness.forked_workers import Nursery
-from tests.faults.harness.images import draw, end_leases
+from tests.faults.harness.forked_workers import ForkServer
+from tests.faults.harness.images import draw
+from tests.faults.harness.leases import end_leases
 from tests.faults.harness.workload import Sent, product
-from tests.faults.harness.world import Arena
+from tests.faults.harness.world import FaultWorld
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 
@@ -18,90 +19,92 @@ def device(fault: str) -> dict[str, str]:
     return BATCHES_OF_TEN | {"HARNESS_DEVICE": fault}
 
 
-def send_new_products(arena: Arena, *names: str, poison: dict[str, str]) -> None:
+def send_new_products(world: FaultWorld, *names: str, poison: dict[str, str]) -> None:
     """Products by these names, each with a picture of its own; ``poison``: reasons by name."""
-    draw(arena, range(100, 100 + len(names)))
+    draw(world, range(100, 100 + len(names)))
     messages = []
     for number, name in enumerate(names):
-        sent = product(name, 1, arena.images_url, name=name, picture=100 + number)
+        sent = product(name, 1, world.images_url, name=name, picture=100 + number)
         messages.append(Sent(sent.body, poison=poison[name]) if name in poison else sent)
-    arena.send_all(messages)
+    world.send_all(messages)
 
 
-def acknowledged(arena: Arena) -> int:
-    return [event.kind for event in arena.events()].count("acknowledge")
+def acknowledged(world: FaultWorld) -> int:
+    return [event.kind for event in world.events()].count("acknowledge")
 
 
-def test_a_batch_too_large_for_the_device_is_parted(arena: Arena, device_nursery: Nursery) -> None:
-    send_new_products(arena, *(f"p{number}" for number in range(20)), poison={})
-    worker = device_nursery.start(arena, threads=2, settings=device("out_of_memory:4"))
-    arena.wait_until_drained()
-    arena.stop(worker)
+def test_a_batch_too_large_for_the_device_is_parted(
+    world: FaultWorld, device_fork_server: ForkServer
+) -> None:
+    send_new_products(world, *(f"p{number}" for number in range(20)), poison={})
+    worker = device_fork_server.start(world, threads=2, settings=device("out_of_memory:4"))
+    world.wait_until_drained()
+    world.stop(worker)
 
     assert "halving" in worker.log
-    assert arena.verdict() == []
+    assert world.verdict() == []
 
 
 def test_a_lost_device_ends_the_process_and_nothing_is_acknowledged(
-    arena: Arena, device_nursery: Nursery
+    world: FaultWorld, device_fork_server: ForkServer
 ) -> None:
-    send_new_products(arena, *(f"p{number}" for number in range(10)), poison={})
+    send_new_products(world, *(f"p{number}" for number in range(10)), poison={})
     # With a fault of any kind its leases are written down, and can be ended.
-    broken = device_nursery.start(arena, "retry_after:1", threads=2, settings=device("lost"))
-    code = arena.wait_for_exit(broken, 60)
-    before = acknowledged(arena)
-    end_leases(arena)
-    worker = device_nursery.start(arena, settings=device(""))
-    arena.wait_until_drained()
-    arena.stop(worker)
+    broken = device_fork_server.start(world, "retry_after:1", threads=2, settings=device("lost"))
+    code = world.wait_for_exit(broken, 60)
+    before = acknowledged(world)
+    end_leases(world)
+    worker = device_fork_server.start(world, settings=device(""))
+    world.wait_until_drained()
+    world.stop(worker)
 
     assert (code, before) == (70, 0), broken.log
-    assert arena.verdict() == []
+    assert world.verdict() == []
 
 
 @pytest.mark.parametrize("fault", ["die", "exit"])
 def test_a_model_thread_that_ends_ends_the_process(
-    arena: Arena, device_nursery: Nursery, fault: str
+    world: FaultWorld, device_fork_server: ForkServer, fault: str
 ) -> None:
-    send_new_products(arena, "p", poison={})
-    worker = device_nursery.start(arena, threads=1, settings=device(fault))
+    send_new_products(world, "p", poison={})
+    worker = device_fork_server.start(world, threads=1, settings=device(fault))
 
-    assert arena.wait_for_exit(worker, 60) == 70, worker.log
-    assert acknowledged(arena) == 0
+    assert world.wait_for_exit(worker, 60) == 70, worker.log
+    assert acknowledged(world) == 0
 
 
 def test_a_vector_that_is_not_finite_costs_its_own_message_only(
-    arena: Arena, device_nursery: Nursery
+    world: FaultWorld, device_fork_server: ForkServer
 ) -> None:
     names = [f"p{number}" for number in range(10)]
-    send_new_products(arena, *names, poison={"p5": "embedding_invalid"})
-    worker = device_nursery.start(arena, settings=device("not_finite:p5"))
-    arena.wait_until_drained()
-    arena.stop(worker)
+    send_new_products(world, *names, poison={"p5": "embedding_invalid"})
+    worker = device_fork_server.start(world, settings=device("not_finite:p5"))
+    world.wait_until_drained()
+    world.stop(worker)
 
-    assert arena.verdict() == []
+    assert world.verdict() == []
 
 
 def test_a_message_that_kills_is_found_and_its_neighbours_are_spared(
-    arena: Arena, device_nursery: Nursery
+    world: FaultWorld, device_fork_server: ForkServer
 ) -> None:
     names = [f"p{number}" for number in range(10)]
-    send_new_products(arena, *names, poison={"p5": "crash_suspect"})
+    send_new_products(world, *names, poison={"p5": "crash_suspect"})
     deaths = 0
-    worker = device_nursery.start(arena, "retry_after:1", settings=device("kill:p5"))
-    while deaths < MAX_DEATHS and dies(arena, worker):
+    worker = device_fork_server.start(world, "retry_after:1", settings=device("kill:p5"))
+    while deaths < MAX_DEATHS and dies(world, worker):
         deaths += 1
-        end_leases(arena)
-        worker = device_nursery.start(arena, "retry_after:1", settings=device("kill:p5"))
-    arena.wait_until_drained()
-    arena.stop(worker)
+        end_leases(world)
+        worker = device_fork_server.start(world, "retry_after:1", settings=device("kill:p5"))
+    world.wait_until_drained()
+    world.stop(worker)
 
     # Once among others, then twice alone.
     assert deaths == 3
-    assert arena.verdict() == []
+    assert world.verdict() == []
 
 
-def dies(arena: Arena, worker: Worker) -> bool:
+def dies(world: FaultWorld, worker: Worker) -> bool:
     """Wait until a worker is dead, or has done everything."""
-    wait_until(lambda: worker.process.poll() is not None or arena.left_in_queue() == 0, 60)
+    wait_until(lambda: worker.process.poll() is not None or world.left_in_queue() == 0, 60)
     return worker.process.poll() is not None

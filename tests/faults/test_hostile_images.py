@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.faults.harness.forked_workers import Nursery
+from tests.faults.harness.forked_workers import ForkServer
 from tests.faults.harness.workload import Sent, product
-from tests.faults.harness.world import Arena
+from tests.faults.harness.world import FaultWorld
 from tests.support import factories
 from tests.support.hostile_server import (
     Behaviour,
@@ -153,7 +153,7 @@ def forbidden_urls(port: int) -> dict[str, str]:
     }
 
 
-class HostileWorld:
+class HostileMessages:
     """Messages for every bad answer, every odd picture and every forbidden address."""
 
     def __init__(self, server: HostileServer, forbidden: HostileServer) -> None:
@@ -179,30 +179,36 @@ class HostileWorld:
         return product(next(self._ids), 1, self._server.url(""), picture=number)
 
 
-def check_hostile_servers(arena: Arena, nursery: Nursery, times: int, threads: int) -> None:
+def check_hostile_servers(
+    world: FaultWorld, fork_server: ForkServer, times: int, threads: int
+) -> None:
     with HostileServer() as server, HostileServer(host="127.0.0.2", port=server.port) as forbidden:
-        world = HostileWorld(server, forbidden)
+        hostile = HostileMessages(server, forbidden)
         for _ in range(times):
-            arena.send_all(world.messages())
+            world.send_all(hostile.messages())
         settings = SETTINGS | {"IMAGE_ALLOWED_PORTS": f"80,443,{server.port}"}
-        worker = nursery.start(arena, "retry_after:0.5", threads=threads, settings=settings)
-        arena.wait_until_drained(120)
+        worker = fork_server.start(world, "retry_after:0.5", threads=threads, settings=settings)
+        world.wait_until_drained(120)
         peak = peak_resident_kb(worker.process.pid)
-        arena.stop(worker)
+        world.stop(worker)
         contacts = forbidden.connections
 
     assert contacts == 0
     assert peak < MAX_RESIDENT_KB
-    assert arena.verdict() == []
+    assert world.verdict() == []
 
 
-def test_hostile_image_servers_cost_their_own_messages_only(arena: Arena, nursery: Nursery) -> None:
-    check_hostile_servers(arena, nursery, times=1, threads=8)
+def test_hostile_image_servers_cost_their_own_messages_only(
+    world: FaultWorld, fork_server: ForkServer
+) -> None:
+    check_hostile_servers(world, fork_server, times=1, threads=8)
 
 
 @pytest.mark.soak
-def test_five_hundred_hostile_downloads_stay_within_bounds(arena: Arena, nursery: Nursery) -> None:
-    check_hostile_servers(arena, nursery, times=9, threads=16)
+def test_five_hundred_hostile_downloads_stay_within_bounds(
+    world: FaultWorld, fork_server: ForkServer
+) -> None:
+    check_hostile_servers(world, fork_server, times=9, threads=16)
 
 
 def peak_resident_kb(process: int) -> int:

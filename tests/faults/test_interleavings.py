@@ -18,7 +18,7 @@ from product_consumer.models import Message
 from product_consumer.sync import writer
 from tests.faults.interleaving import planted_bugs
 from tests.faults.interleaving.explorer import Explorer, Limits, Report
-from tests.faults.interleaving.rig import World
+from tests.faults.interleaving.rig import Rig
 from tests.faults.interleaving.runner import Runner
 from tests.support import factories
 
@@ -52,9 +52,9 @@ def explore(
             pipeline: type[ProductPipeline] = ProductPipeline,
             **types: Any,
         ) -> Report:
-            world = World(fast_directory, monkeypatch, **types)
-            closing.callback(world.close)
-            return Explorer(world, Runner(messages or two_versions(), pipeline), limits).explore()
+            rig = Rig(fast_directory, monkeypatch, **types)
+            closing.callback(rig.close)
+            return Explorer(rig, Runner(messages or two_versions(), pipeline), limits).explore()
 
         yield explore
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.faults.harness.checker import failures_of, polls_while_down
-from tests.faults.harness.order_world import OrderArena
+from tests.faults.harness.order_world import OrderWorld
 from tests.faults.harness.orders import order, order_workload, poison_order
 from tests.faults.harness.recording import deliveries
 from tests.faults.harness.workload import workload
@@ -29,182 +29,182 @@ STEPS = (
 )
 
 
-def test_two_workers_count_a_workload_once(order_arena: OrderArena) -> None:
-    order_arena.send_all(order_workload(300, seed=1))
-    with order_arena.observed():
-        workers = [order_arena.start(), order_arena.start()]
-        order_arena.wait_until_drained()
-        order_arena.stop(*workers)
+def test_two_workers_count_a_workload_once(order_world: OrderWorld) -> None:
+    order_world.send_all(order_workload(300, seed=1))
+    with order_world.observed():
+        workers = [order_world.start(), order_world.start()]
+        order_world.wait_until_drained()
+        order_world.stop(*workers)
 
-    assert order_arena.verdict() == []
+    assert order_world.verdict() == []
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_at_any_step_counts_no_order_twice_and_loses_none(
-    order_arena: OrderArena, step: str
+    order_world: OrderWorld, step: str
 ) -> None:
     orders = [order(number, users=3) for number in range(5)]
-    order_arena.send_all([*orders, poison_order("order_total", 0)])
-    dying = order_arena.start(fault=f"crash:{step}")
-    order_arena.wait_for_crash(dying)
-    worker = order_arena.start()
-    order_arena.wait_until_drained()
-    order_arena.stop(worker)
+    order_world.send_all([*orders, poison_order("order_total", 0)])
+    dying = order_world.start(fault=f"crash:{step}")
+    order_world.wait_for_crash(dying)
+    worker = order_world.start()
+    order_world.wait_until_drained()
+    order_world.stop(worker)
 
-    assert order_arena.verdict() == []
+    assert order_world.verdict() == []
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
-def test_kills_at_random_moments_count_every_order_once(order_arena: OrderArena) -> None:
+def test_kills_at_random_moments_count_every_order_once(order_world: OrderWorld) -> None:
     messages = order_workload(600, seed=2)
-    with order_arena.observed():
-        workers = kill_at_random(order_arena, messages, 6, order_arena.start, seed=3)
-        order_arena.wait_until_drained()
-        order_arena.stop(*workers)
+    with order_world.observed():
+        workers = kill_at_random(order_world, messages, 6, order_world.start, seed=3)
+        order_world.wait_until_drained()
+        order_world.stop(*workers)
 
-    assert order_arena.verdict() == []
+    assert order_world.verdict() == []
 
 
-def storm(arena: OrderArena, orders: int, copies: int) -> None:
+def storm(world: OrderWorld, orders: int, copies: int) -> None:
     every = [order(number, users=orders // 5) for number in range(orders)] * copies
     random.Random(copies).shuffle(every)
-    arena.send_all(every)
-    workers = [arena.start(), arena.start()]
-    arena.wait_until_drained()
-    arena.stop(*workers)
+    world.send_all(every)
+    workers = [world.start(), world.start()]
+    world.wait_until_drained()
+    world.stop(*workers)
 
-    assert arena.verdict() == []
+    assert world.verdict() == []
 
 
-def test_a_storm_of_duplicates_counts_every_order_once(order_arena: OrderArena) -> None:
-    storm(order_arena, orders=25, copies=12)
+def test_a_storm_of_duplicates_counts_every_order_once(order_world: OrderWorld) -> None:
+    storm(order_world, orders=25, copies=12)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
-def test_a_long_storm_of_duplicates_counts_every_order_once(order_arena: OrderArena) -> None:
-    storm(order_arena, orders=500, copies=20)
+def test_a_long_storm_of_duplicates_counts_every_order_once(order_world: OrderWorld) -> None:
+    storm(order_world, orders=500, copies=20)
 
 
 @pytest.mark.soak
-def test_a_late_duplicate_changes_nothing(order_arena: OrderArena) -> None:
+def test_a_late_duplicate_changes_nothing(order_world: OrderWorld) -> None:
     orders = [order(number, users=4) for number in range(20)]
-    order_arena.send_all(orders)
-    early = order_arena.start()
-    order_arena.wait_until_drained()
-    order_arena.stop(early)
-    order_arena.send_all(orders[:10])
-    late = order_arena.start()
-    order_arena.wait_until_drained()
-    order_arena.stop(late)
+    order_world.send_all(orders)
+    early = order_world.start()
+    order_world.wait_until_drained()
+    order_world.stop(early)
+    order_world.send_all(orders[:10])
+    late = order_world.start()
+    order_world.wait_until_drained()
+    order_world.stop(late)
 
-    assert order_arena.verdict() == []
+    assert order_world.verdict() == []
 
 
-def check_an_outage(arena: OrderArena, part: str, count: int, seconds: float) -> None:
-    workers = [arena.start(), arena.start()]
+def check_an_outage(world: OrderWorld, part: str, count: int, seconds: float) -> None:
+    workers = [world.start(), world.start()]
     for worker in workers:
-        arena.wait_until_polling(worker)
-    arena.send_all(order_workload(count, seed=count))
-    arena.wait_for_event("order_acknowledge", count=5)
+        world.wait_until_polling(worker)
+    world.send_all(order_workload(count, seed=count))
+    world.wait_for_event("order_acknowledge", count=5)
     down_at = time.monotonic()
-    with arena.proxies[part].down():
-        arena.send_all([order(number, users=7, seed=9) for number in range(count // 10)])
+    with world.proxies[part].down():
+        world.send_all([order(number, users=7, seed=9) for number in range(count // 10)])
         time.sleep(seconds)
         back_at = time.monotonic()
-    arena.wait_until_drained()
-    arena.stop(*workers)
+    world.wait_until_drained()
+    world.stop(*workers)
 
-    events = arena.order_events()
+    events = world.order_events()
     assert failures_of(events, part, down_at), "the outage hit nobody"
     assert polls_while_down(events, part, down_at, back_at, NOTICED_SECONDS) == []
     assert max(deliveries(events).values()) <= 2
-    assert arena.verdict() == []
+    assert world.verdict() == []
 
 
-def test_an_outage_costs_no_order_and_ends_by_itself(order_arena: OrderArena) -> None:
-    check_an_outage(order_arena, "redis", count=200, seconds=4)
+def test_an_outage_costs_no_order_and_ends_by_itself(order_world: OrderWorld) -> None:
+    check_an_outage(order_world, "redis", count=200, seconds=4)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
 @pytest.mark.parametrize("seconds", [5, 20])
 @pytest.mark.parametrize("part", ["redis", "ledger"])
-def test_a_longer_outage_costs_no_order(order_arena: OrderArena, part: str, seconds: float) -> None:
-    check_an_outage(order_arena, part, count=1000, seconds=seconds)
+def test_a_longer_outage_costs_no_order(order_world: OrderWorld, part: str, seconds: float) -> None:
+    check_an_outage(order_world, part, count=1000, seconds=seconds)
 
 
-def test_a_redis_outage_does_not_hold_up_products(mixed_arena: OrderArena) -> None:
-    arena = mixed_arena
-    worker = arena.start()
-    arena.wait_until_polling(worker)
-    with arena.proxies["redis"].down():
-        arena.send_all([order(number, users=2) for number in range(10)])
-        arena.send_all(workload(30, arena.images_url, seed=4))
-        arena.wait_for_event("order_write_failed")
-        arena.wait_for_event("acknowledge_done")
-    arena.wait_until_drained()
-    arena.stop(worker)
+def test_a_redis_outage_does_not_hold_up_products(mixed_world: OrderWorld) -> None:
+    world = mixed_world
+    worker = world.start()
+    world.wait_until_polling(worker)
+    with world.proxies["redis"].down():
+        world.send_all([order(number, users=2) for number in range(10)])
+        world.send_all(workload(30, world.images_url, seed=4))
+        world.wait_for_event("order_write_failed")
+        world.wait_for_event("acknowledge_done")
+    world.wait_until_drained()
+    world.stop(worker)
 
-    assert arena.verdict() == []
+    assert world.verdict() == []
 
 
 @pytest.mark.soak
-def test_a_redis_that_is_wiped_during_the_work_is_filled_again(order_arena: OrderArena) -> None:
+def test_a_redis_that_is_wiped_during_the_work_is_filled_again(order_world: OrderWorld) -> None:
     before = order_workload(200, seed=5)
     after = [order(number, users=5, seed=6) for number in range(50)]
-    workers = [order_arena.start(), order_arena.start()]
-    with order_arena.observed():
-        order_arena.send_all(before)
-        order_arena.wait_for_event("order_acknowledge", count=5)
-        order_arena.wipe_redis()
-        order_arena.send_all(after)
-        order_arena.wait_until_drained()
-        order_arena.wait_until_redis_is_right()
-        order_arena.stop(*workers)
+    workers = [order_world.start(), order_world.start()]
+    with order_world.observed():
+        order_world.send_all(before)
+        order_world.wait_for_event("order_acknowledge", count=5)
+        order_world.wipe_redis()
+        order_world.send_all(after)
+        order_world.wait_until_drained()
+        order_world.wait_until_redis_is_right()
+        order_world.stop(*workers)
 
-    assert order_arena.verdict() == []
+    assert order_world.verdict() == []
 
 
-def test_a_redis_that_is_wiped_while_nothing_comes_is_filled_again(order_arena: OrderArena) -> None:
-    worker = order_arena.start()
-    order_arena.send_all(order_workload(100, seed=7))
-    order_arena.wait_until_drained()
-    order_arena.wipe_redis()
-    order_arena.wait_until_redis_is_right()
-    order_arena.stop(worker)
+def test_a_redis_that_is_wiped_while_nothing_comes_is_filled_again(order_world: OrderWorld) -> None:
+    worker = order_world.start()
+    order_world.send_all(order_workload(100, seed=7))
+    order_world.wait_until_drained()
+    order_world.wipe_redis()
+    order_world.wait_until_redis_is_right()
+    order_world.stop(worker)
 
-    assert order_arena.verdict() == []
+    assert order_world.verdict() == []
 
 
 @pytest.mark.soak
 def test_a_redis_that_is_wiped_while_nobody_works_is_rebuilt_by_hand(
-    order_arena: OrderArena,
+    order_world: OrderWorld,
 ) -> None:
-    worker = order_arena.start()
-    order_arena.send_all(order_workload(100, seed=8))
-    order_arena.wait_until_drained()
-    order_arena.stop(worker)
-    order_arena.wipe_redis()
+    worker = order_world.start()
+    order_world.send_all(order_workload(100, seed=8))
+    order_world.wait_until_drained()
+    order_world.stop(worker)
+    order_world.wipe_redis()
 
-    rebuilt = order_arena.run_console("rebuild-stats")
+    rebuilt = order_world.run_console("rebuild-stats")
 
     assert rebuilt.returncode == 0, rebuilt.stderr
-    assert order_arena.verdict() == []
+    assert order_world.verdict() == []
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
-def test_connections_that_are_reset_count_no_order_twice(order_arena: OrderArena) -> None:
-    workers = [order_arena.start(), order_arena.start()]
+def test_connections_that_are_reset_count_no_order_twice(order_world: OrderWorld) -> None:
+    workers = [order_world.start(), order_world.start()]
     for worker in workers:
-        order_arena.wait_until_polling(worker)
-    order_arena.send_all(order_workload(600, seed=9))
+        order_world.wait_until_polling(worker)
+    order_world.send_all(order_workload(600, seed=9))
     for part in ("queue", "ledger", "redis"):
-        with order_arena.proxies[part].toxic("reset_peer", timeout=200):
+        with order_world.proxies[part].toxic("reset_peer", timeout=200):
             time.sleep(1.5)
-    order_arena.wait_until_drained()
-    order_arena.stop(*workers)
+    order_world.wait_until_drained()
+    order_world.stop(*workers)
 
-    assert order_arena.verdict(answers_were_lost=True) == []
+    assert order_world.verdict(answers_were_lost=True) == []

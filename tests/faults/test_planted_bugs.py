@@ -10,10 +10,10 @@ import time
 import pytest
 
 from tests.faults.harness.checker import broken, lost_leases
-from tests.faults.harness.order_world import OrderArena
+from tests.faults.harness.order_world import OrderWorld
 from tests.faults.harness.orders import order
 from tests.faults.harness.workload import poison, product
-from tests.faults.harness.world import VISIBILITY_SECONDS, Arena
+from tests.faults.harness.world import VISIBILITY_SECONDS, FaultWorld
 
 pytestmark = pytest.mark.timeout(90, func_only=True)
 
@@ -27,133 +27,137 @@ def bug(name: str, *invariants: str) -> pytest.MarkDecorator:
 
 
 @bug("ack_before_write", "I8")
-def test_deleting_before_the_stores_confirmed(arena: Arena, bug: str, expected: set[str]) -> None:
-    arena.send_all([product(f"p{number}", 1, arena.images_url) for number in range(10)])
-    worker = arena.start(bug)
-    arena.wait_until_drained()
+def test_deleting_before_the_stores_confirmed(
+    world: FaultWorld, bug: str, expected: set[str]
+) -> None:
+    world.send_all([product(f"p{number}", 1, world.images_url) for number in range(10)])
+    worker = world.start(bug)
+    world.wait_until_drained()
     # Deleted is not stored: what was deleted before its work has to be waited for.
-    arena.stop(worker)
+    world.stop(worker)
 
-    assert broken(arena.verdict()) == expected
+    assert broken(world.verdict()) == expected
 
 
 @bug("stale_ack", "I2", "I8")
-def test_deleting_a_second_delivery_unseen(arena: Arena, bug: str, expected: set[str]) -> None:
-    dying = arena.start(fault="crash:after_record", settings=LONG_HORIZON)
-    arena.send_all([product("p", 1, arena.images_url)])
-    arena.wait_for_crash(dying)
-    worker = arena.start(bug, settings=LONG_HORIZON)
-    arena.wait_until_drained()
-    arena.stop(worker)
+def test_deleting_a_second_delivery_unseen(world: FaultWorld, bug: str, expected: set[str]) -> None:
+    dying = world.start(fault="crash:after_record", settings=LONG_HORIZON)
+    world.send_all([product("p", 1, world.images_url)])
+    world.wait_for_crash(dying)
+    worker = world.start(bug, settings=LONG_HORIZON)
+    world.wait_until_drained()
+    world.stop(worker)
 
-    assert broken(arena.verdict()) == expected
+    assert broken(world.verdict()) == expected
 
 
 @bug("no_verify", "I2")
-def test_not_looking_again_after_a_write(arena: Arena, bug: str, expected: set[str]) -> None:
-    slow = arena.start(bug, fault="hold:milvus", threads=1, settings=LONG_HORIZON)
-    arena.send_all([product("p", 1, arena.images_url)])
-    arena.wait_for_event("record_done")
-    quick = arena.start(bug, threads=1, settings=LONG_HORIZON)
-    arena.send_all([product("p", 2, arena.images_url)])
-    arena.wait_for_event("acknowledge_done")
-    arena.history.release()
-    arena.wait_until_drained()
-    arena.stop(slow, quick)
+def test_not_looking_again_after_a_write(world: FaultWorld, bug: str, expected: set[str]) -> None:
+    slow = world.start(bug, fault="hold:milvus", threads=1, settings=LONG_HORIZON)
+    world.send_all([product("p", 1, world.images_url)])
+    world.wait_for_event("record_done")
+    quick = world.start(bug, threads=1, settings=LONG_HORIZON)
+    world.send_all([product("p", 2, world.images_url)])
+    world.wait_for_event("acknowledge_done")
+    world.history.release()
+    world.wait_until_drained()
+    world.stop(slow, quick)
 
-    assert broken(arena.verdict()) == expected
+    assert broken(world.verdict()) == expected
 
 
 @bug("no_mark", "I7")
-def test_writing_without_a_mark(arena: Arena, bug: str, expected: set[str]) -> None:
-    arena.send_all([product("p", 1, arena.images_url)])
-    worker = arena.start(bug, settings=LONG_HORIZON)
-    arena.wait_until_drained()
-    arena.stop(worker)
+def test_writing_without_a_mark(world: FaultWorld, bug: str, expected: set[str]) -> None:
+    world.send_all([product("p", 1, world.images_url)])
+    worker = world.start(bug, settings=LONG_HORIZON)
+    world.wait_until_drained()
+    world.stop(worker)
 
-    assert broken(arena.verdict(marks_are_fresh=True)) == expected
+    assert broken(world.verdict(marks_are_fresh=True)) == expected
 
 
 @bug("no_dedup", "I5")
-def test_history_by_delivery_instead_of_event(arena: Arena, bug: str, expected: set[str]) -> None:
-    arena.send_all([product("p", 1, arena.images_url)] * 3)
-    worker = arena.start(bug)
-    arena.wait_until_drained()
-    arena.stop(worker)
+def test_history_by_delivery_instead_of_event(
+    world: FaultWorld, bug: str, expected: set[str]
+) -> None:
+    world.send_all([product("p", 1, world.images_url)] * 3)
+    worker = world.start(bug)
+    world.wait_until_drained()
+    world.stop(worker)
 
-    assert broken(arena.verdict()) == expected
+    assert broken(world.verdict()) == expected
 
 
 @bug("no_dedup", "I4")
 def test_counting_orders_by_delivery_instead_of_id(
-    order_arena: OrderArena, bug: str, expected: set[str]
+    order_world: OrderWorld, bug: str, expected: set[str]
 ) -> None:
-    order_arena.send_all([order(1, users=1)] * 3)
-    worker = order_arena.start(bug)
-    order_arena.wait_until_drained()
-    order_arena.stop(worker)
+    order_world.send_all([order(1, users=1)] * 3)
+    worker = order_world.start(bug)
+    order_world.wait_until_drained()
+    order_world.stop(worker)
 
-    assert broken(order_arena.verdict()) == expected
+    assert broken(order_world.verdict()) == expected
 
 
 @bug("float_money", "I4")
-def test_adding_money_up_as_floats(order_arena: OrderArena, bug: str, expected: set[str]) -> None:
-    order_arena.send_all([order(number, users=3) for number in range(30)])
-    worker = order_arena.start(bug)
-    order_arena.wait_until_drained()
-    order_arena.stop(worker)
+def test_adding_money_up_as_floats(order_world: OrderWorld, bug: str, expected: set[str]) -> None:
+    order_world.send_all([order(number, users=3) for number in range(30)])
+    worker = order_world.start(bug)
+    order_world.wait_until_drained()
+    order_world.stop(worker)
 
-    assert broken(order_arena.verdict()) == expected
+    assert broken(order_world.verdict()) == expected
 
 
 @bug("ack_before_write", "I8")
 def test_deleting_orders_before_they_are_shown(
-    order_arena: OrderArena, bug: str, expected: set[str]
+    order_world: OrderWorld, bug: str, expected: set[str]
 ) -> None:
-    order_arena.send_all([order(number, users=3) for number in range(10)])
-    worker = order_arena.start(bug)
-    order_arena.wait_until_drained()
-    order_arena.stop(worker)
+    order_world.send_all([order(number, users=3) for number in range(10)])
+    worker = order_world.start(bug)
+    order_world.wait_until_drained()
+    order_world.stop(worker)
 
-    assert broken(order_arena.verdict()) == expected
+    assert broken(order_world.verdict()) == expected
 
 
 @bug("reject_before_copy", "I1", "I6")
-def test_deleting_poison_before_its_copy(arena: Arena, bug: str, expected: set[str]) -> None:
-    arena.send_all([poison("price_invalid", arena.images_url)])
+def test_deleting_poison_before_its_copy(world: FaultWorld, bug: str, expected: set[str]) -> None:
+    world.send_all([poison("price_invalid", world.images_url)])
     where = "amid_reject" if bug else "before_reject"
-    dying = arena.start(bug, fault=f"crash:{where}")
-    arena.wait_for_crash(dying)
-    worker = arena.start(bug)
-    arena.wait_until_drained()
-    arena.stop(worker)
+    dying = world.start(bug, fault=f"crash:{where}")
+    world.wait_for_crash(dying)
+    worker = world.start(bug)
+    world.wait_until_drained()
+    world.stop(worker)
 
-    assert broken(arena.verdict()) == expected
+    assert broken(world.verdict()) == expected
 
 
 @bug("heartbeat_off_on_drain", "leases")
-def test_no_heartbeat_while_draining(arena: Arena, bug: str, expected: set[str]) -> None:
-    draining = arena.start(bug, fault="hold:milvus", threads=1)
-    arena.send_all([product("p", 1, arena.images_url)])
-    arena.wait_for_event("record_done")
+def test_no_heartbeat_while_draining(world: FaultWorld, bug: str, expected: set[str]) -> None:
+    draining = world.start(bug, fault="hold:milvus", threads=1)
+    world.send_all([product("p", 1, world.images_url)])
+    world.wait_for_event("record_done")
     draining.send_signal(signal.SIGTERM)
-    other = arena.start()
-    arena.wait_until_polling(other)
+    other = world.start()
+    world.wait_until_polling(other)
     time.sleep(VISIBILITY_SECONDS + 1)
-    arena.history.release()
-    arena.wait_for_exit(draining)
-    arena.wait_until_drained()
-    arena.stop(other)
+    world.history.release()
+    world.wait_for_exit(draining)
+    world.wait_until_drained()
+    world.stop(other)
 
-    assert bool(lost_leases(arena.events())) == bool(expected)
-    assert arena.verdict() == []
+    assert bool(lost_leases(world.events())) == bool(expected)
+    assert world.verdict() == []
 
 
 @bug("swallow_unknown", "I2", "I8")
-def test_taking_a_bug_for_success(arena: Arena, bug: str, expected: set[str]) -> None:
-    arena.send_all([product("p", 1, arena.images_url)])
-    worker = arena.start(bug, fault="raise:milvus" if bug else "", settings=LONG_HORIZON)
-    arena.wait_until_drained()
-    arena.stop(worker)
+def test_taking_a_bug_for_success(world: FaultWorld, bug: str, expected: set[str]) -> None:
+    world.send_all([product("p", 1, world.images_url)])
+    worker = world.start(bug, fault="raise:milvus" if bug else "", settings=LONG_HORIZON)
+    world.wait_until_drained()
+    world.stop(worker)
 
-    assert broken(arena.verdict()) == expected
+    assert broken(world.verdict()) == expected

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from tests.faults.harness.forked_workers import Nursery
+from tests.faults.harness.forked_workers import ForkServer
 from tests.faults.harness.workload import Sent, product
-from tests.faults.harness.world import Arena
+from tests.faults.harness.world import FaultWorld
 from tests.unit.products.test_parser_bad_messages import CATALOGUE
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
@@ -29,26 +29,26 @@ def poisonous() -> list[Sent]:
     ]
 
 
-def check_mixed(arena: Arena, nursery: Nursery, copies: int) -> None:
+def check_mixed(world: FaultWorld, fork_server: ForkServer, copies: int) -> None:
     bad = poisonous() * copies
-    good = [product(f"p{number % 50}", number, arena.images_url) for number in range(len(bad))]
+    good = [product(f"p{number % 50}", number, world.images_url) for number in range(len(bad))]
     messages = bad + good
     random.Random(copies).shuffle(messages)
-    arena.send_all(messages)
-    worker = nursery.start(arena, settings={"BATCH_SIZE": "10"})
-    arena.wait_until_drained(120)
-    arena.stop(worker)
+    world.send_all(messages)
+    worker = fork_server.start(world, settings={"BATCH_SIZE": "10"})
+    world.wait_until_drained(120)
+    world.stop(worker)
 
-    assert len(arena.sent) == len(messages)
-    assert arena.verdict() == []
+    assert len(world.sent) == len(messages)
+    assert world.verdict() == []
 
 
 def test_every_bad_message_is_rejected_and_no_good_one_suffers(
-    arena: Arena, nursery: Nursery
+    world: FaultWorld, fork_server: ForkServer
 ) -> None:
-    check_mixed(arena, nursery, copies=1)
+    check_mixed(world, fork_server, copies=1)
 
 
 @pytest.mark.soak
-def test_much_poison_harms_no_good_message(arena: Arena, nursery: Nursery) -> None:
-    check_mixed(arena, nursery, copies=10)
+def test_much_poison_harms_no_good_message(world: FaultWorld, fork_server: ForkServer) -> None:
+    check_mixed(world, fork_server, copies=10)

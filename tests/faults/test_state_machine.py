@@ -28,15 +28,15 @@ from product_consumer.errors import StoreUnavailable
 from product_consumer.models import Message, Product, Version
 from product_consumer.products.parser import ProductParser
 from tests.faults.interleaving import planted_bugs
-from tests.faults.interleaving.rig import World
+from tests.faults.interleaving.rig import Rig
 from tests.faults.interleaving.runner import (
     STORES,
     Answer,
     Delivery,
-    Errand,
     Runner,
     Step,
     Sweep,
+    Task,
 )
 from tests.support import factories
 
@@ -50,26 +50,26 @@ numbers = st.integers(0, 1000)
 class Process:
     """One delivery or sweep under way, and the step it would do next."""
 
-    def __init__(self, runner: Runner, errand: Errand) -> None:
+    def __init__(self, runner: Runner, task: Task) -> None:
         self._runner = runner
-        self._errand = errand
+        self._task = task
         self._answers: list[Answer] = []
-        self.next = runner.next_step(errand, [])
+        self.next = runner.next_step(task, [])
 
     def take(self, answer: Answer) -> None:
         self._answers.append(answer)
-        self.next = self._runner.next_step(self._errand, self._answers)
+        self.next = self._runner.next_step(self._task, self._answers)
 
 
-class Lives(RuleBasedStateMachine):
-    """``world`` and ``pipeline`` are set by the test that runs it."""
+class ProductMachine(RuleBasedStateMachine):
+    """``rig`` and ``pipeline`` are set by the test that runs it."""
 
-    world: ClassVar[World]
+    rig: ClassVar[Rig]
     pipeline: ClassVar[type[ProductPipeline]] = ProductPipeline
 
     def __init__(self) -> None:
         super().__init__()
-        self.world.empty()
+        self.rig.empty()
         self.messages: list[Message] = []
         self.acknowledged: set[int] = set()
         self.runner = Runner(self.messages, self.pipeline)
@@ -106,7 +106,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: len(self.processes) < MAX_PROCESSES)
     @rule()
     def sweep(self) -> None:
-        self.begin(Sweep(self.world.clock.sweeping_at))
+        self.begin(Sweep(self.rig.clock.sweeping_at))
 
     @precondition(lambda self: self.processes)
     @rule(pick=numbers)
@@ -139,7 +139,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.late)
     @rule(pick=numbers)
     def land(self, pick: int) -> None:
-        self.world.perform(self.late.pop(pick % len(self.late)))
+        self.rig.perform(self.late.pop(pick % len(self.late)))
 
     @precondition(lambda self: self.has_faults)
     @rule(store=st.sampled_from(STORES))
@@ -149,21 +149,21 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: not self.processes and not self.late)
     @rule()
     def pass_the_horizon(self) -> None:
-        self.world.clock.advance_beyond_the_horizon()
+        self.rig.clock.advance_beyond_the_horizon()
 
     @precondition(lambda self: not self.has_faults and not self.processes)
     @invariant()
     def nothing_needs_a_repair(self) -> None:
-        rows = self.world.ledger.rows(PRODUCTS)
+        rows = self.rig.ledger.rows(PRODUCTS)
         current = {key: row.revision for key, row in rows.items() if not row.deleted}
-        for store in self.world.stores.values():
+        for store in self.rig.stores.values():
             assert store.read_revisions(PRODUCTS) == current
 
     def writing(self) -> list[Process]:
         return [process for process in self.processes if process.next and process.next.is_write]
 
-    def begin(self, errand: Errand) -> None:
-        process = Process(self.runner, errand)
+    def begin(self, task: Task) -> None:
+        process = Process(self.runner, task)
         if process.next is not None:
             self.processes.append(process)
 
@@ -177,7 +177,7 @@ class Lives(RuleBasedStateMachine):
         elif step.part in self.down:
             self.answer(process, Answer(StoreUnavailable(step.part, "is down")))
         else:
-            self.answer(process, self.world.perform(step))
+            self.answer(process, self.rig.perform(step))
 
     def answer(self, process: Process, answer: Answer) -> None:
         process.take(answer)
@@ -212,7 +212,7 @@ class Lives(RuleBasedStateMachine):
             self.advance(self.processes[0])
 
     def check_marks_are_cleared(self) -> None:
-        assert self.world.marks.count() == 0
+        assert self.rig.marks.count() == 0
         assert self.acknowledged == set(range(len(self.messages)))
 
     def check_everything_shows_the_newest_messages(self) -> None:
@@ -220,13 +220,13 @@ class Lives(RuleBasedStateMachine):
         for product in self.parsed():
             held = newest.get(product.id)
             newest[product.id] = product if held is None else max(held, product, key=_version)
-        rows = self.world.ledger.rows(newest)
+        rows = self.rig.ledger.rows(newest)
         assert {key: row.deleted for key, row in rows.items()} == {
             key: product.deleted for key, product in newest.items()
         }
         shown = {key: product.name for key, product in newest.items() if not product.deleted}
         assert {key: row.name for key, row in rows.items() if not row.deleted} == shown
-        for store in self.world.stores.values():
+        for store in self.rig.stores.values():
             found = {key: row for key, row in store.contents.items() if not row.deleted}
             assert {key: row.name for key, row in found.items()} == shown
             assert {key: row.revision for key, row in found.items()} == {
@@ -236,8 +236,8 @@ class Lives(RuleBasedStateMachine):
     def check_history_is_complete(self) -> None:
         living = [product for product in self.parsed() if not product.deleted]
         for key in PRODUCTS:
-            prices = [seen.price_minor for seen in self.world.ledger.price_history(key)]
-            reviews = [seen.reviews_count for seen in self.world.ledger.review_history(key)]
+            prices = [seen.price_minor for seen in self.rig.ledger.price_history(key)]
+            reviews = [seen.reviews_count for seen in self.rig.ledger.review_history(key)]
             of_this = [product for product in living if product.id == key]
             assert sorted(prices) == sorted(product.price_minor or 0 for product in of_this)
             assert sorted(reviews) == sorted(product.reviews_count or 0 for product in of_this)
@@ -251,16 +251,16 @@ def _version(product: Product) -> Version:
     return product.version
 
 
-class PlantedLives(Lives):
+class PlantedMachine(ProductMachine):
     pipeline = planted_bugs.ChecksThenWrites
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     memory = Path("/dev/shm")
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        opened = World(Path(directory), monkeypatch)
+        opened = Rig(Path(directory), monkeypatch)
         yield opened
         opened.close()
     logging.disable(logging.NOTSET)
@@ -274,20 +274,20 @@ ANY_TIME = settings(deadline=None, stateful_step_count=40, suppress_health_check
     "count", [100, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
 def test_whatever_happens_ledger_and_stores_end_with_the_newest_messages(
-    world: World, monkeypatch: pytest.MonkeyPatch, count: int
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr(Lives, "world", world, raising=False)
+    monkeypatch.setattr(ProductMachine, "rig", rig, raising=False)
 
-    run_state_machine_as_test(Lives, settings=settings(ANY_TIME, max_examples=count))
+    run_state_machine_as_test(ProductMachine, settings=settings(ANY_TIME, max_examples=count))
 
 
 def test_checking_first_and_writing_later_is_found(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Lives, "world", world, raising=False)
+    monkeypatch.setattr(ProductMachine, "rig", rig, raising=False)
     once = settings(
         ANY_TIME, max_examples=300, derandomize=True, database=None, phases=[Phase.generate]
     )
 
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(PlantedLives, settings=once)
+        run_state_machine_as_test(PlantedMachine, settings=once)

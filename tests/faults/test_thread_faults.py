@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness.forked_workers import Nursery
+from tests.faults.harness.forked_workers import ForkServer
 from tests.faults.harness.workload import product
-from tests.faults.harness.world import Arena
+from tests.faults.harness.world import FaultWorld
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
 
@@ -25,25 +25,31 @@ LOOKS_SECONDS = 5.0
 EXIT_SECONDS = 60.0
 
 
-def test_a_thread_that_ends_or_hangs_ends_the_process(arena: Arena, nursery: Nursery) -> None:
-    lives = {fault: nursery.start(arena, f"{fault},{SHORT_LIMIT}", threads=2) for fault in ENDS}
+def test_a_thread_that_ends_or_hangs_ends_the_process(
+    world: FaultWorld, fork_server: ForkServer
+) -> None:
+    workers = {
+        fault: fork_server.start(world, f"{fault},{SHORT_LIMIT}", threads=2) for fault in ENDS
+    }
 
-    codes = {fault: arena.wait_for_exit(life, EXIT_SECONDS) for fault, life in lives.items()}
+    codes = {fault: world.wait_for_exit(worker, EXIT_SECONDS) for fault, worker in workers.items()}
 
-    assert codes == dict.fromkeys(ENDS, 70), arena.logs()
-    assert "Current thread" in lives["hang:receive:2"].log
+    assert codes == dict.fromkeys(ENDS, 70), world.logs()
+    assert "Current thread" in workers["hang:receive:2"].log
 
 
-def test_a_thread_that_dies_of_an_error_is_started_again(arena: Arena, nursery: Nursery) -> None:
-    lives = [nursery.start(arena, fault, threads=1) for fault in GOES_ON]
-    arena.wait_for_event("thread_death", count=3)
-    arena.wait_for_event("thread_exit")
-    arena.send_all([product(f"p{number}", 1, arena.images_url) for number in range(40)])
-    arena.wait_until_drained()
-    arena.wait_until_unmarked()
-    arena.stop(*lives)
+def test_a_thread_that_dies_of_an_error_is_started_again(
+    world: FaultWorld, fork_server: ForkServer
+) -> None:
+    workers = [fork_server.start(world, fault, threads=1) for fault in GOES_ON]
+    world.wait_for_event("thread_death", count=3)
+    world.wait_for_event("thread_exit")
+    world.send_all([product(f"p{number}", 1, world.images_url) for number in range(40)])
+    world.wait_until_drained()
+    world.wait_until_unmarked()
+    world.stop(*workers)
 
-    assert arena.verdict(marks_are_due=True) == []
+    assert world.verdict(marks_are_due=True) == []
 
 
 @dataclass
@@ -79,14 +85,14 @@ def listening(path: Path) -> Iterator[Datagrams]:
 
 
 def test_the_watchdog_is_no_longer_fed_once_a_thread_hangs(
-    arena: Arena, nursery: Nursery, tmp_path: Path
+    world: FaultWorld, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     watched = {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "1500000"}
     with listening(tmp_path / "n") as heard:
         fault = f"hang:receive:5,{SHORT_LIMIT}"
-        life = nursery.start(arena, fault, threads=1, settings=watched)
-        hung_at = arena.wait_for_event("thread_hang", seconds=60)[0].at
-        code = arena.wait_for_exit(life, EXIT_SECONDS)
+        worker = fork_server.start(world, fault, threads=1, settings=watched)
+        hung_at = world.wait_for_event("thread_hang", seconds=60)[0].at
+        code = world.wait_for_exit(worker, EXIT_SECONDS)
 
     fed = [at for at, text in heard.told if text == "WATCHDOG=1"]
     assert code == 70

@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.acceptance.world import Worker
-from tests.faults.harness.world import Arena, Servers
+from tests.faults.harness.world import FaultWorld, Servers
 from tests.support.paths import REPOSITORY
 
 PROGRAM = Path(__file__).with_name("fork_server.py")
 
 
-class Nursery:
+class ForkServer:
     """A process that has loaded what a worker loads, and forks one whenever asked to."""
 
     def __init__(self, *arguments: str) -> None:
@@ -56,47 +56,47 @@ class Nursery:
 
     def start(
         self,
-        arena: Arena,
+        world: FaultWorld,
         fault: str = "",
         threads: int = 4,
         settings: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
     ) -> Worker:
-        """Start a worker in the arena, as ``Arena.start`` does."""
-        log = arena.directory / f"worker-{uuid.uuid4().hex[:8]}.log"
+        """Start a worker in the world, as ``FaultWorld.start`` does."""
+        log = world.directory / f"worker-{uuid.uuid4().hex[:8]}.log"
         log.touch()
         command = {
-            "environment": arena.environment | {"HARNESS_FAULT": fault} | dict(settings or {}),
+            "environment": world.environment | {"HARNESS_FAULT": fault} | dict(settings or {}),
             "arguments": ["--threads", str(threads), *arguments],
-            "directory": str(arena.directory),
+            "directory": str(world.directory),
             "log": str(log),
         }
-        life = Life(self, self.ask({"start": command}), log)
-        arena.adopt(life)
-        return life
+        worker = ForkedWorker(self, self.ask({"start": command}), log)
+        world.adopt(worker)
+        return worker
 
     def ask(self, command: Mapping[str, Any]) -> Any:
         with self._lock:
             if self._process.stdin is None:
-                raise RuntimeError("the nursery has no standard input")
+                raise RuntimeError("the fork server has no standard input")
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
             return self._answer()
 
     def _answer(self) -> Any:
         if self._process.stdout is None:
-            raise RuntimeError("the nursery has no standard output")
+            raise RuntimeError("the fork server has no standard output")
         return json.loads(self._process.stdout.readline())
 
 
-class NurseryArena(Arena):
-    """An arena whose workers come from a nursery."""
+class ForkedWorld(FaultWorld):
+    """A world whose workers come from a fork server."""
 
     arguments: Sequence[str] = ()
 
-    def __init__(self, directory: Path, servers: Servers, nursery: Nursery) -> None:
+    def __init__(self, directory: Path, servers: Servers, fork_server: ForkServer) -> None:
         super().__init__(directory, servers)
-        self._nursery = nursery
+        self._fork_server = fork_server
 
     def start(
         self,
@@ -106,28 +106,28 @@ class NurseryArena(Arena):
         settings: Mapping[str, str] | None = None,
     ) -> Worker:
         planted = {"HARNESS_BUG": bug, **(settings or {})}
-        return self._nursery.start(self, fault, threads, planted, self.arguments)
+        return self._fork_server.start(self, fault, threads, planted, self.arguments)
 
 
-class Life(Worker):
+class ForkedWorker(Worker):
     """A forked worker; to a test it is like any other."""
 
-    def __init__(self, nursery: Nursery, pid: int, log_path: Path) -> None:
+    def __init__(self, fork_server: ForkServer, pid: int, log_path: Path) -> None:
         self.log_path = log_path
-        self.process = LifeProcess(nursery, pid)  # type: ignore[assignment]
+        self.process = ForkedProcess(fork_server, pid)  # type: ignore[assignment]
 
 
-class LifeProcess:
+class ForkedProcess:
     """What tests use of ``subprocess.Popen``."""
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
+    def __init__(self, fork_server: ForkServer, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._nursery = nursery
+        self._fork_server = fork_server
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = self._nursery.ask({"poll": self.pid})
+            self.returncode = self._fork_server.ask({"poll": self.pid})
         return self.returncode
 
     def wait(self, timeout: float = 60.0) -> int:

@@ -1,4 +1,4 @@
-"""An arena with the order stream in it: an order queue, Redis behind a proxy, and their verdict."""
+"""A world with the order stream in it: an order queue, Redis behind a proxy, and their verdict."""
 
 import contextlib
 import itertools
@@ -14,7 +14,7 @@ import redis
 
 from tests.acceptance.world import wait_until
 from tests.faults.harness.checker import Violation
-from tests.faults.harness.forked_workers import Nursery, NurseryArena
+from tests.faults.harness.forked_workers import ForkedWorld, ForkServer
 from tests.faults.harness.order_checker import (
     OrderCase,
     order_events,
@@ -36,7 +36,7 @@ ORDERS, PRODUCTS = "orders", "products"
 PAUSE_SECONDS = 0.1
 
 
-class OrderArena(NurseryArena):
+class OrderWorld(ForkedWorld):
     """Workers consume the given streams, orders at least."""
 
     def __init__(
@@ -44,10 +44,10 @@ class OrderArena(NurseryArena):
         directory: Path,
         servers: Servers,
         redis_url: str,
-        nursery: Nursery,
+        fork_server: ForkServer,
         streams: tuple[str, ...] = (ORDERS,),
     ) -> None:
-        super().__init__(directory, servers, nursery)
+        super().__init__(directory, servers, fork_server)
         self.streams = streams
         self.arguments = [part for name in streams for part in ("--stream", name)]
         self.sent_orders: dict[str, SentOrder] = {}

@@ -57,7 +57,7 @@ class Servers:
     toxiproxy: str
 
 
-class Arena(World):
+class FaultWorld(World):
     """A queue, a database, an index and a collection of its own, each behind a proxy of its own."""
 
     program = Path(__file__).with_name("worker.py")
@@ -340,7 +340,7 @@ class Arena(World):
 
 
 def kill_at_random(
-    arena: Arena, messages: Sequence[Any], times: int, start: Callable[[], Worker], seed: int
+    world: FaultWorld, messages: Sequence[Any], times: int, start: Callable[[], Worker], seed: int
 ) -> list[Worker]:
     """Keep two workers running and send the messages a portion at a time; after each portion kill
     one of the two, 0.3 to 3 s after it began to receive. Return those alive in the end.
@@ -351,12 +351,12 @@ def kill_at_random(
     for first in range(0, size * times, size):
         index = draw.randrange(2)
         victim = workers[index]
-        arena.wait_until_polling(victim)
-        arena.send_all(messages[first : first + size])
+        world.wait_until_polling(victim)
+        world.send_all(messages[first : first + size])
         time.sleep(draw.uniform(0.3, 3.0) * min(1.0, size / 100))
-        arena.kill(victim)
+        world.kill(victim)
         workers[index] = start()
     for worker in workers:
         # A process that still loads its interpreter would not end with 0 when asked to stop.
-        arena.wait_until_polling(worker)
+        world.wait_until_polling(worker)
     return workers

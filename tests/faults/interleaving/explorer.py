@@ -17,15 +17,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from product_consumer.errors import StoreUnavailable
 from product_consumer.ledger.tables import products
-from tests.faults.interleaving.rig import Dump, Rows, World
+from tests.faults.interleaving.rig import Dump, Rig, Rows
 from tests.faults.interleaving.runner import (
     STORES,
     Answer,
     Delivery,
-    Errand,
     Runner,
     Step,
     Sweep,
+    Task,
     freeze,
 )
 
@@ -102,15 +102,15 @@ class Violation(Exception):
 class Explorer:
     """Explores the deliveries of the runner's messages, which are all of one product."""
 
-    def __init__(self, world: World, runner: Runner, limits: Limits) -> None:
-        self._world = world
+    def __init__(self, rig: Rig, runner: Runner, limits: Limits) -> None:
+        self._rig = rig
         self._runner = runner
         self._limits = limits
         self._dumps: Numbers[Dump] = Numbers()
         self._contents: Numbers[Rows] = Numbers()
         self._answers: Numbers[Answer] = Numbers()
         self._steps: Numbers[Step] = Numbers()
-        self._processes: Numbers[tuple[Errand, tuple[int, ...]]] = Numbers()
+        self._processes: Numbers[tuple[Task, tuple[int, ...]]] = Numbers()
         self._continuation: dict[tuple[int, int], int] = {}
         self._next_steps: dict[int, int | None] = {}
         self._performed: dict[tuple[int, ...], tuple[int, int]] = {}
@@ -136,10 +136,10 @@ class Explorer:
         return Report(len(came_from), None, ())
 
     def _start(self) -> State:
-        self._world.empty()
+        self._rig.empty()
         count = len(self._runner.messages)
         return State(
-            ledger=self._dumps.of(self._world.dump_ledger()),
+            ledger=self._dumps.of(self._rig.dump_ledger()),
             stores=(self._contents.of({}),) * len(STORES),
             late=(),
             deliveries_left=self._limits.deliveries,
@@ -169,11 +169,11 @@ class Explorer:
         if idle and state.phase < self._limits.phases:
             yield "the horizon passes", state._replace(phase=state.phase + 1)
 
-    def _begin(self, state: State, errand: Errand) -> Iterator[tuple[str, State]]:
+    def _begin(self, state: State, task: Task) -> Iterator[tuple[str, State]]:
         """Begin and do the first step: before that it is as if it had not begun."""
         alone = not state.processes and not state.late
         others = [Process(process.number, False) for process in state.processes]
-        yield from self._do_next(state, others, Process(self._process(errand), alone))
+        yield from self._do_next(state, others, Process(self._process(task), alone))
 
     def _continuations(self, state: State, position: int) -> Iterator[tuple[str, State]]:
         process = state.processes[position]
@@ -256,16 +256,16 @@ class Explorer:
 
     def _on_store(self, contents: int, step_number: int) -> tuple[int, int]:
         step = self._steps.values[step_number]
-        store = self._world.stores[step.part]
+        store = self._rig.stores[step.part]
         store.contents = self._contents.values[contents]
-        answer = self._world.perform(step)
+        answer = self._rig.perform(step)
         return self._contents.of(store.contents), self._answers.of(answer)
 
     def _on_ledger(self, dump: int, step_number: int, phase: int) -> tuple[int, int]:
         self._set_clock(phase)
-        self._world.restore_ledger(self._dumps.values[dump])
-        answer = self._world.perform(self._steps.values[step_number])
-        return self._dumps.of(self._world.dump_ledger()), self._answers.of(answer)
+        self._rig.restore_ledger(self._dumps.values[dump])
+        answer = self._rig.perform(self._steps.values[step_number])
+        return self._dumps.of(self._rig.dump_ledger()), self._answers.of(answer)
 
     def _land(self, state: State, batch: int) -> State:
         landed, _ = self._answer(state, batch)
@@ -273,19 +273,19 @@ class Explorer:
 
     def _next_step(self, number: int) -> int | None:
         if number not in self._next_steps:
-            errand, answers = self._processes.values[number]
-            step = self._runner.next_step(errand, [self._answers.values[one] for one in answers])
+            task, answers = self._processes.values[number]
+            step = self._runner.next_step(task, [self._answers.values[one] for one in answers])
             key = step and (step.part, step.method, freeze(step.arguments))
             self._next_steps[number] = None if step is None else self._steps.of(step, key)
         return self._next_steps[number]
 
-    def _process(self, errand: Errand, answers: tuple[int, ...] = ()) -> int:
-        return self._processes.of((errand, answers), (errand, answers))
+    def _process(self, task: Task, answers: tuple[int, ...] = ()) -> int:
+        return self._processes.of((task, answers), (task, answers))
 
     def _continued(self, number: int, answer: int) -> int:
         if (number, answer) not in self._continuation:
-            errand, answers = self._processes.values[number]
-            self._continuation[number, answer] = self._process(errand, (*answers, answer))
+            task, answers = self._processes.values[number]
+            self._continuation[number, answer] = self._process(task, (*answers, answer))
         return self._continuation[number, answer]
 
     def _check(self, state: State) -> None:
@@ -323,8 +323,8 @@ class Explorer:
             state = self._run(state, Sweep(self._sweeping_at(state.phase)))
         return state
 
-    def _run(self, state: State, errand: Errand) -> State:
-        number = self._process(errand)
+    def _run(self, state: State, task: Task) -> State:
+        number = self._process(task)
         while (step_number := self._next_step(number)) is not None:
             step = self._steps.values[step_number]
             if step.part == "queue":
@@ -358,17 +358,17 @@ class Explorer:
 
     def _sweeping_at(self, phase: int) -> Any:
         self._set_clock(phase)
-        return self._world.clock.sweeping_at
+        return self._rig.clock.sweeping_at
 
     def _set_clock(self, phase: int) -> None:
-        clock = self._world.clock
+        clock = self._rig.clock
         clock.reset()
         for _ in range(phase):
             clock.advance_beyond_the_horizon()
 
     def _name(self, number: int) -> str:
-        errand, _ = self._processes.values[number]
-        return "sweeper" if isinstance(errand, Sweep) else f"m{errand.messages[0] + 1}"
+        task, _ = self._processes.values[number]
+        return "sweeper" if isinstance(task, Sweep) else f"m{task.messages[0] + 1}"
 
 
 def _with_processes(state: State, processes: Sequence[Process]) -> State:

@@ -70,7 +70,7 @@ class Clock:
         return self.now + timedelta(microseconds=1)
 
 
-class World:
+class Rig:
     """Performs steps. ``directory`` is best in memory: the ledger waits for its disk."""
 
     def __init__(

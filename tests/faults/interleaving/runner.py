@@ -2,7 +2,7 @@
 
 A process (the handling of one delivery, or one sweep) is our real code on parts that remember. It
 is run from its beginning with the answers it has had so far, and stops at the first call that has
-none yet: its next step. A process is therefore nothing but its errand and its answers, which can be
+none yet: its next step. A process is therefore nothing but its task and its answers, which can be
 kept, compared and continued in several ways; no thread has to be held still anywhere.
 """
 
@@ -88,7 +88,7 @@ class Sweep:
     now: datetime
 
 
-Errand = Delivery | Sweep
+Task = Delivery | Sweep
 
 
 class Unanswered(BaseException):
@@ -101,7 +101,7 @@ class Unanswered(BaseException):
 class Part:
     """Stands for the ledger, its marks, a store or the queue of one process."""
 
-    # The pipeline makes a table of its own from it, which these errands never reach.
+    # The pipeline makes a table of its own from it, which these tasks never reach.
     database = None
 
     def __init__(self, name: str, past: "itertools.chain[Answer]") -> None:
@@ -138,19 +138,19 @@ class Runner:
         stopping: Any = _NeverSet()
         self._context = new_context(stopping)
 
-    def next_step(self, errand: Errand, answers: Sequence[Answer]) -> Step | None:
+    def next_step(self, task: Task, answers: Sequence[Answer]) -> Step | None:
         """Return the step after these answers; None when the process has ended."""
         past = itertools.chain(answers)
         try:
-            if isinstance(errand, Delivery):
-                self._deliver(errand, past)
+            if isinstance(task, Delivery):
+                self._deliver(task, past)
             else:
-                self._sweep(errand, past)
+                self._sweep(task, past)
         except Unanswered as unanswered:
             return unanswered.step
         return None
 
-    def _deliver(self, errand: Delivery, past: "itertools.chain[Answer]") -> None:
+    def _deliver(self, task: Delivery, past: "itertools.chain[Answer]") -> None:
         ledger: Any = Part("ledger", past)
         stores: Any = [Part(name, past) for name in STORES]
         parts: dict[str, Any] = {
@@ -162,14 +162,14 @@ class Runner:
             "in_flight": _HoldsEverything(),
             "context": self._context,
         }
-        batch = [self.messages[position] for position in errand.messages]
+        batch = [self.messages[position] for position in task.messages]
         outcomes = self._pipeline(**parts, max_attempts=8).process(batch)
-        settled = zip(errand.messages, outcomes, strict=True)
+        settled = zip(task.messages, outcomes, strict=True)
         done = [position for position, outcome in settled if isinstance(outcome, Stored | Ignored)]
         if done:
             Part("queue", past).acknowledge(done)
 
-    def _sweep(self, errand: Sweep, past: "itertools.chain[Answer]") -> None:
+    def _sweep(self, task: Sweep, past: "itertools.chain[Answer]") -> None:
         parts: dict[str, Any] = {
             "ledger": Part("ledger", past),
             "marks": Part("marks", past),
@@ -177,7 +177,7 @@ class Runner:
         }
         sweeper = self._sweeper(**parts, repair_horizon_seconds=HORIZON_SECONDS)
         with contextlib.suppress(Unavailable):
-            sweeper.sweep_once(errand.now)
+            sweeper.sweep_once(task.now)
 
 
 class _ReadyImages:

@@ -56,7 +56,7 @@ class NoPipeline:
         return True
 
 
-class World:
+class Rig:
     def __init__(self, behaviour: str, context: ProcessContext) -> None:
         self.behaviour = behaviour
         self.stages = context.stages
@@ -130,20 +130,20 @@ def main(behaviour: str, drain_seconds: float = 25.0) -> int:
             say("starting")
             time.sleep(60)
         context = new_context(shutdown.stopping)
-        world = World(behaviour, context)
+        rig = Rig(behaviour, context)
         stream = Stream(
-            world.queue,
-            world.in_flight,
+            rig.queue,
+            rig.in_flight,
             NoPipeline(),
             failure=lambda: "the model died" if behaviour == "model_dies" else None,
         )
         supervisor = Supervisor(shutdown, [stream], context, drain_seconds=drain_seconds)
         try:
-            code = supervisor.run([world.consume], poll_seconds=None)
+            code = supervisor.run([rig.consume], poll_seconds=None)
         except FatalError as error:
             say(f"fatal: {error}")
             return EXIT_FATAL
-        say(f"left in flight: {world.in_flight.count}")
+        say(f"left in flight: {rig.in_flight.count}")
         if behaviour == "close_hangs":
             time.sleep(60)
         return code
