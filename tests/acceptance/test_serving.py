@@ -13,7 +13,7 @@ import requests
 
 from tests.acceptance.world import World, opened_world, wait_until
 from tests.support.backends import free_port
-from tests.support.openai_stand_in import OpenAiStandIn
+from tests.support.fake_openai import FakeOpenAi
 from tests.support.order_factories import ABSENT, order_text
 from tests.support.paths import REPOSITORY
 
@@ -45,7 +45,7 @@ def found(world: World) -> set[tuple[str, str]]:
 def test_a_worker_answers_while_it_counts_and_asks_the_model(world: World) -> None:
     expected = {("ORD1234", "suspicious_pattern"), ("ORD2", "address_missing")}
     reply = '{"flags": [{"code": "suspicious_pattern", "reason": "odd"}]}'
-    with OpenAiStandIn(reply) as stand_in:
+    with FakeOpenAi(reply) as stand_in:
         worker = world.start_worker(
             *("--stream", "orders", "--serve", "--threads", "2"),
             API_KEY="k",
@@ -92,7 +92,7 @@ def test_the_service_runs_on_its_own_and_ends_on_a_signal(world: World) -> None:
 
 
 def test_a_port_in_use_ends_the_service_with_78(world: World) -> None:
-    with OpenAiStandIn() as other:
+    with FakeOpenAi() as other:
         port = other.url.split(":")[2].partition("/")[0]
         done = subprocess.run(
             [sys.executable, "-m", "product_consumer", "serve"],

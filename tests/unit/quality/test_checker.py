@@ -30,7 +30,7 @@ from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from tests.support.backends import free_port
 from tests.support.factories import embeddings, message, product, version
-from tests.support.openai_stand_in import OpenAiStandIn
+from tests.support.fake_openai import FakeOpenAi
 from tests.support.order_factories import ORDERED_AT, order, order_text
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
@@ -124,7 +124,7 @@ def test_a_duplicate_cart_is_found_in_the_ledger(world: Callable[..., World]) ->
 
 def test_the_model_adds_flags_to_those_of_the_rules(world: Callable[..., World]) -> None:
     answer = reply({"code": "suspicious_pattern", "reason": "three at midnight"})
-    with OpenAiStandIn(answer) as stand_in:
+    with FakeOpenAi(answer) as stand_in:
         flags = world(stand_in.url).check(now_order(value_minor=0))
 
     assert {(flag.source, flag.code) for flag in flags} == {
@@ -140,7 +140,7 @@ def test_a_model_that_obeys_the_order_cannot_remove_a_flag_or_change_the_order(
     subject = now_order(
         order_id=HOSTILE, value_minor=0, items=(OrderItem(HOSTILE, 1, 0),), payment_method=HOSTILE
     )
-    with OpenAiStandIn(obedient) as stand_in:
+    with FakeOpenAi(obedient) as stand_in:
         made = world(stand_in.url)
         flags = made.check(subject)
 
@@ -158,7 +158,7 @@ def test_a_reply_about_another_order_flags_the_one_that_was_asked_about(
         {"flags": [{"code": "suspicious_pattern", "reason": "x", "order_id": "OTHER"}]}
     )
     subject = now_order()
-    with OpenAiStandIn(answer) as stand_in:
+    with FakeOpenAi(answer) as stand_in:
         flags = world(stand_in.url).check(subject)
 
     assert [flag.subject_id for flag in flags] == [subject.order_id]
@@ -178,7 +178,7 @@ def test_personal_data_never_reaches_the_model_wherever_it_stands(
         )
         for number, secret in enumerate(secrets)
     ]
-    with caplog.at_level("DEBUG"), OpenAiStandIn() as stand_in:
+    with caplog.at_level("DEBUG"), FakeOpenAi() as stand_in:
         made = world(stand_in.url)
         made.check(*subjects)
 
@@ -189,7 +189,7 @@ def test_personal_data_never_reaches_the_model_wherever_it_stands(
 
 
 def test_an_unusable_reply_leaves_the_quality_unknown(world: Callable[..., World]) -> None:
-    with OpenAiStandIn("Sure! All good.") as stand_in:
+    with FakeOpenAi("Sure! All good.") as stand_in:
         made = world(stand_in.url)
         flags = made.check(now_order())
 
@@ -209,7 +209,7 @@ def test_an_endpoint_that_is_down_is_asked_once_for_many_orders(
 
 
 def test_the_budget_bounds_the_calls(world: Callable[..., World]) -> None:
-    with OpenAiStandIn() as stand_in:
+    with FakeOpenAi() as stand_in:
         made = world(stand_in.url, calls_per_minute=3)
         made.check(*[now_order(user_id=f"U{n}") for n in range(10)])
 
@@ -218,7 +218,7 @@ def test_the_budget_bounds_the_calls(world: Callable[..., World]) -> None:
 
 
 def test_a_sample_ratio_of_zero_asks_nothing(world: Callable[..., World]) -> None:
-    with OpenAiStandIn() as stand_in:
+    with FakeOpenAi() as stand_in:
         world(stand_in.url, sample_ratio=0.0).check(now_order())
 
     assert stand_in.requests == []
@@ -251,7 +251,7 @@ def test_a_failing_database_costs_the_checks_only(
 
 
 def test_a_stop_does_not_wait_for_a_slow_model(world: Callable[..., World]) -> None:
-    with OpenAiStandIn("x" * 1000) as stand_in:
+    with FakeOpenAi("x" * 1000) as stand_in:
         stand_in.chunk_pause_seconds = 1.0
         made = world(stand_in.url)
         made.checker.start()
@@ -305,7 +305,7 @@ def test_a_product_text_cannot_pose_as_an_instruction(world: Callable[..., World
         assert HOSTILE not in system["content"]
         return json.dumps({"flags": [], "said": json.loads(user["content"])["name"]})
 
-    with OpenAiStandIn(obedient) as stand_in:
+    with FakeOpenAi(obedient) as stand_in:
         made = world(stand_in.url)
         made.checker.start()
         made.checker.check_product(product(name=HOSTILE, price_minor=0))

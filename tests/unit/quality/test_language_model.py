@@ -16,12 +16,12 @@ from product_consumer.quality.language_model import (
     ModelFailed,
 )
 from tests.support.backends import free_port
-from tests.support.openai_stand_in import OpenAiStandIn
+from tests.support.fake_openai import FakeOpenAi
 
 DOCUMENT = {"kind": "product", "name": "Red mug"}
 
 
-def asked(stand_in: OpenAiStandIn, timeout_seconds: float = 5.0) -> list[tuple[str, str]]:
+def asked(stand_in: FakeOpenAi, timeout_seconds: float = 5.0) -> list[tuple[str, str]]:
     model = LanguageModel(stand_in.url, "m", api_key="secret", timeout_seconds=timeout_seconds)
     try:
         return model.ask(DOCUMENT)
@@ -38,7 +38,7 @@ def flag(code: str = MODEL_CODES[0], reason: str = "because", **extra: Any) -> d
 
 
 def test_the_record_is_sent_as_data_apart_from_the_instructions() -> None:
-    with OpenAiStandIn() as stand_in:
+    with FakeOpenAi() as stand_in:
         asked(stand_in)
     request = stand_in.requests[0]
     system, user = request["messages"]
@@ -51,7 +51,7 @@ def test_the_record_is_sent_as_data_apart_from_the_instructions() -> None:
 
 
 def test_flags_of_the_closed_set_are_returned() -> None:
-    with OpenAiStandIn(flags_reply(flag(reason="far too cheap"))) as stand_in:
+    with FakeOpenAi(flags_reply(flag(reason="far too cheap"))) as stand_in:
         assert asked(stand_in) == [(MODEL_CODES[0], "far too cheap")]
 
 
@@ -62,13 +62,13 @@ def test_other_codes_fields_and_subjects_are_ignored() -> None:
         id="another",
         action="block",
     )
-    with OpenAiStandIn(reply) as stand_in:
+    with FakeOpenAi(reply) as stand_in:
         assert asked(stand_in) == [(MODEL_CODES[0], "because")]
 
 
 def test_reasons_are_cut_redacted_and_printable() -> None:
     reason = "see jane@example.com\r\nERROR \x1b[31m fake \u202e " + "x" * 5000
-    with OpenAiStandIn(flags_reply(flag(reason=reason))) as stand_in:
+    with FakeOpenAi(flags_reply(flag(reason=reason))) as stand_in:
         [(_, kept)] = asked(stand_in)
 
     assert len(kept) == MAX_REASON_CHARACTERS
@@ -78,7 +78,7 @@ def test_reasons_are_cut_redacted_and_printable() -> None:
 
 def test_a_flood_of_flags_is_cut() -> None:
     reply = flags_reply(*[flag(code) for code in MODEL_CODES] * 100)
-    with OpenAiStandIn(reply) as stand_in:
+    with FakeOpenAi(reply) as stand_in:
         assert len(asked(stand_in)) <= MAX_FLAGS
 
 
@@ -98,7 +98,7 @@ def test_a_flood_of_flags_is_cut() -> None:
     ],
 )
 def test_a_reply_out_of_schema_is_no_answer(content: str) -> None:
-    with OpenAiStandIn(content) as stand_in, pytest.raises(ModelFailed) as failed:
+    with FakeOpenAi(content) as stand_in, pytest.raises(ModelFailed) as failed:
         asked(stand_in)
 
     assert (failed.value.cause, failed.value.is_outage) == ("reply_invalid", False)
@@ -106,14 +106,14 @@ def test_a_reply_out_of_schema_is_no_answer(content: str) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"<html>", b"{}", b'{"choices": []}', b"[" * 60_000, b"\xff"])
 def test_a_body_that_is_no_completion_is_no_answer(raw: bytes) -> None:
-    with OpenAiStandIn() as stand_in, pytest.raises(ModelFailed, match="reply_invalid"):
+    with FakeOpenAi() as stand_in, pytest.raises(ModelFailed, match="reply_invalid"):
         stand_in.raw_body = raw
         asked(stand_in)
 
 
 def test_a_reply_of_a_megabyte_is_cut_off() -> None:
     reply = "x" * 16 * MAX_REPLY_BYTES
-    with OpenAiStandIn(reply) as stand_in, pytest.raises(ModelFailed) as failed:
+    with FakeOpenAi(reply) as stand_in, pytest.raises(ModelFailed) as failed:
         asked(stand_in)
 
     assert (failed.value.cause, failed.value.is_outage) == ("reply_too_large", False)
@@ -121,7 +121,7 @@ def test_a_reply_of_a_megabyte_is_cut_off() -> None:
 
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 429, 500, 503])
 def test_any_status_but_200_is_an_outage_and_asked_once(status: int) -> None:
-    with OpenAiStandIn() as stand_in:
+    with FakeOpenAi() as stand_in:
         stand_in.status = status
         with pytest.raises(ModelFailed) as failed:
             asked(stand_in)
@@ -140,7 +140,7 @@ def test_nothing_listening_is_an_outage() -> None:
 
 
 def test_a_reply_that_drips_ends_at_the_timeout() -> None:
-    with OpenAiStandIn("x" * 1000) as stand_in:
+    with FakeOpenAi("x" * 1000) as stand_in:
         stand_in.chunk_pause_seconds = 0.1
         with pytest.raises(ModelFailed, match="timeout"):
             asked(stand_in, timeout_seconds=0.5)

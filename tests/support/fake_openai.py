@@ -1,6 +1,6 @@
-"""A stand-in for an OpenAI-compatible endpoint: real HTTP on loopback, made-up replies.
+"""A fake OpenAI-compatible endpoint: real HTTP on loopback, made-up replies.
 
-It is no language model. It records what it was sent and answers what the test told it to, so that
+It is no language model. It records what it was sent and answers what the test tells it to, so that
 tests can see what leaves the process and what a bad reply does.
 """
 
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class OpenAiStandIn:
+class FakeOpenAi:
     """Answers ``POST /v1/chat/completions``; a context manager.
 
     ``content``: the text of the model's message, or a function of the request's body.
@@ -62,30 +62,30 @@ class OpenAiStandIn:
         return json.dumps({"id": "made-up", "choices": [choice]}).encode()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        stand_in = self
+        fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 request = json.loads(body)
-                stand_in.requests.append(request)
-                stand_in.headers.append(dict(self.headers))
-                reply = stand_in._reply(request)
-                self.send_response(stand_in.status)
+                fake.requests.append(request)
+                fake.headers.append(dict(self.headers))
+                reply = fake._reply(request)
+                self.send_response(fake.status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(reply)))
-                if stand_in.status in (301, 302, 307):
+                if fake.status in (301, 302, 307):
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
                 self._write_slowly(reply)
 
             def _write_slowly(self, reply: bytes) -> None:
-                size = 1 if stand_in.chunk_pause_seconds else len(reply) or 1
+                size = 1 if fake.chunk_pause_seconds else len(reply) or 1
                 try:
                     for start in range(0, len(reply), size):
                         self.wfile.write(reply[start : start + size])
                         self.wfile.flush()
-                        if stand_in.released.wait(stand_in.chunk_pause_seconds):
+                        if fake.released.wait(fake.chunk_pause_seconds):
                             return
                 except OSError:
                     self.close_connection = True
