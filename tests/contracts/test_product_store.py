@@ -27,7 +27,7 @@ from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from product_consumer.stores.milvus.store import MilvusStore
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
-from tests.support.factories import embeddings, product_row, unit_vector
+from tests.support.factories import embeddings, product_row, unit_embedding
 from tests.support.paths import REPOSITORY
 
 DIMENSION = 16
@@ -191,7 +191,7 @@ def shown(place: Place, store: Any) -> list[tuple[str, int]]:
     if hasattr(store, "search_keywords"):
         hits = store.search_keywords("Áo", 100)
     else:
-        hits = store.search_vector("image", unit_vector(0, DIMENSION), 100)
+        hits = store.search_vector("image", unit_embedding(0, DIMENSION), 100)
     return sorted((hit.product_id, hit.revision) for hit in hits)
 
 

@@ -1,9 +1,9 @@
 """Starts real servers on free loopback ports, inside and outside pytest.
 
-Each ``start_...`` returns a running ``Backend``, which is a context manager: on leaving it, or when
-Python exits, the server's whole process group ends and its files are removed. Raises
-``MissingTool`` when a program is not installed, ``StartFailed`` with the end of the server's log
-when it is but the server does not come up.
+Each ``start_...`` returns a running ``Backend``, a context manager. On leaving it, or when Python
+exits, the server's whole process group ends and its files are removed. Raises ``MissingTool`` when
+a program is not installed, and ``StartFailed`` with the end of the server's log when the server
+does not come up.
 """
 
 import atexit
@@ -33,7 +33,7 @@ SERVERS = Path(__file__).resolve().parent / "servers"
 START_SECONDS = 300.0
 STOP_SECONDS = 10.0
 LOG_LINES_SHOWN = 40
-# Where programs are that their packages leave out of PATH.
+# The Go distribution does not add it to PATH.
 GO_PROGRAMS = Path("/usr/local/go/bin")
 # Debian keeps each major version in a directory of its own.
 POSTGRES_VERSIONS = Path("/usr/lib/postgresql")
@@ -66,7 +66,7 @@ http {{
 
 
 class StartFailed(Exception):
-    """Raised when a server ends or stays silent instead of answering."""
+    """Raised when a server ends, or does not respond in time."""
 
 
 class Backend:
@@ -86,7 +86,7 @@ class Backend:
         atexit.register(self.stop)
 
     def pause(self) -> None:
-        """Freeze the server: it keeps its connections and answers nothing."""
+        """Freeze the server: it keeps its connections and does not respond."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -94,7 +94,7 @@ class Backend:
         os.killpg(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End the server at once, as a crash would; a data directory of the caller's stays."""
+        """End the server at once, as a crash would; the caller's own data directory stays."""
         _signal_group(self.process, signal.SIGKILL)
         self.process.wait()
 
@@ -123,13 +123,13 @@ def start_elasticmq(store_dir: Path | None = None, port: int | None = None) -> B
     return _start(
         "http",
         lambda port, _: [str(SERVERS / "start-elasticmq"), str(port), *arguments],
-        _answers("/?Action=ListQueues"),
+        _responds("/?Action=ListQueues"),
         port=port,
     )
 
 
 def start_elasticsearch(data_dir: Path | None = None, port: int | None = None) -> Backend:
-    """A single node without security; ``data_dir`` outlives it, else its data end with it."""
+    """A single node without security; its data outlive it only in ``data_dir``."""
     require("java", "javac", "jar", "mvn", hint=JAVA_HINT)
     return _start(
         "http",
@@ -138,7 +138,7 @@ def start_elasticsearch(data_dir: Path | None = None, port: int | None = None) -
             str(port),
             str(data_dir or scratch / "data"),
         ],
-        _answers("/_cluster/health?wait_for_status=yellow&timeout=1s"),
+        _responds("/_cluster/health?wait_for_status=yellow&timeout=1s"),
         port=port,
     )
 
@@ -176,7 +176,7 @@ def start_postgres(port: int | None = None) -> Backend:
     return _start(
         "postgresql+psycopg",
         command,
-        _answers_sql,
+        _runs_sql,
         path="/postgres",
         user="postgres@",
         port=port,
@@ -193,7 +193,7 @@ def start_toxiproxy(port: int | None = None) -> Backend:
     return _start(
         "http",
         lambda port, _: [str(SERVERS / "start-toxiproxy"), str(port)],
-        _answers("/version"),
+        _responds("/version"),
         port=port,
     )
 
@@ -215,7 +215,7 @@ def start_redis(port: int | None = None, *options: str) -> Backend:
 def start_nginx(root: Path, status_log: Path | None = None, port: int | None = None) -> Backend:
     """Serves the files below ``root`` in one process, with ETag and Last-Modified.
 
-    ``status_log`` gets the status of every answer, a line each.
+    ``status_log`` gets the status of every response, a line each.
     """
     require("nginx")
 
@@ -299,7 +299,7 @@ def _wait_until_ready(backend: Backend, log: Path, is_ready: Callable[[str], boo
     while not is_ready(backend.url):
         ended = backend.process.poll() is not None
         if ended or time.monotonic() > deadline:
-            how = f"ended with {backend.process.returncode}" if ended else "does not answer"
+            how = f"ended with {backend.process.returncode}" if ended else "does not respond"
             raise StartFailed(f"{backend.process.args!r} {how}; its log ends with:\n{_tail(log)}")
         time.sleep(0.05)
 
@@ -324,7 +324,7 @@ def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
 
 
-def _answers(path: str) -> Callable[[str], bool]:
+def _responds(path: str) -> Callable[[str], bool]:
     def is_ready(url: str) -> bool:
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
         try:
@@ -347,7 +347,7 @@ def _accepts_connections(url: str) -> bool:
         return False
 
 
-def _answers_sql(url: str) -> bool:
+def _runs_sql(url: str) -> bool:
     try:
         _execute(url, "SELECT 1")
     except sqlalchemy.exc.OperationalError:
@@ -370,12 +370,12 @@ def _postgres_programs() -> Path:
     on_path = shutil.which("initdb")
     if on_path:
         return Path(on_path).parent
-    found = sorted(
+    versions = sorted(
         POSTGRES_VERSIONS.glob("*/bin/initdb"), key=lambda program: float(program.parts[-3])
     )
-    if not found:
+    if not versions:
         raise MissingTool("not installed: PostgreSQL (initdb)")
-    return found[-1].parent
+    return versions[-1].parent
 
 
 def _as_postgres_user() -> list[str]:

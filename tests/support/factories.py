@@ -42,7 +42,7 @@ def body_text(without: tuple[str, ...] = (), **overrides: Any) -> str:
 
 
 def message(body: str | bytes | None = None, **overrides: Any) -> Message:
-    """A delivered message, its id and receipt handle unlike those of any other."""
+    """A delivered message with an id and a receipt handle of its own."""
     number = next(_numbers)
     values: dict[str, Any] = {
         "message_id": f"message-{number}",
@@ -59,7 +59,7 @@ def version(value: int = 1, rank: int = 2, payload_hash: str = "0" * 64) -> Vers
 
 
 def product(**overrides: Any) -> Product:
-    """What ``product_body`` becomes when it is valid."""
+    """The product that ``product_body`` is parsed to."""
     values: dict[str, Any] = {
         "id": "abc123",
         "version": version(),
@@ -81,21 +81,21 @@ def tombstone(product_id: str = "abc123", **overrides: Any) -> Product:
     return Product(id=product_id, deleted=True, **(values | overrides))
 
 
-def unit_vector(seed: int = 0, dimension: int = 768) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A random direction, the same for the same seed."""
-    vector = np.random.default_rng(seed).standard_normal(dimension)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
+def unit_embedding(seed: int = 0, dimension: int = 768) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """float32 of shape (dimension,) and length 1: random, and the same for the same seed."""
+    numbers = np.random.default_rng(seed).standard_normal(dimension)
+    return (numbers / np.linalg.norm(numbers)).astype(np.float32)
 
 
 def embeddings(seed: int = 0, dimension: int = 768) -> Embeddings:
-    """Text and image vectors of unit length, unlike those of any other seed."""
+    """A text and an image embedding of unit length; no other seed has them."""
     return Embeddings(
-        text=unit_vector(2 * seed, dimension), image=unit_vector(2 * seed + 1, dimension)
+        text=unit_embedding(2 * seed, dimension), image=unit_embedding(2 * seed + 1, dimension)
     )
 
 
 def product_row(**overrides: Any) -> ProductRow:
-    """The ledger's current row of ``product()``; its vectors follow from its id."""
+    """The ledger's current row of ``product()``; its embeddings follow from its id."""
     values: dict[str, Any] = {
         "id": "abc123",
         "revision": 1,
@@ -116,12 +116,15 @@ def product_row(**overrides: Any) -> ProductRow:
     return ProductRow(**values)
 
 
-def picture(
+def image(
     size: tuple[int, int] = (64, 48),
     colour: Colour = (200, 30, 30),
     seed: int | None = None,
 ) -> Image.Image:
-    """One flat colour (four numbers: with transparency), or noise when a seed is given."""
+    """One flat colour (four numbers: with transparency), or noise when a seed is given.
+
+    ``size``: width and height in pixels.
+    """
     if seed is None:
         return Image.new("RGBA" if len(colour) == 4 else "RGB", size, colour)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -133,7 +136,7 @@ def jpeg_bytes(
     colour: Colour = (200, 30, 30),
     seed: int | None = None,
 ) -> bytes:
-    return _encoded(picture(size, colour, seed), "JPEG")
+    return _encoded(image(size, colour, seed), "JPEG")
 
 
 def png_bytes(
@@ -141,10 +144,10 @@ def png_bytes(
     colour: Colour = (200, 30, 30),
     seed: int | None = None,
 ) -> bytes:
-    return _encoded(picture(size, colour, seed), "PNG")
+    return _encoded(image(size, colour, seed), "PNG")
 
 
-def _encoded(image: Image.Image, image_format: str) -> bytes:
+def _encoded(drawn: Image.Image, image_format: str) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format=image_format)
+    drawn.save(buffer, format=image_format)
     return buffer.getvalue()

@@ -36,7 +36,7 @@ def order_text(**changes: Any) -> str:
 
 
 def order(**changes: Any) -> Order:
-    """A valid order of one item, with an id unlike any other's."""
+    """A valid order of one item, with an id of its own."""
     number = next(_numbers)
     value = int(changes.get("value_minor", 1000))
     defaults: dict[str, Any] = {

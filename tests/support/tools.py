@@ -1,4 +1,4 @@
-"""Programs that tests need, and what becomes of a test that needs a missing one.
+"""Programs that tests need; a test that needs a missing one is skipped, or fails in CI.
 
 A test may reach for a program through a fixture, through a helper or by starting it. Either way it
 is skipped with the reason on a developer's machine, and fails where ``CI`` is set.
@@ -19,7 +19,7 @@ class MissingTool(Exception):
 
 
 def require(*programs: str, hint: str = "") -> None:
-    """Raise ``MissingTool`` with the programs that are not on ``PATH``; ``hint`` says more."""
+    """Raise ``MissingTool`` with the programs that are not on ``PATH``, and the hint."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         raise MissingTool(f"not installed: {', '.join(missing)}{hint and f' ({hint})'}")

@@ -1,4 +1,4 @@
-"""The helpers that start servers, tried on small Python programs."""
+"""The helpers that start servers, tested with small Python programs."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ def start(program: str) -> backends.Backend:
     return backends._start(
         "http",
         lambda port, _: [sys.executable, "-c", program, str(port)],
-        backends._answers("/"),
+        backends._responds("/"),
     )
 
 
