@@ -1,7 +1,7 @@
 """Fixtures: real servers, each started once per session when the first test asks for it.
 
 A test that needs a program which is not installed is skipped with the reason on a developer's
-machine and fails where ``CI`` is set, so that nothing is ever left out there unseen.
+machine and fails where ``CI`` is set, so that CI leaves no test out.
 """
 
 import os
@@ -35,7 +35,7 @@ SERVER_FIXTURES = {
 }
 
 
-# A parameter with one of these values stands for a server that the test asks for by name.
+# A test parameter with one of these values names a server that the test asks for.
 SERVER_PARAMETERS = {"sqs", "elasticsearch_server", "postgresql", "milvus_server"}
 
 
@@ -44,8 +44,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Scratch files, those of servers too, lie in memory unless ``TMPDIR`` says otherwise: every
-    store waits for its disk before it confirms, and no test takes the power away."""
+    """Keep scratch files, also those of servers, in memory unless ``TMPDIR`` says otherwise.
+
+    Every store waits for its disk before it confirms, and no test cuts the power.
+    """
     if "TMPDIR" not in os.environ and _is_roomy(MEMORY_DISK):
         os.environ["TMPDIR"] = str(MEMORY_DISK)
         tempfile.tempdir = None
@@ -112,7 +114,7 @@ def developers_environment() -> None:
 def isolated_environment(
     developers_environment: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Nor does one of the developer's ``.env``, and none a test reads from a file stays behind."""
+    """No setting of the developer's ``.env`` reaches a test; a test's own settings end with it."""
     before = dict(os.environ)
 
     def load_all_but_the_developers(path: Path, override: bool = False) -> bool:
@@ -128,7 +130,7 @@ def isolated_environment(
 
 @pytest.fixture
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up credentials and a region, for servers that accept any."""
+    """Made-up credentials and a region, for servers that accept all."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_REGION", "us-east-1")

@@ -1,4 +1,4 @@
-"""A demo as a stranger runs it."""
+"""A demo, run as its users run it."""
 
 import subprocess
 import sys
@@ -10,10 +10,10 @@ from tests.support.paths import REPOSITORY
 
 @dataclass(frozen=True, slots=True)
 class DemoRun:
-    """What a demo showed, and where it left its files."""
+    """The output of a demo, and the directory of its files."""
 
     directory: Path
-    shown: "subprocess.CompletedProcess[str]"
+    result: "subprocess.CompletedProcess[str]"
 
     @property
     def data_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""The demo, as a stranger runs it."""
+"""The demo, run as its users run it."""
 
 import json
 import re
@@ -19,35 +19,35 @@ pytestmark = pytest.mark.timeout(170)
 
 
 def test_the_demo_shows_the_whole_job(first_run: DemoRun) -> None:
-    shown = first_run.shown
+    result = first_run.result
 
-    assert shown.returncode == 0, shown.stderr
-    lines = shown.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
     assert "knows drawn product pictures only" in lines[0]
     assert "ViT-L-14-336" in lines[0]
-    assert "Products: received 99, stored 96, rejected 3" in shown.stdout
+    assert "Products: received 99, stored 96, rejected 3" in result.stdout
     for reason in ("json_invalid", "missing:price", "image_url_blocked_address"):
-        assert f"rejected 1: {reason}" in shown.stdout
-    assert "messages/s" in shown.stdout
-    assert "Orders: received 40, accepted" in shown.stdout
-    assert "USD in all" in shown.stdout
+        assert f"rejected 1: {reason}" in result.stdout
+    assert "messages/s" in result.stdout
+    assert "Orders: received 40, accepted" in result.stdout
+    assert "USD in all" in result.stdout
     first_hit = lines[lines.index('By words: "red mug"') + 1]
     assert "red" in first_hit.lower()
     assert "mug" in first_hit.lower()
-    assert "By image" in shown.stdout
-    assert "By both" in shown.stdout
-    assert "Traceback" not in shown.stderr
+    assert "By image" in result.stdout
+    assert "By both" in result.stdout
+    assert "Traceback" not in result.stderr
 
 
 def test_a_hit_shows_its_price(first_run: DemoRun) -> None:
-    lines = first_run.shown.stdout.splitlines()
+    lines = first_run.result.stdout.splitlines()
     hits = lines[lines.index('By words: "red mug"') :][1:4]
 
     assert all(re.fullmatch(r"  [01]\.\d{3}  demo-\d{4} +\d+\.\d\d EUR  .+", hit) for hit in hits)
 
 
 def test_the_demo_shows_three_prices_of_one_product_newest_first(first_run: DemoRun) -> None:
-    lines = first_run.shown.stdout.splitlines()
+    lines = first_run.result.stdout.splitlines()
     [title] = [line for line in lines if line.startswith("Prices of demo-")]
     history = lines[lines.index(title) + 1 :]
     history = history[: history.index("")]
@@ -73,8 +73,8 @@ def test_prices_that_came_late_are_in_the_history_and_change_no_product(first_ru
 
 
 def test_the_commands_that_the_demo_ends_with_work(first_run: DemoRun) -> None:
-    search, history = first_run.shown.stdout.splitlines()[-2:]
-    found, shown = (
+    search, history = first_run.result.stdout.splitlines()[-2:]
+    hits, product = (
         subprocess.run(
             ["bash", "-c", command],
             env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(REPOSITORY)},
@@ -87,15 +87,15 @@ def test_the_commands_that_the_demo_ends_with_work(first_run: DemoRun) -> None:
         for command in (search, history)
     )
 
-    assert found.returncode == 0, found.stderr
-    assert "mug" in found.stdout.splitlines()[0]
-    assert shown.returncode == 0, shown.stderr
-    prices = shown.stdout.partition("Prices:")[2].partition("Reviews:")[0]
+    assert hits.returncode == 0, hits.stderr
+    assert "mug" in hits.stdout.splitlines()[0]
+    assert product.returncode == 0, product.stderr
+    prices = product.stdout.partition("Prices:")[2].partition("Reviews:")[0]
     assert prices.count(" EUR") == 3
 
 
 def test_off_a_terminal_progress_is_a_few_lines_and_no_line_is_repeated(first_run: DemoRun) -> None:
-    log = first_run.shown.stderr
+    log = first_run.result.stderr
 
     assert "\r" not in log
     handled = [line for line in log.splitlines() if "Handled" in line]
@@ -104,27 +104,27 @@ def test_off_a_terminal_progress_is_a_few_lines_and_no_line_is_repeated(first_ru
     assert log.count("processed ID") == 96 + 38
 
 
-def test_the_demo_takes_a_catalogue_of_ones_own(tmp_path: Path) -> None:
+def test_the_demo_takes_the_users_own_catalogue(tmp_path: Path) -> None:
     images = tmp_path / "shop" / "images"
     images.mkdir(parents=True)
     products = []
     for number in range(6):
-        (images / f"a picture {number}.jpg").write_bytes(
+        (images / f"an image {number}.jpg").write_bytes(
             factories.jpeg_bytes((300, 200), seed=number)
         )
         product = {"id": f"id {number}", "name": f"Thing {number}", "price": "18.99"}
-        products.append(product | {"image": f"a picture {number}.jpg"})
+        products.append(product | {"image": f"an image {number}.jpg"})
     turned = Image.new("RGB", (50, 80), (10, 200, 30))
     turned.save(images / "turned.png")
     products.append({"id": "turned", "name": "Turned", "price": "$5", "image": "turned.png"})
     (tmp_path / "shop" / "products.json").write_text(json.dumps(products))
-    shown = run_demo(tmp_path, "--catalog", str(tmp_path / "shop"))
+    result = run_demo(tmp_path, "--catalog", str(tmp_path / "shop"))
 
-    assert shown.returncode == 0, shown.stderr
-    assert "Products: received 11, stored 11, rejected 0" in shown.stdout
+    assert result.returncode == 0, result.stderr
+    assert "Products: received 11, stored 11, rejected 0" in result.stdout
     with sqlite3.connect(tmp_path / "data" / "products.db") as connection:
-        found = connection.execute("SELECT price_minor, currency FROM products ORDER BY id")
-        assert found.fetchall() == [(1899, "USD")] * 6 + [(500, "USD")]
+        prices = connection.execute("SELECT price_minor, currency FROM products ORDER BY id")
+        assert prices.fetchall() == [(1899, "USD")] * 6 + [(500, "USD")]
     connection.close()
 
 
@@ -139,7 +139,7 @@ def test_the_demo_never_touches_a_real_workers_products(first_run: DemoRun, tmp_
     assert "DATA_DIR" in refused.stderr
 
 
-def test_a_catalogue_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_catalogue_is_reported_in_one_line(tmp_path: Path) -> None:
     refused = run_demo(tmp_path, "--catalog", str(tmp_path / "nowhere"))
 
     assert refused.returncode == 78

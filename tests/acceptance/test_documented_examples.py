@@ -37,7 +37,7 @@ VARYING = re.compile(
 @pytest.fixture(scope="module")
 def directory(first_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where ``data/demo`` has what a demo left; its Milvus is kept open meanwhile."""
-    assert first_run.shown.returncode == 0, first_run.shown.stderr
+    assert first_run.result.returncode == 0, first_run.result.stderr
     directory = tmp_path_factory.mktemp("examples")
     (directory / "data").mkdir()
     shutil.copytree(first_run.data_dir, directory / "data" / "demo")
@@ -66,7 +66,7 @@ def shown_sessions() -> list[Example]:
 
 def test_the_readme_shows_lines_that_the_demo_prints(first_run: DemoRun) -> None:
     [shown] = [text for text in blocks(README, "text") if text.startswith("Products")]
-    printed = iter([same(line) for line in first_run.shown.stdout.splitlines()])
+    printed = iter([same(line) for line in first_run.result.stdout.splitlines()])
 
     # Each line is looked for behind the one before it.
     assert [line for line in shown.splitlines() if line and same(line) not in printed] == []

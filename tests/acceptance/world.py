@@ -1,7 +1,7 @@
-"""A small world around the real program: queues, an image host, a worker to start, stop and kill.
+"""The whole program under test: queues, an image host, workers to start, stop and kill.
 
-Everything here is written against public interfaces only (boto3, pymilvus, sqlite3, HTTP), as a
-stranger's producer and readers would be. The image host is a stand-in: Python's own HTTP server.
+Everything here uses public interfaces only (boto3, pymilvus, sqlite3, HTTP), as other people's
+producers and readers do. The image host is Python's own HTTP server.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ EXIT_SECONDS = 40.0
 
 
 class Worker:
-    """One ``thread_runner.py`` process; its log is in a file."""
+    """One ``thread_runner.py`` process; it logs to a file."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class World:
         )
 
     def product(self, number: int, **changes: Any) -> dict[str, Any]:
-        """A product message with a picture of its own on the image host."""
+        """A product message with an image of its own on the image host."""
         name = f"{number}.jpg"
         if not (self.images / name).exists():
             (self.images / name).write_bytes(factories.jpeg_bytes((80, 60), seed=number))
@@ -160,7 +160,7 @@ class World:
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Everything in the dead-letter queue: ``body`` and its attributes."""
-        found: list[dict[str, Any]] = []
+        letters: list[dict[str, Any]] = []
         while True:
             reply = self.sqs.receive_message(
                 QueueUrl=self.dead_letter_url,
@@ -169,11 +169,11 @@ class World:
                 VisibilityTimeout=60,
             )
             if not reply.get("Messages"):
-                return found
+                return letters
             for message in reply["Messages"]:
                 attributes = message.get("MessageAttributes", {})
                 values = {name: value["StringValue"] for name, value in attributes.items()}
-                found.append({"body": message["Body"], **values})
+                letters.append({"body": message["Body"], **values})
 
     def left_in_queue(self) -> int:
         reply = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["All"])
@@ -194,6 +194,7 @@ class World:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until the condition holds, at most so long; the caller checks whether it does."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,7 +1,7 @@
 """A small worker in a process of its own, for tests of signals, deaths and hangs.
 
 ``python one_worker.py BEHAVIOUR [DRAIN_SECONDS]``: one message waits in a queue in memory, and one
-consumer thread treats it as the behaviour says. What happens is told on standard output.
+consumer thread treats it as the behaviour says. Each event is a line on standard output.
 """
 
 import os
@@ -29,25 +29,29 @@ def say(text: str) -> None:
 
 
 class TellingQueue(InMemoryQueue):
+    """Says what it releases."""
+
     def release(self, messages: Sequence[Message]) -> None:
         super().release(messages)
         say(f"released {len(messages)}")
 
 
 class SilentQueue(InMemoryQueue):
-    """Does not answer when it is asked to release."""
+    """Does not respond to a release."""
 
     def release(self, messages: Sequence[Message]) -> None:
         time.sleep(60)
 
 
 class DyingTracker(InFlightTracker):
+    """Ends its thread at the first extension."""
+
     def extend_due(self) -> None:
         raise SystemExit
 
 
 class NoPipeline:
-    """The consumer of this program does its own work."""
+    """A pipeline that is never used: the consumer of this program does its own work."""
 
     def process(self, _messages: Sequence[Message]) -> list[Outcome]:
         return []
@@ -57,6 +61,8 @@ class NoPipeline:
 
 
 class Rig:
+    """The supervisor under test watches its consumer, which behaves as ``behaviour`` says."""
+
     def __init__(self, behaviour: str, context: ProcessContext) -> None:
         self.behaviour = behaviour
         self.stages = context.stages

@@ -1,7 +1,7 @@
 """A parent and its small children, for tests of several processes that run as one service.
 
 ``python two_children.py BEHAVIOUR DIRECTORY [DRAIN_SECONDS]`` is the parent of children 1 and 2,
-which tell on standard output what happens. Child 1 behaves as it is told; child 2 works until it is
+which write each event to standard output. Child 1 behaves as it is told; child 2 works until it is
 stopped. A child loads nothing of the package, so that it starts fast, and talks to systemd by hand.
 """
 
@@ -23,7 +23,7 @@ def say(text: str) -> None:
 
 
 class Child:
-    """Everything before ``ready`` is the same for all."""
+    """One child; up to ``ready`` all behaviours are the same."""
 
     def __init__(self, behaviour: str, directory: Path, number: int) -> None:
         self.behaviour = behaviour if number == 1 or behaviour == "empty" else "work"
