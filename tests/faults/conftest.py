@@ -1,4 +1,4 @@
-"""Real servers behind proxies, for the tests that break them."""
+"""Worlds of real servers behind proxies, for the tests that break them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.faults.harness.forked_workers import ForkedWorld, ForkServer
 from tests.faults.harness.order_world import ORDERS, PRODUCTS, OrderWorld
 from tests.faults.harness.world import FaultWorld, Servers
 
-NOBODY = "http://127.0.0.1:1"
+UNREACHABLE = "http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def world(tmp_path: Path, servers: Servers, fork_server: ForkServer) -> Iterator
 
 @pytest.fixture
 def cold_world(tmp_path: Path, servers: Servers) -> Iterator[FaultWorld]:
-    """Each worker is an interpreter of its own, from its start to its end."""
+    """A world in which each worker starts its own interpreter."""
     opened = FaultWorld(tmp_path, servers)
     yield opened
     opened.close()
@@ -49,8 +49,8 @@ def order_world(
     redis_url: str,
     fork_server: ForkServer,
 ) -> Iterator[OrderWorld]:
-    """Workers consume orders only; nobody listens where products would be shown."""
-    servers = Servers(elasticmq_url, postgres_server, NOBODY, NOBODY, toxiproxy_url)
+    """A world whose workers consume orders only; there is no store for products."""
+    servers = Servers(elasticmq_url, postgres_server, UNREACHABLE, UNREACHABLE, toxiproxy_url)
     opened = OrderWorld(tmp_path, servers, redis_url, fork_server)
     yield opened
     opened.close()
@@ -60,7 +60,7 @@ def order_world(
 def mixed_world(
     tmp_path: Path, servers: Servers, redis_url: str, fork_server: ForkServer
 ) -> Iterator[OrderWorld]:
-    """Workers consume products and orders."""
+    """A world whose workers consume products and orders."""
     opened = OrderWorld(tmp_path, servers, redis_url, fork_server, (PRODUCTS, ORDERS))
     yield opened
     opened.close()
@@ -68,13 +68,13 @@ def mixed_world(
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer]:
-    """Starts workers quickly, with the stand-in for the model."""
+    """Starts workers quickly, with the fake embedder."""
     with ForkServer() as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def device_fork_server() -> Iterator[ForkServer]:
-    """The same with the real embedder, on a device that fails when it is told to."""
+    """Starts workers quickly, with the real embedder on a device that fails on demand."""
     with ForkServer("--torch") as started:
         yield started

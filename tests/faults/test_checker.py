@@ -1,10 +1,10 @@
-"""The history checker, on small histories made by hand: it finds each breach and cries no wolf."""
+"""The history checker, on small histories made by hand: it finds each breach, and no other."""
 
 from dataclasses import replace
 from typing import Any
 
 from tests.faults.harness.checker import Case, broken, lost_leases, polls_while_down, violations
-from tests.faults.harness.fake_embedder import text_vector
+from tests.faults.harness.fake_embedder import text_embedding
 from tests.faults.harness.final_state import FinalState, LedgerRow, StoredRow
 from tests.faults.harness.recording import Event
 from tests.faults.harness.workload import Sent, newest, poison, product, tombstone, workload
@@ -19,7 +19,7 @@ def history(*steps: tuple[str, dict[str, Any]], process: int = 1) -> list[Event]
 
 
 def applied(message_id: str, message: Sent, revision: int) -> list[tuple[str, dict[str, Any]]]:
-    """What a worker does with a message when all goes well."""
+    """The events of a message that a worker handles without a fault."""
     about = {"products": [[message.product_id, message.version]], "refused": []}
     revisions = {message.product_id: revision}
     return [
@@ -39,7 +39,7 @@ def applied(message_id: str, message: Sent, revision: int) -> list[tuple[str, di
 
 def state_of(*messages: Sent, revision: int = 1) -> FinalState:
     last = newest(messages)["p"]
-    row = StoredRow(revision, last.name, float(last.price), text_vector(last.name))
+    row = StoredRow(revision, last.name, float(last.price), text_embedding(last.name))
     return FinalState(
         ledger={
             "p": LedgerRow(
@@ -48,11 +48,11 @@ def state_of(*messages: Sent, revision: int = 1) -> FinalState:
         },
         vectors={} if last.deleted else {"p": row},
         keywords={} if last.deleted else {"p": replace(row, text=None)},
-        prices=[("p", each.observed_at, each.price) for each in messages if not each.deleted],
+        prices=[("p", sent.observed_at, sent.price) for sent in messages if not sent.deleted],
         reviews=[
-            ("p", each.observed_at, each.rating, each.reviews_count)
-            for each in messages
-            if not each.deleted
+            ("p", sent.observed_at, sent.rating, sent.reviews_count)
+            for sent in messages
+            if not sent.deleted
         ],
     )
 
@@ -90,11 +90,11 @@ def test_an_older_row_in_a_store_is_a_difference() -> None:
 
 def test_another_names_embedding_is_a_difference() -> None:
     case = good_case()
-    case.final.vectors["p"] = replace(case.final.vectors["p"], text=text_vector("another"))
+    case.final.vectors["p"] = replace(case.final.vectors["p"], text=text_embedding("another"))
     assert broken(violations(case)) == {"I2"}
 
 
-def test_a_deleted_product_that_is_still_shown_is_a_difference() -> None:
+def test_a_deleted_product_that_a_store_still_has_is_a_difference() -> None:
     gone = tombstone("p", 2)
     case = Case(history(*applied("m", gone, 1)), {"m": gone}, state_of(gone))
     assert violations(case) == []
@@ -104,23 +104,23 @@ def test_a_deleted_product_that_is_still_shown_is_a_difference() -> None:
 
 def test_a_revision_that_decreases_is_found() -> None:
     case = good_case()
-    seen: list[Event] = []
+    reads: list[Event] = []
     for at, revision in ((100, 2), (101, 1)):
-        seen.append(Event(at, 9, "observe", {"call": at, "source": "elasticsearch"}))
+        reads.append(Event(at, 9, "observe", {"call": at, "source": "elasticsearch"}))
         about = {"call": at, "source": "elasticsearch", "revisions": {"p": revision}}
-        seen.append(Event(at + 0.5, 9, "observed", about))
-    assert broken(violations(replace(case, events=[*case.events, *seen]))) == {"I3"}
+        reads.append(Event(at + 0.5, 9, "observed", about))
+    assert broken(violations(replace(case, events=[*case.events, *reads]))) == {"I3"}
 
 
-def test_two_looks_at_the_same_time_may_see_either_revision() -> None:
+def test_two_reads_at_the_same_time_may_return_either_revision() -> None:
     case = good_case()
-    looks = [
+    reads = [
         Event(100, 8, "observe", {"call": 1, "source": "ledger"}),
         Event(101, 9, "observe", {"call": 1, "source": "ledger"}),
         Event(102, 9, "observed", {"call": 1, "source": "ledger", "revisions": {"p": 3}}),
         Event(103, 8, "observed", {"call": 1, "source": "ledger", "revisions": {"p": 2}}),
     ]
-    assert violations(replace(case, events=[*case.events, *looks])) == []
+    assert violations(replace(case, events=[*case.events, *reads])) == []
 
 
 def test_a_missing_and_a_repeated_history_row_are_found() -> None:
@@ -152,12 +152,12 @@ def test_a_message_left_in_the_queue_is_found() -> None:
     assert broken(violations(case)) == {"I7"}
 
 
-def test_marks_must_be_there_first_and_gone_later() -> None:
+def test_checks_must_be_pending_first_and_made_later() -> None:
     case = good_case()
-    assert broken(violations(replace(case, marks_are_fresh=True))) == {"I7"}
-    case.final.ledger["p"] = replace(case.final.ledger["p"], is_marked=True)
-    assert violations(replace(case, marks_are_fresh=True)) == []
-    assert broken(violations(replace(case, marks_are_due=True))) == {"I7"}
+    assert broken(violations(replace(case, checks_are_pending=True))) == {"I7"}
+    case.final.ledger["p"] = replace(case.final.ledger["p"], has_pending_check=True)
+    assert violations(replace(case, checks_are_pending=True)) == []
+    assert broken(violations(replace(case, checks_are_done=True))) == {"I7"}
 
 
 def test_deleting_before_one_store_confirmed_is_found() -> None:
@@ -167,9 +167,9 @@ def test_deleting_before_one_store_confirmed_is_found() -> None:
         for event in case.events
         if not (event.kind == "write_done" and event["store"] == "elasticsearch")
     ]
-    found = violations(replace(case, events=events))
-    assert broken(found) == {"I8"}
-    assert "before elasticsearch confirmed" in found[0].detail
+    violated = violations(replace(case, events=events))
+    assert broken(violated) == {"I8"}
+    assert "before elasticsearch confirmed" in violated[0].detail
 
 
 def test_a_write_from_before_the_record_confirms_nothing() -> None:

@@ -1,4 +1,4 @@
-"""The wall clock jumps while messages are worked on: what is measured is measured without it."""
+"""The wall clock jumps while a worker has messages: no duration is measured by it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A worker dies at every step that a message takes; another finishes, and nothing shows it."""
+"""A worker dies at every step of a message; another finishes, and the stores are right."""
 
 import pytest
 
@@ -14,16 +14,16 @@ POINTS = (
     "after_receive",
     "after_validate",
     "after_look_up",
-    "amid_fetch",
+    "during_fetch",
     "after_fetch",
-    "after_note",
+    "after_start",
     "after_decode",
-    "amid_embed",
+    "during_embed",
     "after_embed",
-    "before_forget",
-    "after_forget",
+    "before_finish",
+    "after_finish",
     "before_record",
-    "amid_record_commit",
+    "during_record_commit",
     "after_record",
     "before_milvus",
     "after_milvus",
@@ -32,25 +32,25 @@ POINTS = (
     "before_acknowledge",
     "after_acknowledge",
     "before_reject",
-    "amid_reject",
+    "during_reject",
     "after_reject",
     "sweep",
     "before_clear",
 )
-# What the server gave to a poll whose worker died before the answer came is hidden for a whole
-# lease: longer than all the deaths together, shorter than the wait for a queue that stands still.
+# A message is hidden for a whole lease if its worker died between poll and response. The lease is
+# longer than all the deaths together, and shorter than the wait for a queue that stands still.
 LONG_LEASE = {"SQS_VISIBILITY_TIMEOUT_SECONDS": "30", "REPAIR_HORIZON_SECONDS": "3"}
 
 
 def five_messages(world: FaultWorld, number: int) -> list[Sent]:
-    """A product that changes twice, one that is deleted, and poison, with pictures of their own."""
+    """A product in two versions, a product that is deleted, and poison; the images are new."""
     name = f"{POINTS[number]}-{number}"
     new, known = 100 + 2 * number, 101 + 2 * number
     draw(world, (new, known))
     return [
-        product(name, 1, world.images_url, picture=new),
-        product(name, 2, world.images_url, picture=known),
-        product(f"{name}-gone", 1, world.images_url, picture=known),
+        product(name, 1, world.images_url, image_number=new),
+        product(name, 2, world.images_url, image_number=known),
+        product(f"{name}-gone", 1, world.images_url, image_number=known),
         tombstone(f"{name}-gone", 2),
         poison("price_invalid", world.images_url),
     ]
@@ -64,9 +64,9 @@ def test_a_death_at_any_step_costs_nothing(world: FaultWorld, fork_server: ForkS
     end_leases(world)
     worker = fork_server.start(world, settings=LONG_LEASE)
     world.wait_until_drained()
-    world.wait_until_unmarked()
+    world.wait_until_checked()
     world.stop(worker)
 
     crashes = [event["where"] for event in world.events() if event.kind == "crash"]
     assert crashes == list(POINTS)
-    assert world.verdict(marks_are_due=True) == []
+    assert world.verdict(checks_are_done=True) == []

@@ -1,4 +1,4 @@
-"""A device that runs out of memory, breaks, or answers with rubbish; a message that kills."""
+"""A device that runs out of memory, breaks or computes NaN; a message that kills its worker."""
 
 import pytest
 
@@ -20,11 +20,11 @@ def device(fault: str) -> dict[str, str]:
 
 
 def send_new_products(world: FaultWorld, *names: str, poison: dict[str, str]) -> None:
-    """Products by these names, each with a picture of its own; ``poison``: reasons by name."""
+    """Send products of these names, each with a new image; ``poison``: reasons by name."""
     draw(world, range(100, 100 + len(names)))
     messages = []
     for number, name in enumerate(names):
-        sent = product(name, 1, world.images_url, name=name, picture=100 + number)
+        sent = product(name, 1, world.images_url, name=name, image_number=100 + number)
         messages.append(Sent(sent.body, poison=poison[name]) if name in poison else sent)
     world.send_all(messages)
 
@@ -33,7 +33,7 @@ def acknowledged(world: FaultWorld) -> int:
     return [event.kind for event in world.events()].count("acknowledge")
 
 
-def test_a_batch_too_large_for_the_device_is_parted(
+def test_a_batch_too_large_for_the_device_is_split(
     world: FaultWorld, device_fork_server: ForkServer
 ) -> None:
     send_new_products(world, *(f"p{number}" for number in range(20)), poison={})
@@ -49,7 +49,7 @@ def test_a_lost_device_ends_the_process_and_nothing_is_acknowledged(
     world: FaultWorld, device_fork_server: ForkServer
 ) -> None:
     send_new_products(world, *(f"p{number}" for number in range(10)), poison={})
-    # With a fault of any kind its leases are written down, and can be ended.
+    # A worker with a fault records its receipts, so that its leases can be ended.
     broken = device_fork_server.start(world, "retry_after:1", threads=2, settings=device("lost"))
     code = world.wait_for_exit(broken, 60)
     before = acknowledged(world)
@@ -73,7 +73,7 @@ def test_a_model_thread_that_ends_ends_the_process(
     assert acknowledged(world) == 0
 
 
-def test_a_vector_that_is_not_finite_costs_its_own_message_only(
+def test_an_embedding_that_is_not_finite_costs_its_own_message_only(
     world: FaultWorld, device_fork_server: ForkServer
 ) -> None:
     names = [f"p{number}" for number in range(10)]
@@ -105,6 +105,6 @@ def test_a_message_that_kills_is_found_and_its_neighbours_are_spared(
 
 
 def dies(world: FaultWorld, worker: Worker) -> bool:
-    """Wait until a worker is dead, or has done everything."""
+    """Wait until a worker has died, or has emptied the queue; return whether it died."""
     wait_until(lambda: worker.process.poll() is not None or world.left_in_queue() == 0, 60)
     return worker.process.poll() is not None

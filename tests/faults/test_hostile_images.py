@@ -1,4 +1,4 @@
-"""Image servers that do their worst to a whole worker: time, memory and addresses stay bounded."""
+"""Hostile image servers against a whole worker: time, memory and addresses stay bounded."""
 
 import io
 import itertools
@@ -55,7 +55,7 @@ def noise(mode: str = "RGB") -> Image.Image:
 
 
 def bomb(side: int) -> bytes:
-    """A PNG that says it has side x side pixels of one bit."""
+    """A PNG whose header claims side x side pixels of one bit."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(kind + content)
@@ -72,8 +72,8 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
 
 
-def bad_answers() -> list[tuple[Behaviour, str]]:
-    """What a server does, and the reason that its message must be rejected with in the end."""
+def bad_responses() -> list[tuple[Behaviour, str]]:
+    """Bad responses, and the reason that each message must be rejected with in the end."""
     jpeg = encoded(noise(), "JPEG")
     return [
         (repeat(CHUNKED, b"8000\r\n" + b"x" * 0x8000 + b"\r\n"), "image_too_large"),
@@ -116,8 +116,8 @@ def bad_answers() -> list[tuple[Behaviour, str]]:
     ]
 
 
-def good_answers() -> list[bytes]:
-    """Pictures that are odd, and harmless."""
+def good_responses() -> list[bytes]:
+    """Images that are unusual, and harmless."""
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue")]
     grey = Image.fromarray(np.full((16, 16), 40_000, np.uint16))
     return [
@@ -139,7 +139,7 @@ def good_answers() -> list[bytes]:
 
 
 def forbidden_urls(port: int) -> dict[str, str]:
-    """Ways to ask a server that may not be asked, which listens at 127.0.0.2, by their reason."""
+    """URLs of a forbidden server at 127.0.0.2, and the reason that each must be rejected with."""
     blocked = "image_url_blocked_address"
     return {
         f"http://127.0.0.2:{port}/": blocked,
@@ -154,29 +154,29 @@ def forbidden_urls(port: int) -> dict[str, str]:
 
 
 class HostileMessages:
-    """Messages for every bad answer, every odd picture and every forbidden address."""
+    """Messages for every bad response, every unusual image and every forbidden address."""
 
     def __init__(self, server: HostileServer, forbidden: HostileServer) -> None:
         self._server = server
         self._ids = (f"p{number}" for number in itertools.count())
-        self._pictures = itertools.count(100)
+        self._image_numbers = itertools.count(100)
         forbidden_redirect = (redirect(forbidden.url("/")), "image_url_blocked_address")
-        self.bad = [*bad_answers(), forbidden_redirect]
+        self.bad = [*bad_responses(), forbidden_redirect]
         self.urls = forbidden_urls(forbidden.port)
-        self.good = good_answers()
+        self.good = good_responses()
 
     def messages(self) -> list[Sent]:
-        found = [replace(self._message(answer), poison=reason) for answer, reason in self.bad]
-        found += [self._message(reply(200, data, content_type="text/plain")) for data in self.good]
+        sent = [replace(self._message(response), poison=reason) for response, reason in self.bad]
+        sent += [self._message(reply(200, data, content_type="text/plain")) for data in self.good]
         for url, reason in self.urls.items():
             body = json.loads(product(next(self._ids), 1, "").body) | {"image_url": url}
-            found.append(Sent(json.dumps(body), poison=reason))
-        return found
+            sent.append(Sent(json.dumps(body), poison=reason))
+        return sent
 
-    def _message(self, answer: Behaviour) -> Sent:
-        number = next(self._pictures)
-        self._server.routes[f"/{number}.png"] = answer
-        return product(next(self._ids), 1, self._server.url(""), picture=number)
+    def _message(self, response: Behaviour) -> Sent:
+        number = next(self._image_numbers)
+        self._server.routes[f"/{number}.png"] = response
+        return product(next(self._ids), 1, self._server.url(""), image_number=number)
 
 
 def check_hostile_servers(

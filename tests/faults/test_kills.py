@@ -1,4 +1,4 @@
-"""Workers that die, at random moments and at chosen ones."""
+"""Two workers apply one workload, with and without kills at random moments."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_kills_at_random_moments_lose_nothing(world: FaultWorld) -> None:
     with world.observed():
         workers = kill_at_random(world, messages, 6, world.start, seed=3)
         world.wait_until_drained()
-        world.wait_until_unmarked()
+        world.wait_until_checked()
         world.stop(*workers)
 
-    assert world.verdict(marks_are_due=True) == []
+    assert world.verdict(checks_are_done=True) == []

@@ -1,11 +1,11 @@
-"""Leases that end while their message is worked on, and messages that were put off."""
+"""Leases that end while a worker has the message, and messages that are delayed."""
 
 import pytest
 
 from tests.acceptance.world import wait_until
 from tests.faults.harness.checker import lost_leases
 from tests.faults.harness.forked_workers import ForkServer
-from tests.faults.harness.images import draw, picture, vector_of
+from tests.faults.harness.images import draw, embedding_of, png
 from tests.faults.harness.leases import end_leases
 from tests.faults.harness.workload import product
 from tests.faults.harness.world import FaultWorld
@@ -22,8 +22,8 @@ def check_work_longer_than_its_lease(
 ) -> None:
     numbers = range(100, 100 + count)
     draw(world, numbers)
-    world.send_all([product(f"p{n}", 1, world.images_url, picture=n) for n in numbers])
-    slow = fork_server.start(world, "no_heartbeats,slow:amid_embed:3:4", settings=SHORT_LEASE)
+    world.send_all([product(f"p{n}", 1, world.images_url, image_number=n) for n in numbers])
+    slow = fork_server.start(world, "no_heartbeats,slow:during_embed:3:4", settings=SHORT_LEASE)
     world.wait_for_event("receive")
     other = fork_server.start(world, "no_heartbeats", settings=SHORT_LEASE)
     world.wait_until_drained(120)
@@ -67,15 +67,15 @@ def test_a_receipt_that_is_no_longer_valid_deletes_nothing(
     assert world.verdict() == []
 
 
-def test_only_what_was_put_off_comes_again_after_a_restart(
+def test_only_delayed_messages_come_again_after_a_restart(
     world: FaultWorld, fork_server: ForkServer
 ) -> None:
     with HostileServer({f"/{number}.png": reply(503) for number in (103, 105)}) as server:
         for number in range(101, 106):
-            world.picture_vectors[number] = vector_of(picture(number))
-            server.routes.setdefault(f"/{number}.png", reply(200, picture(number)))
+            world.image_embeddings[number] = embedding_of(png(number))
+            server.routes.setdefault(f"/{number}.png", reply(200, png(number)))
         world.send_all(
-            [product(f"p{n}", 1, server.url(""), picture=n) for n in range(101, 106)],
+            [product(f"p{n}", 1, server.url(""), image_number=n) for n in range(101, 106)],
         )
         settings = {"IMAGE_ALLOWED_PORTS": f"80,443,{server.port}"}
         first = fork_server.start(world, "retry_after:3", settings=settings)
@@ -83,7 +83,7 @@ def test_only_what_was_put_off_comes_again_after_a_restart(
         wait_until(lambda: world.left_in_queue() == 2, 10)
         world.stop(first)
         for number in (103, 105):
-            server.routes[f"/{number}.png"] = reply(200, picture(number))
+            server.routes[f"/{number}.png"] = reply(200, png(number))
         second = fork_server.start(world, settings=settings)
         world.wait_until_drained()
         world.stop(second)

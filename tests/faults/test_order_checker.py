@@ -34,8 +34,8 @@ def history(*steps: tuple[str, dict[str, Any]]) -> list[Event]:
 
 
 def counted(*steps: str) -> list[Event]:
-    """What a worker does with both orders when all goes well; or only these steps."""
-    every: dict[str, dict[str, Any]] = {
+    """The events of two orders that a worker counts without a fault, or only these of them."""
+    events: dict[str, dict[str, Any]] = {
         "receive": {"messages": {"m1": 1, "m2": 1}},
         "record": {"call": 1, "orders": ["ORD1", "ORD2"]},
         "record_done": {"call": 1, "orders": ["ORD1", "ORD2"]},
@@ -43,7 +43,7 @@ def counted(*steps: str) -> list[Event]:
         "write_done": {"call": 2, "store": "redis", "revisions": REVISIONS},
         "acknowledge": {"messages": ["m1", "m2"]},
     }
-    return history(*((kind, every[kind]) for kind in steps or every))
+    return history(*((kind, events[kind]) for kind in steps or events))
 
 
 def good_state() -> OrderState:
@@ -54,14 +54,14 @@ def good_state() -> OrderState:
         users_days={("U1", "2024-12-01", "USD"): (2, 86)},
         everyone={"USD": (2, 86)},
         revisions=REVISIONS,
-        shown={
-            "user:U1": shown("order_count", "total_spend", 2, "0.86"),
-            "global:stats": shown("total_orders", "total_revenue", 2, "0.86"),
+        hashes={
+            "user:U1": stats_hash("order_count", "total_spend", 2, "0.86"),
+            "global:stats": stats_hash("total_orders", "total_revenue", 2, "0.86"),
         },
     )
 
 
-def shown(count_name: str, money_name: str, count: int, money: str) -> dict[str, str]:
+def stats_hash(count_name: str, money_name: str, count: int, money: str) -> dict[str, str]:
     return {
         count_name: "0",
         money_name: "0",
@@ -71,7 +71,7 @@ def shown(count_name: str, money_name: str, count: int, money: str) -> dict[str,
     }
 
 
-def found(
+def broken_by(
     state: OrderState | None = None,
     sent: Mapping[str, SentOrder] | None = None,
     events: list[Event] | None = None,
@@ -88,7 +88,7 @@ def found(
 
 
 def test_a_good_history_breaks_nothing() -> None:
-    assert found() == set()
+    assert broken_by() == set()
 
 
 @pytest.mark.parametrize(
@@ -100,33 +100,33 @@ def test_a_good_history_breaks_nothing() -> None:
         {"users_days": {("U1", "2024-12-02", "USD"): (2, 86)}},
         {"everyone": {"USD": (2, 86), "EUR": (1, 1)}},
         {"stored": {"ORD1": ("U1", 29, "USD")}},
-        {"shown": {}},
+        {"hashes": {}},
         {"revisions": {"user:U1": 3, "global:stats": 2}},
     ],
 )
 def test_any_total_that_differs_from_the_model_is_found(changes: dict[str, Any]) -> None:
-    assert found(replace(good_state(), **changes)) == {"I4"}
+    assert broken_by(replace(good_state(), **changes)) == {"I4"}
 
 
 def test_a_cent_too_little_in_redis_is_found() -> None:
     state = good_state()
-    state.shown["user:U1"]["total_spend:USD"] = "0.85"
+    state.hashes["user:U1"]["total_spend:USD"] = "0.85"
 
-    assert found(state) == {"I4"}
+    assert broken_by(state) == {"I4"}
 
 
 def test_a_user_that_only_redis_knows_is_found() -> None:
     state = good_state()
-    state.shown["user:U9"] = shown("order_count", "total_spend", 1, "1.00")
+    state.hashes["user:U9"] = stats_hash("order_count", "total_spend", 1, "1.00")
 
-    assert found(state) == {"I4"}
+    assert broken_by(state) == {"I4"}
 
 
 def test_a_message_that_nobody_settled_is_lost() -> None:
     events = [*counted("receive", "record", "record_done", "write", "write_done")]
 
-    assert found(events=events) == {"I1"}
-    assert found(replace(good_state(), waiting=2), events=events) == {"I7"}
+    assert broken_by(events=events) == {"I1"}
+    assert broken_by(replace(good_state(), waiting=2), events=events) == {"I7"}
 
 
 def test_the_content_that_was_not_counted_must_be_rejected_as_a_conflict() -> None:
@@ -134,8 +134,8 @@ def test_the_content_that_was_not_counted_must_be_rejected_as_a_conflict() -> No
     settled = [("m3", "order_conflict")]
     state = replace(good_state(), dead_letters=settled, listed=dict(settled))
 
-    assert found(state, sent) == set()
-    assert found(replace(state, dead_letters=[], listed={}), sent) == {"I1", "I6"}
+    assert broken_by(state, sent) == set()
+    assert broken_by(replace(state, dead_letters=[], listed={}), sent) == {"I1", "I6"}
 
 
 def test_poison_must_be_rejected_for_its_reason_and_listed() -> None:
@@ -143,16 +143,16 @@ def test_poison_must_be_rejected_for_its_reason_and_listed() -> None:
     settled = [("m3", "order_total")]
     state = replace(good_state(), dead_letters=settled, listed=dict(settled))
 
-    assert found(state, sent) == set()
-    assert found(replace(state, listed={}), sent) == {"I6"}
-    assert found(replace(state, dead_letters=[("m3", "unsupported")]), sent) == {"I6"}
-    assert found(replace(state, dead_letters=settled * 2), sent) == {"I6"}
+    assert broken_by(state, sent) == set()
+    assert broken_by(replace(state, listed={}), sent) == {"I6"}
+    assert broken_by(replace(state, dead_letters=[("m3", "unsupported")]), sent) == {"I6"}
+    assert broken_by(replace(state, dead_letters=settled * 2), sent) == {"I6"}
     twice = replace(state, dead_letters=settled * 2)
-    assert found(twice, sent, may_repeat_dead_letters=True) == set()
+    assert broken_by(twice, sent, may_repeat_dead_letters=True) == set()
 
 
 def test_a_good_order_in_the_dead_letter_queue_is_found() -> None:
-    assert found(replace(good_state(), dead_letters=[("m1", "order_total")])) == {"I6"}
+    assert broken_by(replace(good_state(), dead_letters=[("m1", "order_total")])) == {"I6"}
 
 
 @pytest.mark.parametrize(
@@ -166,32 +166,32 @@ def test_a_good_order_in_the_dead_letter_queue_is_found() -> None:
     ],
 )
 def test_deleting_before_ledger_and_redis_confirmed_is_found(steps: tuple[str, ...]) -> None:
-    assert found(events=counted(*steps)) == {"I8"}
+    assert broken_by(events=counted(*steps)) == {"I8"}
 
 
-def look(call: int, **revisions: int) -> list[tuple[str, dict[str, Any]]]:
+def read(call: int, **revisions: int) -> list[tuple[str, dict[str, Any]]]:
     return [("observe", {"call": call}), ("observed", {"call": call, "revisions": revisions})]
 
 
 def test_a_revision_that_falls_in_redis_is_found_unless_it_was_wiped() -> None:
     wiped: tuple[str, dict[str, Any]] = ("redis_wiped", {})
-    falling = history(*look(1, U=2), *look(2, U=1))
-    gone = history(*look(1, U=2), *look(2))
-    after_a_wipe = history(*look(1, U=2), wiped, wiped, *look(2, U=1))
-    amid_a_wipe = history(*look(1, U=2), wiped, *look(2, U=1), wiped, *look(3))
+    falling = history(*read(1, U=2), *read(2, U=1))
+    gone = history(*read(1, U=2), *read(2))
+    after_a_wipe = history(*read(1, U=2), wiped, wiped, *read(2, U=1))
+    during_a_wipe = history(*read(1, U=2), wiped, *read(2, U=1), wiped, *read(3))
 
-    assert found(events=[*counted(), *falling]) == {"I3"}
-    assert found(events=[*counted(), *gone]) == {"I3"}
-    assert found(events=[*counted(), *after_a_wipe]) == set()
-    assert found(events=[*counted(), *amid_a_wipe]) == set()
+    assert broken_by(events=[*counted(), *falling]) == {"I3"}
+    assert broken_by(events=[*counted(), *gone]) == {"I3"}
+    assert broken_by(events=[*counted(), *after_a_wipe]) == set()
+    assert broken_by(events=[*counted(), *during_a_wipe]) == set()
 
 
-def test_a_look_that_began_before_a_wipe_proves_nothing() -> None:
-    begun, ended = look(2, U=5)
+def test_a_read_that_began_before_a_wipe_proves_nothing() -> None:
+    begun, ended = read(2, U=5)
     wiped: tuple[str, dict[str, Any]] = ("redis_wiped", {})
-    events = history(begun, wiped, wiped, ended, *look(3, U=1))
+    events = history(begun, wiped, wiped, ended, *read(3, U=1))
 
-    assert found(events=[*counted(), *events]) == set()
+    assert broken_by(events=[*counted(), *events]) == set()
 
 
 def test_the_two_streams_do_not_mix() -> None:

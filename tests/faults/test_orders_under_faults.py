@@ -1,6 +1,6 @@
-"""Orders count once and are shown rightly, whatever happens to workers, queue, ledger or Redis.
+"""Orders count once and Redis is right, whatever happens to workers, queue, ledger or Redis.
 
-Each kind of fault has one short test; the rest, and longer ones, run with the soak.
+Each kind of fault has one short test; the others, and longer ones, run with the soak.
 """
 
 import random
@@ -22,7 +22,7 @@ SLOW_STEPS = (
     *("before_order_record", "before_redis", "after_redis"),
     *("before_acknowledge", "before_reject", "after_reject"),
 )
-# Each waits for a redelivery; the short one is counted and not shown.
+# Each waits for a redelivery; after the short one the order counts and Redis does not have it.
 STEPS = (
     "after_order_record",
     *(pytest.param(step, marks=pytest.mark.soak) for step in SLOW_STEPS),
@@ -67,9 +67,9 @@ def test_kills_at_random_moments_count_every_order_once(order_world: OrderWorld)
 
 
 def storm(world: OrderWorld, orders: int, copies: int) -> None:
-    every = [order(number, users=orders // 5) for number in range(orders)] * copies
-    random.Random(copies).shuffle(every)
-    world.send_all(every)
+    messages = [order(number, users=orders // 5) for number in range(orders)] * copies
+    random.Random(copies).shuffle(messages)
+    world.send_all(messages)
     workers = [world.start(), world.start()]
     world.wait_until_drained()
     world.stop(*workers)
@@ -102,14 +102,14 @@ def test_a_late_duplicate_changes_nothing(order_world: OrderWorld) -> None:
     assert order_world.verdict() == []
 
 
-def check_an_outage(world: OrderWorld, part: str, count: int, seconds: float) -> None:
+def check_an_outage(world: OrderWorld, dependency: str, count: int, seconds: float) -> None:
     workers = [world.start(), world.start()]
     for worker in workers:
         world.wait_until_polling(worker)
     world.send_all(order_workload(count, seed=count))
     world.wait_for_event("order_acknowledge", count=5)
     down_at = time.monotonic()
-    with world.proxies[part].down():
+    with world.proxies[dependency].down():
         world.send_all([order(number, users=7, seed=9) for number in range(count // 10)])
         time.sleep(seconds)
         back_at = time.monotonic()
@@ -117,8 +117,8 @@ def check_an_outage(world: OrderWorld, part: str, count: int, seconds: float) ->
     world.stop(*workers)
 
     events = world.order_events()
-    assert failures_of(events, part, down_at), "the outage hit nobody"
-    assert polls_while_down(events, part, down_at, back_at, NOTICED_SECONDS) == []
+    assert failures_of(events, dependency, down_at), "the outage hit nobody"
+    assert polls_while_down(events, dependency, down_at, back_at, NOTICED_SECONDS) == []
     assert max(deliveries(events).values()) <= 2
     assert world.verdict() == []
 
@@ -130,9 +130,11 @@ def test_an_outage_costs_no_order_and_ends_by_itself(order_world: OrderWorld) ->
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
 @pytest.mark.parametrize("seconds", [5, 20])
-@pytest.mark.parametrize("part", ["redis", "ledger"])
-def test_a_longer_outage_costs_no_order(order_world: OrderWorld, part: str, seconds: float) -> None:
-    check_an_outage(order_world, part, count=1000, seconds=seconds)
+@pytest.mark.parametrize("dependency", ["redis", "ledger"])
+def test_a_longer_outage_costs_no_order(
+    order_world: OrderWorld, dependency: str, seconds: float
+) -> None:
+    check_an_outage(order_world, dependency, count=1000, seconds=seconds)
 
 
 def test_a_redis_outage_does_not_hold_up_products(mixed_world: OrderWorld) -> None:
@@ -201,10 +203,10 @@ def test_connections_that_are_reset_count_no_order_twice(order_world: OrderWorld
     for worker in workers:
         order_world.wait_until_polling(worker)
     order_world.send_all(order_workload(600, seed=9))
-    for part in ("queue", "ledger", "redis"):
-        with order_world.proxies[part].toxic("reset_peer", timeout=200):
+    for dependency in ("queue", "ledger", "redis"):
+        with order_world.proxies[dependency].toxic("reset_peer", timeout=200):
             time.sleep(1.5)
     order_world.wait_until_drained()
     order_world.stop(*workers)
 
-    assert order_world.verdict(answers_were_lost=True) == []
+    assert order_world.verdict(responses_were_lost=True) == []

@@ -1,4 +1,4 @@
-"""Parts that go away, get slow or break their connections, under load."""
+"""Dependencies that go away, get slow or break their connections, under load."""
 
 import signal
 import time
@@ -74,47 +74,47 @@ def test_a_queue_that_is_down_for_a_while_loses_nothing(world: FaultWorld) -> No
     world.stop(*workers)
 
     assert world.unexpected_errors() == []
-    assert world.verdict(answers_were_lost=True) == []
+    assert world.verdict(responses_were_lost=True) == []
 
 
-def break_for_a_while(world: FaultWorld, part: str, kind: str, seconds: float) -> None:
-    with world.proxies[part].toxic(kind, DOWNSTREAM, **TOXICS[kind]):
+def break_for_a_while(world: FaultWorld, dependency: str, kind: str, seconds: float) -> None:
+    with world.proxies[dependency].toxic(kind, DOWNSTREAM, **TOXICS[kind]):
         time.sleep(seconds)
 
 
 def test_connections_that_are_reset_lose_nothing(world: FaultWorld) -> None:
     workers = under_load(world, 300)
-    for part in world.proxies:
-        break_for_a_while(world, part, "reset_peer", 1.5)
+    for dependency in world.proxies:
+        break_for_a_while(world, dependency, "reset_peer", 1.5)
     world.wait_until_drained()
     world.stop(*workers)
 
     assert world.unexpected_errors() == []
-    assert world.verdict(answers_were_lost=True) == []
+    assert world.verdict(responses_were_lost=True) == []
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
 @pytest.mark.parametrize("kind", list(TOXICS))
-def test_every_kind_of_partition_on_every_part(world: FaultWorld, kind: str) -> None:
+def test_every_kind_of_partition_on_every_dependency(world: FaultWorld, kind: str) -> None:
     workers = under_load(world, 500)
-    for part in world.proxies:
-        break_for_a_while(world, part, kind, 5)
+    for dependency in world.proxies:
+        break_for_a_while(world, dependency, kind, 5)
     world.wait_until_drained()
     world.stop(*workers)
 
     assert world.unexpected_errors() == []
-    assert world.verdict(answers_were_lost=True) == []
+    assert world.verdict(responses_were_lost=True) == []
 
 
 def test_a_late_landing_write_is_repaired(world: FaultWorld) -> None:
-    """A worker freezes and dies; its write reaches Milvus after another showed a newer version."""
+    """A worker freezes and dies; its write reaches Milvus after another wrote a newer version."""
     horizon = {"REPAIR_HORIZON_SECONDS": "12"}
     milvus = world.proxies["milvus"]
     direct = {"MILVUS_URI": world.milvus_url}
     other = world.start(fault="hold:receive", threads=1, settings=horizon | direct)
     dying = world.start(threads=1, settings=horizon)
-    # The first write to Milvus asks for the schema before; the one that is delayed must not.
+    # The first write of a worker reads the schema; the delayed write must not.
     world.send_all([product("p", 1, world.images_url)])
     world.wait_for_event("acknowledge_done")
     written = len([event for event in world.events() if event.kind == "write"])
@@ -127,10 +127,10 @@ def test_a_late_landing_write_is_repaired(world: FaultWorld) -> None:
     world.history.release()
     world.wait_until_drained()
     world.kill_when(dying, lambda: world.revision_in_milvus("p") == 2)
-    world.wait_until_unmarked(40)
+    world.wait_until_checked(40)
     world.stop(other)
 
-    assert world.verdict(marks_are_due=True) == []
+    assert world.verdict(checks_are_done=True) == []
 
 
 @pytest.mark.soak
@@ -138,8 +138,8 @@ def test_a_late_landing_write_is_repaired(world: FaultWorld) -> None:
 def test_slow_stores_cost_no_lease(world: FaultWorld) -> None:
     slow = {"STORE_TIMEOUT_SECONDS": "20"}
     workers = [world.start(settings=slow), world.start(settings=slow)]
-    for part in ("milvus", "elasticsearch"):
-        world.proxies[part].add("latency", latency=1500)
+    for dependency in ("milvus", "elasticsearch"):
+        world.proxies[dependency].add("latency", latency=1500)
     world.send_all(workload(300, world.images_url, seed=5))
     world.wait_until_drained()
     world.stop(*workers)

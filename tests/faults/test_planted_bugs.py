@@ -1,7 +1,7 @@
 """Each bug that the harness can plant into a worker is found, by the promise that it breaks.
 
-With an empty bug the same scenario must break nothing: a checker that always complains proves
-nothing either. Those controls run with the soak.
+Without a bug the same scenario must break nothing: a checker that always complains proves nothing.
+Those controls run with the soak.
 """
 
 import signal
@@ -33,7 +33,7 @@ def test_deleting_before_the_stores_confirmed(
     world.send_all([product(f"p{number}", 1, world.images_url) for number in range(10)])
     worker = world.start(bug)
     world.wait_until_drained()
-    # Deleted is not stored: what was deleted before its work has to be waited for.
+    # The messages were deleted first: only a stop waits until they are stored.
     world.stop(worker)
 
     assert broken(world.verdict()) == expected
@@ -52,7 +52,7 @@ def test_deleting_a_second_delivery_unseen(world: FaultWorld, bug: str, expected
 
 
 @bug("no_verify", "I2")
-def test_not_looking_again_after_a_write(world: FaultWorld, bug: str, expected: set[str]) -> None:
+def test_not_verifying_after_a_write(world: FaultWorld, bug: str, expected: set[str]) -> None:
     slow = world.start(bug, fault="hold:milvus", threads=1, settings=LONG_HORIZON)
     world.send_all([product("p", 1, world.images_url)])
     world.wait_for_event("record_done")
@@ -66,14 +66,14 @@ def test_not_looking_again_after_a_write(world: FaultWorld, bug: str, expected: 
     assert broken(world.verdict()) == expected
 
 
-@bug("no_mark", "I7")
-def test_writing_without_a_mark(world: FaultWorld, bug: str, expected: set[str]) -> None:
+@bug("no_pending_check", "I7")
+def test_writing_without_a_pending_check(world: FaultWorld, bug: str, expected: set[str]) -> None:
     world.send_all([product("p", 1, world.images_url)])
     worker = world.start(bug, settings=LONG_HORIZON)
     world.wait_until_drained()
     world.stop(worker)
 
-    assert broken(world.verdict(marks_are_fresh=True)) == expected
+    assert broken(world.verdict(checks_are_pending=True)) == expected
 
 
 @bug("no_dedup", "I5")
@@ -111,7 +111,7 @@ def test_adding_money_up_as_floats(order_world: OrderWorld, bug: str, expected: 
 
 
 @bug("ack_before_write", "I8")
-def test_deleting_orders_before_they_are_shown(
+def test_deleting_orders_before_redis_has_them(
     order_world: OrderWorld, bug: str, expected: set[str]
 ) -> None:
     order_world.send_all([order(number, users=3) for number in range(10)])
@@ -125,7 +125,7 @@ def test_deleting_orders_before_they_are_shown(
 @bug("reject_before_copy", "I1", "I6")
 def test_deleting_poison_before_its_copy(world: FaultWorld, bug: str, expected: set[str]) -> None:
     world.send_all([poison("price_invalid", world.images_url)])
-    where = "amid_reject" if bug else "before_reject"
+    where = "during_reject" if bug else "before_reject"
     dying = world.start(bug, fault=f"crash:{where}")
     world.wait_for_crash(dying)
     worker = world.start(bug)

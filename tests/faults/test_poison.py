@@ -1,4 +1,4 @@
-"""The whole catalogue of bad messages, one for each good one, through a worker."""
+"""The whole catalogue of bad messages through a worker, with as many good messages."""
 
 import random
 
@@ -16,7 +16,7 @@ MAX_BODY_CHARACTERS = 20_000
 
 
 def poisonous() -> list[Sent]:
-    """What a queue can carry of it; what depends on the day is left out."""
+    """The bad messages that a queue can carry, without those that depend on the date."""
     return [
         Sent(row.body, poison=row.reason)
         for row in CATALOGUE

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.world import Worker, wait_until
 from tests.faults.harness.forked_workers import ForkServer
-from tests.faults.harness.images import draw, picture, vector_of
+from tests.faults.harness.images import draw, embedding_of, png
 from tests.faults.harness.workload import product
 from tests.faults.harness.world import FaultWorld
 from tests.support.hostile_server import HostileServer, reply, silence
@@ -22,7 +22,7 @@ STOP_SECONDS = 30.0
 
 
 class Moments:
-    """Workers that are at a certain moment when they are returned."""
+    """Starts workers, and returns each when it has reached a certain moment."""
 
     def __init__(self, world: FaultWorld, fork_server: ForkServer, server: HostileServer) -> None:
         self.world = world
@@ -30,13 +30,13 @@ class Moments:
         self.server = server
         self._down = contextlib.ExitStack()
         draw(world, (100,))
-        world.picture_vectors[101] = vector_of(picture(101))
+        world.image_embeddings[101] = embedding_of(png(101))
         self.settings = LONG_LEASE | {
             "IMAGE_ALLOWED_PORTS": f"{world.environment['IMAGE_ALLOWED_PORTS']},{server.port}"
         }
 
     def start(self, fault: str = "", **settings: str) -> Worker:
-        # A poll that a dead worker left open takes a message with it: one thread has none then.
+        # An open poll of a dead worker takes a message: with one thread no poll is open.
         return self.fork_server.start(self.world, fault, 1, settings=self.settings | settings)
 
     def in_a_long_poll(self) -> Worker:
@@ -47,13 +47,13 @@ class Moments:
     def in_a_download(self) -> Worker:
         self._down.close()
         worker = self.start()
-        self.world.send_all([product("downloading", 1, self.server.url(""), picture=101)])
+        self.world.send_all([product("downloading", 1, self.server.url(""), image_number=101)])
         wait_until(lambda: self.server.connections > 0, 30)
         return worker
 
     def in_a_batch(self) -> Worker:
-        worker = self.start("slow:amid_embed:30")
-        self.world.send_all([product("embedding", 1, self.world.images_url, picture=100)])
+        worker = self.start("slow:during_embed:30")
+        self.world.send_all([product("embedding", 1, self.world.images_url, image_number=100)])
         self.world.wait_for_event("slow")
         return worker
 
@@ -71,10 +71,10 @@ class Moments:
         self.world.wait_for_event("write_failed")
         return worker
 
-    def mend(self) -> None:
-        """Everything answers again."""
+    def repair(self) -> None:
+        """Let Milvus and the image server respond again."""
         self._down.close()
-        self.server.routes["/101.png"] = reply(200, picture(101))
+        self.server.routes["/101.png"] = reply(200, png(101))
 
     @property
     def all(self) -> list[Callable[[], Worker]]:
@@ -89,9 +89,9 @@ class Moments:
 @pytest.fixture
 def moments(world: FaultWorld, fork_server: ForkServer) -> Iterator[Moments]:
     with HostileServer({"/101.png": silence()}) as server:
-        found = Moments(world, fork_server, server)
-        yield found
-        found.mend()
+        opened = Moments(world, fork_server, server)
+        yield opened
+        opened.repair()
 
 
 def check_left_at(
@@ -101,23 +101,23 @@ def check_left_at(
     for number in range(signals):
         time.sleep(0.3 * number)
         worker.send_signal(signal.SIGTERM)
-    got = world.wait_for_exit(worker, STOP_SECONDS + 5)
+    exit_code = world.wait_for_exit(worker, STOP_SECONDS + 5)
     took = time.monotonic() - started
-    # What failed in passing before the end is put off, as at any other time.
-    put_off = worker.log.count("will retry message")
-    wait_until(lambda: world.hidden_in_queue() == put_off, 2)
+    # Messages that failed before the end are delayed, as at any other time.
+    delayed = worker.log.count("will retry message")
+    wait_until(lambda: world.hidden_in_queue() == delayed, 2)
 
-    # The first signal may have done it.
-    assert got in (code, 0), worker.log
+    # The first signal may have been enough.
+    assert exit_code in (code, 0), worker.log
     assert took <= seconds
-    assert world.hidden_in_queue() == put_off, worker.log
+    assert world.hidden_in_queue() == delayed, worker.log
 
 
 def check_stop_everywhere(moments: Moments, signals: int, code: int, seconds: float) -> None:
     world = moments.world
     for moment in moments.all:
         check_left_at(moment(), world, signals, code, seconds)
-    moments.mend()
+    moments.repair()
     last = moments.start()
     world.wait_until_drained()
     world.stop(last)
@@ -141,7 +141,7 @@ def test_one_signal_ends_a_worker_within_thirty_seconds_wherever_it_is(moments: 
     check_stop_everywhere(moments, signals=1, code=0, seconds=STOP_SECONDS)
 
 
-def test_what_an_open_poll_returns_after_a_stop_is_released(
+def test_messages_that_a_poll_returns_after_a_stop_are_released(
     world: FaultWorld, fork_server: ForkServer
 ) -> None:
     settings = LONG_LEASE | {"SQS_WAIT_SECONDS": "5"}

@@ -13,9 +13,9 @@ from tests.faults.harness.workload import Sent, product, workload
 from tests.faults.harness.world import SOAK_SECONDS, FaultWorld, kill_at_random
 
 PORTION = 1000
-# Pools and caches are full long before: what grows from here on grows for ever.
+# Pools and caches are full long before: growth from here on would never end.
 WARM_MESSAGES = 10_000
-# A hundred bytes a message: less than one message id takes that somebody keeps in a set.
+# 100 bytes a message: less than a message id that is kept in a set.
 GROWTH_KB = 1000
 
 
@@ -24,10 +24,10 @@ def storm(world: FaultWorld, messages: int, copies: int) -> None:
         product(f"p{number % (messages // 4)}", 1 + number // 4, world.images_url)
         for number in range(messages)
     ]
-    every: list[Sent] = distinct * copies
-    random.Random(copies).shuffle(every)
+    shuffled: list[Sent] = distinct * copies
+    random.Random(copies).shuffle(shuffled)
     workers = [world.start(), world.start()]
-    world.send_all(every)
+    world.send_all(shuffled)
     world.wait_until_drained()
     world.stop(*workers)
 
@@ -62,10 +62,10 @@ def test_twenty_kills_under_two_thousand_messages(mixed_world: OrderWorld) -> No
     with world.observed():
         workers = kill_at_random(world, messages, 20, world.start, seed=21)
         world.wait_until_drained()
-        world.wait_until_unmarked(60)
+        world.wait_until_checked(60)
         world.stop(*workers)
 
-    assert world.verdict(marks_are_due=True) == []
+    assert world.verdict(checks_are_done=True) == []
 
 
 @pytest.mark.soak

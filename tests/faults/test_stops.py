@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(170, func_only=True)
 
 
 def check_stops(world: FaultWorld, count: int, times: int) -> None:
-    # What a stop leaves behind must not stay hidden until a lease this long ends.
+    # A stop must release its messages: the test would not wait for a lease this long.
     long_lease = {"SQS_VISIBILITY_TIMEOUT_SECONDS": "60"}
     draw = random.Random(times)
     messages = workload(count, world.images_url, seed=times)
@@ -26,7 +26,7 @@ def check_stops(world: FaultWorld, count: int, times: int) -> None:
     for number in range(times):
         world.send_all(messages[number * size : (number + 1) * size])
         worker = world.start(settings=long_lease)
-        # While it starts, or while it works, however long a start takes.
+        # Every second worker is stopped while it starts, the others while they work.
         if number % 2:
             world.wait_for_event("opening", count=number + 1)
         else:

@@ -17,11 +17,11 @@ from tests.faults.harness.world import FaultWorld
 pytestmark = pytest.mark.timeout(170, func_only=True)
 
 ENDS = ("exit:extend", "hang:extend", "exit:sweep", "hang:sweep", "hang:receive:2")
-"""Nothing can be sure without these threads; one that hangs cannot be ended from outside."""
+"""No guarantee holds without these threads; a thread that hangs cannot be ended from outside."""
 GOES_ON = ("die:extend", "die:sweep", "die:receive:2", "exit:receive:2")
 LIMIT_SECONDS = 2.0
 SHORT_LIMIT = f"stage_limit:{LIMIT_SECONDS}"
-LOOKS_SECONDS = 5.0
+CHECK_SECONDS = 5.0
 EXIT_SECONDS = 60.0
 
 
@@ -46,25 +46,25 @@ def test_a_thread_that_dies_of_an_error_is_started_again(
     world.wait_for_event("thread_exit")
     world.send_all([product(f"p{number}", 1, world.images_url) for number in range(40)])
     world.wait_until_drained()
-    world.wait_until_unmarked()
+    world.wait_until_checked()
     world.stop(*workers)
 
-    assert world.verdict(marks_are_due=True) == []
+    assert world.verdict(checks_are_done=True) == []
 
 
 @dataclass
 class Datagrams:
-    """What a worker tells systemd, and when."""
+    """The datagrams of a worker to systemd, each with its time."""
 
-    told: list[tuple[float, str]] = field(default_factory=list)
+    received: list[tuple[float, str]] = field(default_factory=list)
 
     def since(self, start: float) -> list[str]:
-        return [text for at, text in self.told if at > start]
+        return [text for at, text in self.received if at > start]
 
 
 @contextlib.contextmanager
 def listening(path: Path) -> Iterator[Datagrams]:
-    heard = Datagrams()
+    datagrams = Datagrams()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(path))
         receiver.settimeout(0.2)
@@ -73,12 +73,12 @@ def listening(path: Path) -> Iterator[Datagrams]:
         def listen() -> None:
             while not stopped.is_set():
                 with contextlib.suppress(TimeoutError):
-                    heard.told.append((time.monotonic(), receiver.recv(4096).decode()))
+                    datagrams.received.append((time.monotonic(), receiver.recv(4096).decode()))
 
         thread = threading.Thread(target=listen)
         thread.start()
         try:
-            yield heard
+            yield datagrams
         finally:
             stopped.set()
             thread.join()
@@ -88,14 +88,14 @@ def test_the_watchdog_is_no_longer_fed_once_a_thread_hangs(
     world: FaultWorld, fork_server: ForkServer, tmp_path: Path
 ) -> None:
     watched = {"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "1500000"}
-    with listening(tmp_path / "n") as heard:
+    with listening(tmp_path / "n") as datagrams:
         fault = f"hang:receive:5,{SHORT_LIMIT}"
         worker = fork_server.start(world, fault, threads=1, settings=watched)
         hung_at = world.wait_for_event("thread_hang", seconds=60)[0].at
         code = world.wait_for_exit(worker, EXIT_SECONDS)
 
-    fed = [at for at, text in heard.told if text == "WATCHDOG=1"]
+    fed = [at for at, text in datagrams.received if text == "WATCHDOG=1"]
     assert code == 70
     assert fed
-    assert max(fed) < hung_at + LIMIT_SECONDS + LOOKS_SECONDS
-    assert heard.told[0][1].startswith("READY=1")
+    assert max(fed) < hung_at + LIMIT_SECONDS + CHECK_SECONDS
+    assert datagrams.received[0][1].startswith("READY=1")

@@ -1,4 +1,4 @@
-"""What the long runs call growth: it must see a small leak among values that go up and down."""
+"""The measure of growth in long runs: it must find a small leak among values that vary."""
 
 import os
 import random
@@ -8,7 +8,7 @@ from tests.faults.harness.usage import Usage, growth_kb, has_risen, read_usage
 
 
 def samples(leaked_bytes: int, seed: int = 1) -> list[Usage]:
-    """Of a worker that keeps so much of each of 20,000 messages, while 200 KB come and go."""
+    """Of a worker that leaks so much with each of 20,000 messages, while 200 KB come and go."""
     draw = random.Random(seed)
     return [
         Usage(number, 200_000 + number * leaked_bytes // 1024 + draw.randrange(200), 50, 20)

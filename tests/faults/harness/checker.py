@@ -1,13 +1,12 @@
-"""Decides from a history and from what the stores hold in the end whether the promises were kept.
+"""Decides from a history and the final state of the stores whether the promises were kept.
 
-I1  no message is lost: each was acknowledged or dead-lettered, and what was acknowledged counts
-I2  ledger, Milvus and search hold what the sequential model says, in one revision
+I1  no message is lost: each was acknowledged or dead-lettered, and each acknowledged one counts
+I2  ledger, Milvus and search hold the rows of the sequential model, in one revision
 I3  the revisions in ledger and search never decrease
-I4  the totals of orders: see order_checker.py, which judges that stream
+I4  the totals of orders are right: order_checker.py decides that
 I5  one history row per distinct event
 I6  the dead-letter queue holds exactly the poison, with the right reasons
-I7  the queue is empty; every product is marked for another check until that was made, and not
-    longer
+I7  the queue is empty; every product has a pending check until that check is made, and no longer
 I8  no message was deleted before its last store had confirmed
 """
 
@@ -19,43 +18,45 @@ from typing import TypeVar
 import numpy as np
 
 from product_consumer.models import Embedding
-from tests.faults.harness.fake_embedder import text_vector
+from tests.faults.harness.fake_embedder import text_embedding
 from tests.faults.harness.final_state import FinalState, StoredRow
 from tests.faults.harness.recording import Event
 from tests.faults.harness.workload import Sent, newest
 
-_SHOWN = 5
+_MAX_EXAMPLES = 5
 
 Row = TypeVar("Row", bound=tuple[object, ...])
 AnyCase = TypeVar("AnyCase")
 Checks = Sequence[tuple[str, Callable[[AnyCase], Iterator[str]]]]
-"""What decides each invariant: all that breaks it, in words."""
+"""Each invariant and its check, which returns the violations in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
+    """One broken promise."""
+
     invariant: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything a verdict rests on. ``sent``: what the producer sent, by message id."""
+    """The input of a verdict. ``sent``: the producer's messages, by message id."""
 
     events: Sequence[Event]
     sent: Mapping[str, Sent]
     final: FinalState
     stores: tuple[str, ...] = ("milvus", "elasticsearch")
-    picture_vectors: Mapping[int, Embedding] | None = None
+    image_embeddings: Mapping[int, Embedding] | None = None
     may_repeat_dead_letters: bool = False
     """A worker that is killed after it sent a copy sends it again."""
-    marks_are_due: bool = False
-    marks_are_fresh: bool = False
-    """No repair horizon has passed since the first write, so every product is still marked."""
+    checks_are_done: bool = False
+    checks_are_pending: bool = False
+    """No repair horizon has passed since the first write, so every check is still pending."""
 
 
 def violations(case: Case) -> list[Violation]:
-    """Return what was broken, a few examples per invariant; empty when every promise was kept."""
+    """Return the violations, a few per invariant; empty when every promise was kept."""
     checks: Checks[Case] = (
         ("I1", _lost),
         ("I2", _different),
@@ -69,23 +70,24 @@ def violations(case: Case) -> list[Violation]:
 
 
 def run_checks(checks: Checks[AnyCase], case: AnyCase, prefix: str = "") -> list[Violation]:
-    """Return a few examples of what each check complains of, and how many more there are."""
-    found: list[Violation] = []
+    """Return a few violations of each invariant, and how many more there are."""
+    violated: list[Violation] = []
     for invariant, check in checks:
         details = list(check(case))
-        shown = details[:_SHOWN]
-        if len(details) > _SHOWN:
-            shown.append(f"... and {len(details) - _SHOWN} more")
-        found += [Violation(invariant, prefix + detail) for detail in shown]
-    return found
+        examples = details[:_MAX_EXAMPLES]
+        if len(details) > _MAX_EXAMPLES:
+            examples.append(f"... and {len(details) - _MAX_EXAMPLES} more")
+        violated += [Violation(invariant, prefix + detail) for detail in examples]
+    return violated
 
 
-def broken(found: Iterable[Violation]) -> set[str]:
-    return {violation.invariant for violation in found}
+def broken(violated: Iterable[Violation]) -> set[str]:
+    """The invariants of these violations."""
+    return {violation.invariant for violation in violated}
 
 
 def lost_leases(events: Iterable[Event]) -> list[str]:
-    """Messages delivered again while the process that had them was alive and had not let go."""
+    """Messages that were delivered again while a living process held them."""
     holders: dict[str, int] = {}
     gone: set[int] = set()
     lost: list[str] = []
@@ -105,25 +107,25 @@ def lost_leases(events: Iterable[Event]) -> list[str]:
     return lost
 
 
-def failures_of(events: Iterable[Event], part: str, since: float) -> list[Event]:
-    """Calls that failed because a part, a store or ``ledger``, was down."""
+def failures_of(events: Iterable[Event], dependency: str, since: float) -> list[Event]:
+    """Calls that failed because a dependency, a store or ``ledger``, was down."""
     return [
         event
         for event in events
         if event.at >= since
         and (
-            (event.kind == "write_failed" and event["store"] == part)
-            or (event.kind == "ledger_failed" and part == "ledger")
+            (event.kind == "write_failed" and event["store"] == dependency)
+            or (event.kind == "ledger_failed" and dependency == "ledger")
         )
     ]
 
 
 def polls_while_down(
-    events: Sequence[Event], part: str, since: float, until: float, grace_seconds: float
+    events: Sequence[Event], dependency: str, since: float, until: float, grace_seconds: float
 ) -> list[Event]:
-    """Receives begun by a process later than ``grace_seconds`` after it saw the part fail."""
+    """Receives begun by a process later than ``grace_seconds`` after a call failed in it."""
     noticed: dict[int, float] = {}
-    for event in failures_of(events, part, since):
+    for event in failures_of(events, dependency, since):
         noticed.setdefault(event.process, event.at)
     return [
         event
@@ -137,7 +139,7 @@ def _lost(case: Case) -> Iterator[str]:
     settled = {message_id for message_id, _ in case.final.dead_letters}
     for event in case.events:
         if event.kind == "acknowledge":
-            settled.update(each for each in event["messages"] if not _is_poison(case, each))
+            settled.update(key for key in event["messages"] if not _is_poison(case, key))
     for message_id, message in case.sent.items():
         if message_id not in settled:
             if case.final.waiting == 0:
@@ -166,15 +168,15 @@ def _different(case: Case) -> Iterator[str]:
             yield f"ledger: {product_id} is missing"
         else:
             yield from _ledger_row(case, model[product_id])
-    shown = {key: message for key, message in model.items() if not message.deleted}
+    living = {key: message for key, message in model.items() if not message.deleted}
     for name, rows in (("vectors", case.final.vectors), ("keywords", case.final.keywords)):
-        for product_id in sorted(shown.keys() | rows.keys()):
-            if product_id not in shown:
+        for product_id in sorted(living.keys() | rows.keys()):
+            if product_id not in living:
                 yield f"{name}: {product_id} should not be there"
             elif product_id not in rows:
                 yield f"{name}: {product_id} is missing"
             else:
-                problem = _stored_row(case, shown[product_id], rows[product_id])
+                problem = _stored_row(case, living[product_id], rows[product_id])
                 if problem:
                     yield f"{name}: {product_id}: {problem}"
 
@@ -194,22 +196,21 @@ def _stored_row(case: Case, message: Sent, row: StoredRow) -> str:
         return f"revision {row.revision}, the ledger has {expected.revision}"
     if (row.name, row.price) != (message.name, float(message.price)):
         return f"{row.name!r} at {row.price}, sent {message.name!r} at {message.price}"
-    if row.text is not None and not _close(row.text, text_vector(message.name)):
+    if row.text is not None and not _close(row.text, text_embedding(message.name)):
         return "the text embedding is another name's"
-    pictures = case.picture_vectors or {}
-    picture = pictures.get(message.picture)
-    if row.image is not None and picture is not None and not _close(row.image, picture):
-        return "the image embedding is another picture's"
+    image = (case.image_embeddings or {}).get(message.image_number)
+    if row.image is not None and image is not None and not _close(row.image, image):
+        return "the image embedding is another image's"
     return ""
 
 
-def _close(one: Embedding, other: Embedding) -> bool:
+def _close(embedding: Embedding, expected: Embedding) -> bool:
     # The ledger keeps float16.
-    return bool(np.allclose(one, other, atol=2e-3))
+    return bool(np.allclose(embedding, expected, atol=2e-3))
 
 
 def _backwards(case: Case) -> Iterator[str]:
-    """A call that began after another had shown revision n must not show less than n."""
+    """A call that began after another returned revision n must not return less than n."""
     known: dict[tuple[str, str], int] = defaultdict(int)
     floors: dict[tuple[int, int], dict[tuple[str, str], int]] = {}
     for event in case.events:
@@ -229,16 +230,17 @@ def _history(case: Case) -> Iterator[str]:
     valid = [
         message for message in case.sent.values() if not message.poison and not message.deleted
     ]
-    prices = {(each.product_id, each.observed_at, each.price) for each in valid}
+    prices = {(message.product_id, message.observed_at, message.price) for message in valid}
     reviews = {
-        (each.product_id, each.observed_at, each.rating, each.reviews_count) for each in valid
+        (message.product_id, message.observed_at, message.rating, message.reviews_count)
+        for message in valid
     }
     yield from _as_set("price_history", case.final.prices, prices)
     yield from _as_set("review_history", case.final.reviews, reviews)
 
 
-def _as_set(table: str, found: Sequence[Row], expected: set[Row]) -> Iterator[str]:
-    counts = Counter(found)
+def _as_set(table: str, rows: Sequence[Row], expected: set[Row]) -> Iterator[str]:
+    counts = Counter(rows)
     for row in expected - counts.keys():
         yield f"{table}: {row} is missing"
     for row, count in counts.items():
@@ -265,10 +267,10 @@ def _left_over(case: Case) -> Iterator[str]:
     if case.final.waiting:
         yield f"{case.final.waiting} messages are still in the queue"
     for product_id, row in case.final.ledger.items():
-        if case.marks_are_due and row.is_marked:
-            yield f"{product_id} is still marked for another check"
-        if case.marks_are_fresh and not row.is_marked:
-            yield f"{product_id} was written without a mark"
+        if case.checks_are_done and row.has_pending_check:
+            yield f"{product_id} still has a pending check"
+        if case.checks_are_pending and not row.has_pending_check:
+            yield f"{product_id} was written without a pending check"
 
 
 def _deleted_too_early(case: Case) -> Iterator[str]:
@@ -288,8 +290,9 @@ def _deleted_too_early(case: Case) -> Iterator[str]:
 def _unconfirmed(
     case: Case, message_id: str, message: Sent, deleted: Event, events: Sequence[Event]
 ) -> str:
-    """What was not confirmed to this process since the thread that deleted the message received
-    it: another may have received it since.
+    """Return what was not confirmed to this process since the deleting thread received the message.
+
+    Another thread may have received it since. Empty when everything was confirmed.
     """
     thread = deleted.fields.get("thread")
     since: list[Event] = []
@@ -306,13 +309,13 @@ def _unconfirmed(
     confirmed: set[str] = set()
     for event in since:
         if event.kind == "record_done" and _records(event, message):
-            # The first one decides: what it read back, or newer, must reach the stores.
+            # The first record decides: the stores must get its revision or a newer one.
             needed = event["revisions"][message.product_id] if needed is None else needed
         elif event.kind == "write" and needed is not None:
             begun[event["call"]] = event
         elif event.kind == "write_done" and event["call"] in begun and needed is not None:
-            is_shown = event["revisions"].get(message.product_id, 0) >= needed
-            if is_shown and message.product_id not in event["refused"]:
+            is_current = event["revisions"].get(message.product_id, 0) >= needed
+            if is_current and message.product_id not in event["refused"]:
                 confirmed.add(event["store"])
     if needed is None:
         return "deleted before the ledger recorded it"
@@ -321,8 +324,7 @@ def _unconfirmed(
 
 
 def _records(event: Event, message: Sent) -> bool:
-    wanted = [message.product_id, message.version]
     products = event["products"]
-    return wanted in [
+    return [message.product_id, message.version] in [
         product for position, product in enumerate(products) if position not in event["refused"]
     ]

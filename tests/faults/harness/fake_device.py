@@ -1,7 +1,7 @@
-"""The real embedder on a device that fails as a test asks, with vectors that are known.
+"""The real embedder on a fake device that fails as a test asks.
 
-Embedder, model thread, batches and the reading of device errors are the worker's own. In place of
-the model stands one that gives the vectors of ``fake_embedder.py``. ``HARNESS_DEVICE`` is one of
+Embedder, model thread, batches and the reading of device errors are the worker's own. The model is
+replaced by the known embeddings of ``fake_embedder.py``. ``HARNESS_DEVICE`` is one of
 ``out_of_memory:4`` (for a batch of more than four), ``lost`` (at the first message),
 ``not_finite:<text>`` and ``kill:<text>`` (whenever a product of this name is in the batch),
 ``die``, ``exit`` and ``hang`` (the model thread).
@@ -19,7 +19,7 @@ from torchvision.transforms import Compose, Resize
 
 from product_consumer.embedding.embedder import Embedder
 from product_consumer.embedding.loading import LoadedModel
-from tests.faults.harness.fake_embedder import DIMENSION, picture_vector, text_vector
+from tests.faults.harness.fake_embedder import DIMENSION, image_embedding, text_embedding
 
 __all__ = ["Embedder", "load_embedder"]
 
@@ -28,27 +28,29 @@ CONTEXT_LENGTH = 128
 WARM_UP = "warm up"
 
 
-class Device:
-    """Answers as the model would; ``fault`` is the device's."""
+class FakeDevice:
+    """Has the methods of a model; ``fault`` says how the device fails."""
 
     def __init__(self, fault: str) -> None:
-        self._what, _, self._argument = fault.partition(":")
+        self._kind, _, self._argument = fault.partition(":")
 
     def encode_image(self, values: torch.Tensor) -> torch.Tensor:
+        """(N, 3, height, width) with values from 0 to 1 -> (N, DIMENSION)."""
         pixels = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        return torch.tensor(list(map(list, (picture_vector(each.tobytes()) for each in pixels))))
+        return torch.tensor(list(map(list, (image_embedding(image.tobytes()) for image in pixels))))
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, CONTEXT_LENGTH) of UTF-8 bytes, padded with zeros -> (N, DIMENSION)."""
         texts = [bytes(number for number in row if number).decode() for row in tokens.tolist()]
         if texts != [WARM_UP]:
             self._fail(texts)
-        vectors = torch.tensor(list(map(list, map(text_vector, texts))))
-        if self._what == "not_finite" and self._argument in texts:
-            vectors[texts.index(self._argument)] = float("nan")
-        return vectors
+        embeddings = torch.tensor(list(map(list, map(text_embedding, texts))))
+        if self._kind == "not_finite" and self._argument in texts:
+            embeddings[texts.index(self._argument)] = float("nan")
+        return embeddings
 
     def _fail(self, texts: Sequence[str]) -> None:
-        match self._what:
+        match self._kind:
             case "out_of_memory" if len(texts) > int(self._argument):
                 raise torch.OutOfMemoryError("CUDA out of memory")
             case "lost":
@@ -66,7 +68,7 @@ class Device:
 def load_embedder(_settings: Any) -> Embedder:
     resize_and_convert = [Resize(SIZE), MaybeConvertMode("RGB")]
     loaded = LoadedModel(
-        model=Device(os.environ.get("HARNESS_DEVICE", "")),
+        model=FakeDevice(os.environ.get("HARNESS_DEVICE", "")),
         model_id="stand-in",
         dimension=DIMENSION,
         device=torch.device("cpu"),

@@ -1,7 +1,7 @@
-"""A stand-in for ``product_consumer.embedding.embedder``: no model, 5 ms a batch, known vectors.
+"""Replaces ``product_consumer.embedding.embedder``: no model, 5 ms a batch, known embeddings.
 
-It takes that module's place in the harness's worker, so that a process starts in two seconds
-instead of ten and dozens can be killed in a test. Nothing else of the worker is replaced.
+The harness's worker imports this module in its place, so that a process starts in two seconds
+instead of ten and a test can kill dozens. Nothing else of the worker is replaced.
 """
 
 import hashlib
@@ -21,11 +21,15 @@ BATCH_SECONDS = 0.005
 
 @dataclass(frozen=True, slots=True)
 class PreparedItem:
+    """An image's RGB bytes, and a text."""
+
     pixels: bytes
     text: str
 
 
 class Embedder:
+    """A fake: it has the real embedder's name, which others import, and its methods."""
+
     model_id = "stand-in"
     dimension = DIMENSION
     device = "cpu"
@@ -36,18 +40,20 @@ class Embedder:
     def tokenise(self, text: str) -> str:
         return text
 
-    def prepare(self, picture: NDArray[np.uint8], tokens: str) -> PreparedItem:
-        return PreparedItem(picture.tobytes(), tokens)
+    def prepare(self, pixels: NDArray[np.uint8], tokens: str) -> PreparedItem:
+        return PreparedItem(pixels.tobytes(), tokens)
 
     def embed(self, items: Sequence[PreparedItem], *, alone: bool = False) -> list[Embeddings]:
         time.sleep(BATCH_SECONDS)
-        return [Embeddings(text_vector(item.text), picture_vector(item.pixels)) for item in items]
+        return [
+            Embeddings(text_embedding(item.text), image_embedding(item.pixels)) for item in items
+        ]
 
     def embed_text(self, text: str) -> Embedding:
-        return text_vector(text)
+        return text_embedding(text)
 
-    def embed_image(self, picture: NDArray[np.uint8]) -> Embedding:
-        return picture_vector(picture.tobytes())
+    def embed_image(self, pixels: NDArray[np.uint8]) -> Embedding:
+        return image_embedding(pixels.tobytes())
 
     def watch_passes(self, _on_pass: object) -> None:
         return None
@@ -63,17 +69,17 @@ def load_embedder(_settings: Any) -> Embedder:
     return Embedder()
 
 
-def text_vector(text: str) -> Embedding:
-    """The unit vector of a text, unlike any other text's."""
-    return _vector(text.encode())
+def text_embedding(text: str) -> Embedding:
+    """float32 of shape (DIMENSION,) and length 1; each text has its own."""
+    return _embedding(text.encode())
 
 
-def picture_vector(pixels: bytes) -> Embedding:
-    """The unit vector of a decoded RGB picture."""
-    return _vector(pixels)
+def image_embedding(pixels: bytes) -> Embedding:
+    """The same for the RGB bytes of a decoded image."""
+    return _embedding(pixels)
 
 
-def _vector(content: bytes) -> Embedding:
+def _embedding(content: bytes) -> Embedding:
     seed = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-    vector = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
-    return vector / np.float32(np.linalg.norm(vector))
+    numbers = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+    return numbers / np.float32(np.linalg.norm(numbers))

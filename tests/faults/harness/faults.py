@@ -1,13 +1,12 @@
-"""Faults inside a worker, and bugs planted into it, switched on by what the harness passes along.
+"""Faults inside a worker, and bugs planted into it, switched on by environment variables.
 
-``HARNESS_BUG`` names one of ``BUGS``. ``HARNESS_FAULT`` is ``<what>:<where>[:<argument>]``, e.g.
+``HARNESS_BUG`` names one of ``BUGS``. ``HARNESS_FAULT`` is ``<kind>:<where>[:<argument>]``, e.g.
 ``crash:after_record``, ``crash:before_reject:2`` (at the second time), ``hold:milvus`` (the first
-write waits until the harness lets go), ``raise:milvus``, ``die:receive`` and ``exit:receive`` (the
-thread ends by an exception, or by ``SystemExit``), ``hang:receive`` (it sleeps for ever),
-``slow:amid_embed:3`` (three seconds each time; a fourth part limits
-the times), ``jump:receive:3600`` (of the wall clock). Several
-are joined by commas; the places, and the switches, are named in ``steps.py``. The worker itself
-knows nothing of it.
+write waits until the harness releases it), ``raise:milvus``, ``die:receive`` and ``exit:receive``
+(the thread ends by an exception, or by ``SystemExit``), ``hang:receive`` (it sleeps for ever),
+``slow:during_embed:3`` (three seconds each time; a fourth field limits the times) and
+``jump:receive:3600`` (of the wall clock, in seconds). Commas join several. ``steps.py`` names the
+places and the switches. The worker's own code knows no fault.
 """
 
 import dataclasses
@@ -35,7 +34,7 @@ BUGS = (
     "ack_before_write",
     "stale_ack",
     "no_verify",
-    "no_mark",
+    "no_pending_check",
     "no_dedup",
     "float_money",
     "reject_before_copy",
@@ -45,32 +44,32 @@ BUGS = (
 
 
 class Fault:
-    """The faults of this process, most often none."""
+    """The faults of this process, often none."""
 
     def __init__(self, text: str, history: History) -> None:
         self.history = history
-        self._planted = [_Planted(part, history) for part in text.split(",") if part]
+        self._planted = [_Planted(fault, history) for fault in text.split(",") if fault]
 
     def at(self, where: str) -> None:
-        """Do what is asked for here; most often nothing."""
+        """Strike if a fault is set for this place."""
         for planted in self._planted:
             planted.at(where)
 
     def switch(self, name: str) -> str | None:
         """Return the value of a switch, None when it is not set."""
-        return next((each.where for each in self._planted if each.what == name), None)
+        return next((planted.where for planted in self._planted if planted.kind == name), None)
 
-    def note_received(self, messages: Sequence[Message]) -> None:
-        """Write down what it takes to show the messages again after a crash."""
+    def add_receipts(self, messages: Sequence[Message]) -> None:
+        """Record the receipts: with them a test ends the leases after a crash."""
         if self._planted and messages:
-            self.history.note("receipts", handles=[each.receipt_handle for each in messages])
+            self.history.add("receipts", handles=[message.receipt_handle for message in messages])
 
 
 class _Planted:
-    """One of them."""
+    """One fault. Thread-safe."""
 
     def __init__(self, text: str, history: History) -> None:
-        self.what, self.where, self._argument, limit = (*text.split(":"), "", "", "")[:4]
+        self.kind, self.where, self._argument, limit = (*text.split(":"), "", "", "")[:4]
         self._limit = int(limit or sys.maxsize)
         self._history = history
         self._times = 0
@@ -82,33 +81,33 @@ class _Planted:
         with self._lock:
             self._times += 1
             times = self._times
-        match self.what:
+        match self.kind:
             case "crash" if times == int(self._argument or 1):
-                self._history.note("crash", where=where)
+                self._history.add("crash", where=where)
                 os.kill(os.getpid(), signal.SIGKILL)
             case "hold" if times == 1:
                 self._history.wait_for_release()
             case "raise":
-                raise RuntimeError("a bug that the harness made up")
+                raise RuntimeError("a bug planted by the harness")
             case "exit" if times == int(self._argument or 1):
-                self._history.note("thread_exit", where=where)
+                self._history.add("thread_exit", where=where)
                 raise SystemExit(3)
             case "die" if times == int(self._argument or 1):
-                self._history.note("thread_death", where=where)
+                self._history.add("thread_death", where=where)
                 raise RuntimeError("a thread that the harness ends")
             case "hang" if times == int(self._argument or 1):
-                self._history.note("thread_hang", where=where)
+                self._history.add("thread_hang", where=where)
                 time.sleep(HANGING_SECONDS)
             case "slow" if times <= self._limit:
-                self._history.note("slow", where=where)
+                self._history.add("slow", where=where)
                 time.sleep(float(self._argument))
             case "jump" if times == 1:
-                self._history.note("jump", where=where)
+                self._history.add("jump", where=where)
                 wall_clock.jump(float(self._argument))
 
 
 class FaultyQueue:
-    """Sits above the recorded queue."""
+    """A queue with faults and bugs, around the recorded queue."""
 
     def __init__(self, inner: Any, fault: Fault, bug: str) -> None:
         self._inner = inner
@@ -121,7 +120,7 @@ class FaultyQueue:
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         self._fault.at("receive")
         messages: list[Message] = self._inner.receive(max_messages, wait_seconds)
-        self._fault.note_received(messages)
+        self._fault.add_receipts(messages)
         if messages:
             self._fault.at("after_receive")
         if self._bug == "ack_before_write" and messages:
@@ -137,19 +136,22 @@ class FaultyQueue:
         self._fault.at("before_reject")
         if self._bug == "reject_before_copy":
             self._inner.acknowledge([message])
-            self._fault.at("amid_reject")
+            self._fault.at("during_reject")
         self._inner.reject(message, rejected)
         self._fault.at("after_reject")
 
 
 class FaultyLedger:
-    """Sits above the recorded ledger; ``url`` is for what only a bug would do to the tables."""
+    """A ledger with faults and bugs, around the recorded ledger.
+
+    ``url``: of the database, in which one of the bugs writes past the ledger.
+    """
 
     def __init__(self, inner: Any, fault: Fault, bug: str, url: str) -> None:
         self._inner = inner
         self._fault = fault
         self._bug = bug
-        self._engine = sqlalchemy.create_engine(url) if bug == "no_mark" else None
+        self._engine = sqlalchemy.create_engine(url) if bug == "no_pending_check" else None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -161,7 +163,7 @@ class FaultyLedger:
         stale = self._stale_ids(changes) if self._bug == "stale_ack" else set()
         recorded: BatchRecord = self._inner.record(changes)
         if self._engine is not None:
-            self._unmark(recorded.rows)
+            self._clear_checks(recorded.rows)
         self._fault.at("after_record")
         if stale:
             kept = {key: row for key, row in recorded.rows.items() if key not in stale}
@@ -172,25 +174,25 @@ class FaultyLedger:
         self._fault.at("before_verify")
         if self._bug == "no_verify":
             return {}
-        found: dict[str, int] = self._inner.revisions(product_ids)
+        revisions: dict[str, int] = self._inner.revisions(product_ids)
         self._fault.at("after_verify")
-        return found
+        return revisions
 
     def _stale_ids(self, changes: Sequence[ProductChange]) -> set[str]:
         products = [change.product for change in changes]
         known = zip(products, self._inner.look_up(products), strict=True)
-        fresh = {each.id for each, found in known if not found.is_outdated}
-        return {each.id for each in products} - fresh
+        fresh = {product.id for product, held in known if not held.is_outdated}
+        return {product.id for product in products} - fresh
 
-    def _unmark(self, product_ids: Iterable[str]) -> None:
+    def _clear_checks(self, product_ids: Iterable[str]) -> None:
         statement = sqlalchemy.text("UPDATE products SET check_after = NULL WHERE id = :id")
         if self._engine is not None:
             with self._engine.begin() as connection:
-                connection.execute(statement, [{"id": each} for each in product_ids])
+                connection.execute(statement, [{"id": product_id} for product_id in product_ids])
 
 
 class FaultyStore:
-    """Sits above a recorded store."""
+    """A store with faults, around a recorded store."""
 
     def __init__(self, inner: Any, fault: Fault) -> None:
         self._inner = inner
@@ -208,7 +210,7 @@ class FaultyStore:
 
 
 def swallowing(outcome_of: Callable[..., Outcome]) -> Callable[..., Outcome]:
-    """``swallow_unknown``: what a bug of ours threw counts as done."""
+    """``swallow_unknown``: an unexpected error of our own counts as done."""
 
     def wrong_outcome_of(error: Exception, message: Message, stage: str, **limits: int) -> Outcome:
         if isinstance(error, RuntimeError):

@@ -1,4 +1,4 @@
-"""What the queue and the stores hold in the end, read by clients of other people's making."""
+"""The contents of the queue and the stores at the end, read with clients that are not ours."""
 
 import contextlib
 import sqlite3
@@ -20,18 +20,20 @@ MOST_ROWS = 16_384
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
+    """A product's row in the ledger; ``price`` in minor units."""
+
     revision: int
     version: int
     payload_hash: str
     deleted: bool
     name: str
     price: int | None
-    is_marked: bool = False
+    has_pending_check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A product in one of the other stores; only Milvus has vectors."""
+    """A product in Milvus or a keyword store; only Milvus has embeddings."""
 
     revision: int
     name: str
@@ -42,6 +44,8 @@ class StoredRow:
 
 @dataclass(slots=True)
 class FinalState:
+    """All rows of all stores, and what the queues hold."""
+
     ledger: dict[str, LedgerRow] = field(default_factory=dict)
     vectors: dict[str, StoredRow] = field(default_factory=dict)
     keywords: dict[str, StoredRow] = field(default_factory=dict)
@@ -54,7 +58,7 @@ class FinalState:
 
 
 def read_ledger(url: str, state: FinalState) -> None:
-    """Fill in what the SQL tables hold, through SQL of our own."""
+    """Fill in the rows of the SQL tables, by SQL written here."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with engine.connect() as connection:
 
@@ -73,7 +77,7 @@ def read_ledger(url: str, state: FinalState) -> None:
 
 
 def read_milvus(client: MilvusClient, collection: str) -> dict[str, StoredRow]:
-    found = client.query(
+    rows = client.query(
         collection,
         filter="revision >= 0",
         output_fields=["*"],
@@ -88,27 +92,27 @@ def read_milvus(client: MilvusClient, collection: str) -> dict[str, StoredRow]:
             np.asarray(row["text_embedding"], np.float32),
             np.asarray(row["image_embedding"], np.float32),
         )
-        for row in found
+        for row in rows
     }
 
 
 def read_elasticsearch(client: Elasticsearch, index: str) -> dict[str, StoredRow]:
     client.indices.refresh(index=index)
-    found = client.search(index=index, size=10_000, version=True)["hits"]["hits"]
+    hits = client.search(index=index, size=10_000, version=True)["hits"]["hits"]
     return {
         hit["_id"]: StoredRow(
             hit["_version"], hit["_source"]["product_name"], hit["_source"]["price"]
         )
-        for hit in found
+        for hit in hits
     }
 
 
 def read_sqlite_search(path: Path) -> dict[str, StoredRow]:
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        found = connection.execute(
+        rows = connection.execute(
             "SELECT id, revision, product_name, price FROM products WHERE NOT deleted"
         ).fetchall()
-    return {key: StoredRow(*values) for key, *values in found}
+    return {key: StoredRow(*values) for key, *values in rows}
 
 
 def _utc(value: datetime | str) -> datetime:

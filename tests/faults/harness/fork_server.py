@@ -1,9 +1,9 @@
 """Starts workers by forking: a process that has loaded everything once, and opened nothing.
 
-Reads one JSON command per line and answers each with one line: ``{"start": {...}}`` with the pid,
-``{"poll": pid}`` with the exit code (minus the signal that killed it), or null while it runs. Ends,
-and takes its children with it, when its standard input does. A child starts as a worker of its own
-would, in a quarter of a second instead of two; ``--torch`` loads what the real embedder needs too.
+Reads one JSON command per line and writes one line for each. ``{"start": {...}}`` returns the pid.
+``{"poll": pid}`` returns the exit code (minus the signal that killed it), or null while it runs.
+The server ends, and kills its children, when its standard input ends. A forked worker starts in a
+quarter of a second instead of two. ``--torch`` also loads the modules of the real embedder.
 """
 
 import importlib
@@ -34,7 +34,7 @@ def load(*, with_torch: bool) -> None:
 
 
 def become_worker(command: dict[str, Any]) -> int:
-    """Turn this fresh fork into a worker; return its exit code."""
+    """Turn this new fork into a worker; return its exit code."""
     os.environ.clear()
     os.environ.update(command["environment"])
     os.chdir(command["directory"])
@@ -43,7 +43,7 @@ def become_worker(command: dict[str, Any]) -> int:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    # Pauses that all workers drew alike would make them meet at the same moments.
+    # With one seed all workers would draw the same pauses, and meet at the same moments.
     random.seed()
     device = sys.modules.get("tests.faults.harness.fake_device")
     if device is not None:
@@ -62,19 +62,20 @@ def serve() -> None:
             if pid == 0:
                 _end(become_worker(command["start"]))
             children.add(pid)
-            answer: int | None = pid
+            reply: int | None = pid
         else:
-            answer = _exit_code(command["poll"])
-            if answer is not None:
+            reply = _exit_code(command["poll"])
+            if reply is not None:
                 children.discard(command["poll"])
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(reply), flush=True)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
 
 
 def _end(code: int) -> None:
-    """Leave without the interpreter's own farewell: libraries that were loaded before the fork may
-    hang in it. Workers that are not forked show that it works.
+    """Exit without the interpreter's own shutdown: libraries loaded before the fork may hang in it.
+
+    Workers that are not forked test that shutdown.
     """
     logging.shutdown()
     os._exit(code)

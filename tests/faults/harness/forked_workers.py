@@ -22,7 +22,7 @@ PROGRAM = Path(__file__).with_name("fork_server.py")
 
 
 class ForkServer:
-    """A process that has loaded what a worker loads, and forks one whenever asked to."""
+    """A process that has loaded a worker's modules, and forks workers. Thread-safe."""
 
     def __init__(self, *arguments: str) -> None:
         self._lock = threading.Lock()
@@ -33,10 +33,10 @@ class ForkServer:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._answer()
+        self._read_reply()
 
     def close(self) -> None:
-        """End it, and every worker that it still has."""
+        """End the server and the workers that still run."""
         try:
             self._process.communicate(timeout=10)
         except subprocess.TimeoutExpired:
@@ -76,14 +76,15 @@ class ForkServer:
         return worker
 
     def ask(self, command: Mapping[str, Any]) -> Any:
+        """Send one command and return its reply."""
         with self._lock:
             if self._process.stdin is None:
                 raise RuntimeError("the fork server has no standard input")
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
-            return self._answer()
+            return self._read_reply()
 
-    def _answer(self) -> Any:
+    def _read_reply(self) -> Any:
         if self._process.stdout is None:
             raise RuntimeError("the fork server has no standard output")
         return json.loads(self._process.stdout.readline())
@@ -105,12 +106,12 @@ class ForkedWorld(FaultWorld):
         threads: int = 4,
         settings: Mapping[str, str] | None = None,
     ) -> Worker:
-        planted = {"HARNESS_BUG": bug, **(settings or {})}
-        return self._fork_server.start(self, fault, threads, planted, self.arguments)
+        with_bug = {"HARNESS_BUG": bug, **(settings or {})}
+        return self._fork_server.start(self, fault, threads, with_bug, self.arguments)
 
 
 class ForkedWorker(Worker):
-    """A forked worker; to a test it is like any other."""
+    """A forked worker, used as any other."""
 
     def __init__(self, fork_server: ForkServer, pid: int, log_path: Path) -> None:
         self.log_path = log_path
@@ -118,7 +119,7 @@ class ForkedWorker(Worker):
 
 
 class ForkedProcess:
-    """What tests use of ``subprocess.Popen``."""
+    """A forked process with the methods of ``subprocess.Popen`` that tests use."""
 
     def __init__(self, fork_server: ForkServer, pid: int) -> None:
         self.pid = pid

@@ -10,11 +10,11 @@ from tests.faults.harness.world import POLL_SECONDS, FaultWorld
 
 
 def end_leases(world: FaultWorld) -> None:
-    """What dead workers are known to have held is visible again, as it would be after their leases.
+    """Make the messages of dead workers visible again, as the end of their leases would.
 
-    What was on its way to one that died stays hidden: nobody has its receipts.
+    A message stays hidden if its worker died before it arrived: nobody has its receipt.
     """
-    # A poll that a dead worker left open would take it, for a whole lease.
+    # A poll that a dead worker left open would take a message for a whole lease.
     time.sleep(POLL_SECONDS)
     for handle in _handles(world):
         with contextlib.suppress(ClientError):

@@ -1,4 +1,4 @@
-"""A stranger who looks at ledger and search all the time and writes down the revisions."""
+"""Reads the revisions in ledger and search all the time, and adds them to the history."""
 
 import contextlib
 import itertools
@@ -20,32 +20,32 @@ def observe(
     search: Elasticsearch,
     index: str,
 ) -> None:
-    """Note ``observe`` before and ``observed`` after each look, until stopped."""
+    """Add ``observe`` before and ``observed`` after each read, until stopped."""
     engine = sqlalchemy.create_engine(database_url)
     calls = itertools.count(1)
     while not stopping.wait(PAUSE_SECONDS):
-        # Before the first worker has made them there are no tables and no index.
+        # The first worker creates the tables and the index; until then a read fails.
         with contextlib.suppress(Exception):
             call = next(calls)
-            history.note("observe", call=call, source="ledger")
-            shown = _ledger_revisions(engine)
-            history.note("observed", call=call, source="ledger", revisions=shown)
+            history.add("observe", call=call, source="ledger")
+            revisions = _ledger_revisions(engine)
+            history.add("observed", call=call, source="ledger", revisions=revisions)
             call = next(calls)
-            history.note("observe", call=call, source="elasticsearch")
-            shown = _search_revisions(search, index, sorted(shown)[:_MOST_IDS])
-            history.note("observed", call=call, source="elasticsearch", revisions=shown)
+            history.add("observe", call=call, source="elasticsearch")
+            revisions = _search_revisions(search, index, sorted(revisions)[:_MOST_IDS])
+            history.add("observed", call=call, source="elasticsearch", revisions=revisions)
     engine.dispose()
 
 
 def _ledger_revisions(engine: sqlalchemy.Engine) -> dict[str, int]:
     with engine.connect() as connection:
-        found = connection.execute(sqlalchemy.text("SELECT id, revision FROM products"))
-        return {row.id: row.revision for row in found}
+        rows = connection.execute(sqlalchemy.text("SELECT id, revision FROM products"))
+        return {row.id: row.revision for row in rows}
 
 
 def _search_revisions(client: Elasticsearch, index: str, ids: list[str]) -> dict[str, int]:
-    # A real-time read: what a search shows may be a second older.
+    # A read by id is real-time; a search may return rows that are a second older.
     if not ids:
         return {}
-    found = client.mget(index=index, ids=ids, source=False)["docs"]
-    return {each["_id"]: each["_version"] for each in found if each.get("found")}
+    documents = client.mget(index=index, ids=ids, source=False)["docs"]
+    return {row["_id"]: row["_version"] for row in documents if row.get("found")}

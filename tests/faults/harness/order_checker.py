@@ -1,7 +1,7 @@
-"""Decides from a history and from what tables and Redis hold whether orders were counted once.
+"""Decides from a history, the tables and Redis whether orders were counted once.
 
 I1  no order is lost: each message was acknowledged or dead-lettered
-I3  the revisions that Redis shows never decrease, except when it was wiped
+I3  the revisions in Redis never decrease, except when it was wiped
 I4  every total in the ledger and in Redis is the model's over the distinct accepted orders
 I6  the dead-letter queue and the list of rejected orders hold exactly the poison, and of orders
     with two contents the one that was not counted
@@ -34,7 +34,7 @@ _OF_PROCESSES = ("killed", "crash", "exit", "ledger_failed")
 
 @dataclass(frozen=True, slots=True)
 class OrderCase:
-    """Everything a verdict rests on. ``sent``: what was sent to the order queue, by message id."""
+    """The input of a verdict. ``sent``: the messages of the order queue, by message id."""
 
     events: Sequence[Event]
     sent: Mapping[str, SentOrder]
@@ -43,7 +43,7 @@ class OrderCase:
 
 
 def order_violations(case: OrderCase) -> list[Violation]:
-    """Return what was broken, a few examples per invariant; empty when every promise was kept."""
+    """Return the violations, a few per invariant; empty when every promise was kept."""
     checks: Checks[OrderCase] = (
         ("I1", _lost),
         ("I3", _backwards),
@@ -56,7 +56,7 @@ def order_violations(case: OrderCase) -> list[Violation]:
 
 
 def order_events(events: Sequence[Event]) -> list[Event]:
-    """The events of the order stream, named as those of the product stream are."""
+    """The events of the order stream, with the names of the product stream's."""
     return [
         replace(event, kind=event.kind.removeprefix(PREFIX))
         for event in events
@@ -69,9 +69,9 @@ def _lost(case: OrderCase) -> Iterator[str]:
     for event in order_events(case.events):
         if event.kind == "acknowledge":
             settled.update(
-                each
-                for each in event["messages"]
-                if each in case.sent and not case.sent[each].poison
+                message_id
+                for message_id in event["messages"]
+                if message_id in case.sent and not case.sent[message_id].poison
             )
     for message_id, message in case.sent.items():
         if message_id not in settled and case.final.waiting == 0:
@@ -79,12 +79,12 @@ def _lost(case: OrderCase) -> Iterator[str]:
 
 
 def _backwards(case: OrderCase) -> Iterator[str]:
-    """A look that began after another had shown revision n must not show less than n."""
+    """A read that began after another returned revision n must not return less than n."""
     known: dict[str, int] = {}
     floors: dict[int, dict[str, int]] = {}
     for event in order_events(case.events):
         if event.kind == "redis_wiped":
-            # Noted before and after: what was seen until now, or is being looked at, may be gone.
+            # Recorded before and after: earlier reads, and a read under way, prove nothing now.
             known, floors = {}, {}
         elif event.kind == "observe":
             floors[event["call"]] = dict(known)
@@ -110,19 +110,19 @@ def _totals(case: OrderCase) -> Iterator[str]:
     everyone = {(currency,): total for currency, total in model.everyone.items()}
     in_ledger = {(currency,): row for currency, row in final.everyone.items()}
     yield from _table("order_totals", _minor(everyone, -1), in_ledger)
-    shown: dict[str, dict[str, Total]] = defaultdict(dict)
+    by_user: dict[str, dict[str, Total]] = defaultdict(dict)
     for (user_id, currency), total in model.users.items():
-        shown[f"user:{user_id}"][currency] = total
-    expected = {key: _fields("order_count", "total_spend", row) for key, row in shown.items()}
+        by_user[f"user:{user_id}"][currency] = total
+    expected = {key: _fields("order_count", "total_spend", row) for key, row in by_user.items()}
     if model.everyone:
         expected[GLOBAL_KEY] = _fields("total_orders", "total_revenue", model.everyone)
     yield from _redis(expected, final)
 
 
-def _table(name: str, expected: Mapping[Any, Row], found: Mapping[Any, Row]) -> Iterator[str]:
-    for key in sorted(expected.keys() | found.keys()):
-        if expected.get(key) != found.get(key):
-            yield f"{name}: {key} has {found.get(key)}, the model {expected.get(key)}"
+def _table(name: str, expected: Mapping[Any, Row], rows: Mapping[Any, Row]) -> Iterator[str]:
+    for key in sorted(expected.keys() | rows.keys()):
+        if expected.get(key) != rows.get(key):
+            yield f"{name}: {key} has {rows.get(key)}, the model {expected.get(key)}"
 
 
 def _minor(model: Mapping[Any, Total], currency_at: int) -> dict[Any, Row]:
@@ -133,19 +133,18 @@ def _minor(model: Mapping[Any, Total], currency_at: int) -> dict[Any, Row]:
 
 
 def _redis(expected: Mapping[str, Mapping[str, str]], final: OrderState) -> Iterator[str]:
-    for key in sorted(expected.keys() | final.shown.keys()):
-        held = dict(final.shown.get(key, {}))
+    for key in sorted(expected.keys() | final.hashes.keys()):
+        held = dict(final.hashes.get(key, {}))
         revision = held.pop("revision", None)
         if held != expected.get(key, {}):
-            yield f"redis: {key} shows {held}, the model {expected.get(key)}"
+            yield f"redis: {key} has {held}, the model {expected.get(key)}"
         elif revision != str(final.revisions.get(key)):
             yield f"redis: {key} is of revision {revision}, the ledger {final.revisions.get(key)}"
 
 
 def _fields(count_name: str, money_name: str, by_currency: Mapping[str, Total]) -> dict[str, str]:
-    every = {DEFAULT_CURRENCY: Total(), **by_currency}
     fields: dict[str, str] = {}
-    for currency, total in every.items():
+    for currency, total in {DEFAULT_CURRENCY: Total(), **by_currency}.items():
         suffix = "" if currency == DEFAULT_CURRENCY else f":{currency}"
         fields[f"{count_name}{suffix}"] = str(total.count)
         fields[f"{money_name}{suffix}"] = _money(total.spend, currency)
@@ -203,7 +202,7 @@ def _deleted_too_early(case: OrderCase) -> Iterator[str]:
 
 
 def _unconfirmed(message_id: str, message: SentOrder, events: Sequence[Event]) -> str:
-    """What was not confirmed to this process since it last received the message."""
+    """Return what was not confirmed to this process since it last received the message."""
     since: list[Event] = []
     for event in reversed(events):
         since.append(event)
@@ -214,15 +213,15 @@ def _unconfirmed(message_id: str, message: SentOrder, events: Sequence[Event]) -
     since.reverse()
     is_recorded = False
     begun: set[int] = set()
-    shown: set[str] = set()
+    written: set[str] = set()
     for event in since:
         if event.kind == "record_done" and message.order_id in event["orders"]:
             is_recorded = True
         elif event.kind == "write" and is_recorded:
             begun.add(event["call"])
         elif event.kind == "write_done" and event["call"] in begun:
-            shown.update(event["revisions"])
+            written.update(event["revisions"])
     if not is_recorded:
         return "deleted before the ledger counted it"
-    missing = {f"user:{message.user_id}", GLOBAL_KEY} - shown
-    return f"deleted before Redis showed {', '.join(sorted(missing))}" if missing else ""
+    missing = {f"user:{message.user_id}", GLOBAL_KEY} - written
+    return f"deleted before Redis had {', '.join(sorted(missing))}" if missing else ""

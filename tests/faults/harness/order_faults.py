@@ -1,6 +1,6 @@
-"""Wrappers that write down what a worker does with orders, with faults and bugs inside it.
+"""Wrappers that record how a worker handles orders, with faults and bugs inside.
 
-The events are named as those of the product stream, behind ``order_``. ``HARNESS_FAULT`` may name
+The events have the names of the product stream's, behind ``order_``. ``HARNESS_FAULT`` may name
 ``before_order_record``, ``after_order_record``, ``before_redis``, ``after_redis``, and the places
 of ``FaultyQueue``, which the two streams share.
 """
@@ -27,13 +27,13 @@ _calls = itertools.count(1)
 
 
 class OrderHistory(History):
-    """Writes into the same file as everybody, under names of its own."""
+    """Appends to the file of all histories, with a prefix before each kind."""
 
-    def note(self, kind: str, **fields: Any) -> None:
-        super().note(f"{PREFIX}{kind}", **fields)
+    def add(self, kind: str, **fields: Any) -> None:
+        super().add(f"{PREFIX}{kind}", **fields)
 
 
-def wrap_order_parts(path: Path, fault: Fault, bug: str) -> None:
+def wrap_order_components(path: Path, fault: Fault, bug: str) -> None:
     """Put the wrappers between the order stream and its queue, its ledger and Redis."""
     history = OrderHistory(path)
     open_queue, open_stats = components.open_queue, components.open_redis_stats  # type: ignore[attr-defined]
@@ -64,7 +64,7 @@ class FloatMoneyLedger(OrderLedger):
 
 
 class FaultyOrderLedger:
-    """``no_dedup``: an order counts by its delivery instead of its id."""
+    """An order ledger with faults, recorded. ``no_dedup``: an order counts once per delivery."""
 
     def __init__(self, inner: OrderLedger, history: History, fault: Fault, bug: str) -> None:
         self._inner = inner
@@ -81,16 +81,16 @@ class FaultyOrderLedger:
         ids = [order.order_id for order in batch]
         if self._bug == "no_dedup":
             batch = [_with_another_id(order) for order in batch]
-        self._history.note("record", call=call, orders=ids)
+        self._history.add("record", call=call, orders=ids)
         recorded = self._inner.record(batch)
-        known = [each for position, each in enumerate(ids) if position not in recorded.failures]
-        self._history.note("record_done", call=call, orders=known)
+        counted = [key for position, key in enumerate(ids) if position not in recorded.failures]
+        self._history.add("record_done", call=call, orders=counted)
         self._fault.at("after_order_record")
         return recorded
 
 
 class FaultyStats:
-    """Notes every write to Redis as ``write``, of the store ``redis``."""
+    """Redis with faults; records each write as ``write`` of the store ``redis``."""
 
     def __init__(self, inner: Any, history: History, fault: Fault) -> None:
         self._inner = inner
@@ -102,23 +102,23 @@ class FaultyStats:
 
     def is_filled(self) -> bool:
         try:
-            found: bool = self._inner.is_filled()
+            is_filled: bool = self._inner.is_filled()
         except Exception as error:
-            self._history.note("write_failed", store="redis", error=type(error).__name__)
+            self._history.add("write_failed", store="redis", error=type(error).__name__)
             raise
-        return found
+        return is_filled
 
     def write(self, hashes: Sequence[StatsHash], *, force: bool = False) -> int:
         self._fault.at("before_redis")
-        revisions = {shown.key: shown.revision for shown in hashes}
+        revisions = {stats.key: stats.revision for stats in hashes}
         about = {"call": next(_calls), "store": "redis", "revisions": revisions}
-        self._history.note("write", **about)
+        self._history.add("write", **about)
         try:
             written: int = self._inner.write(hashes, force=force)
         except Exception as error:
-            self._history.note("write_failed", error=type(error).__name__, **about)
+            self._history.add("write_failed", error=type(error).__name__, **about)
             raise
-        self._history.note("write_done", **about)
+        self._history.add("write_done", **about)
         self._fault.at("after_redis")
         return written
 

@@ -1,4 +1,4 @@
-"""What the order tables and Redis hold in the end, read by clients of other people's making."""
+"""The contents of the order tables and Redis at the end, read with clients that are not ours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,8 @@ Row = tuple[int, int]
 
 @dataclass(slots=True)
 class OrderState:
+    """All totals, in the ledger and in Redis, and what the queues hold."""
+
     stored: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     """By order id: user id, minor units, currency."""
     users: dict[tuple[str, str], Row] = field(default_factory=dict)
@@ -22,10 +24,10 @@ class OrderState:
     users_days: dict[tuple[str, str, str], Row] = field(default_factory=dict)
     everyone: dict[str, Row] = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
-    """The ledger's revision of what each Redis key must show."""
+    """The ledger's revision of each Redis key: the key must have it."""
     listed: dict[str, str] = field(default_factory=dict)
     """Reason by message id, as the service lists rejected orders."""
-    shown: dict[str, dict[str, str]] = field(default_factory=dict)
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)
     """Every hash in Redis, by key."""
     dead_letters: list[tuple[str, str]] = field(default_factory=list)
     """(message id of the original, reason)."""
@@ -62,13 +64,13 @@ def read_order_tables(url: str, state: OrderState) -> None:
 
 
 def read_redis(client: "redis.Redis") -> dict[str, dict[str, str]]:
-    """Every hash that shows a total."""
+    """Every hash of totals, by key."""
     keys = [*client.scan_iter(match="user:*", count=1000), GLOBAL_KEY]
     pipeline = client.pipeline(transaction=False)
     for key in keys:
         pipeline.hgetall(key)
-    found = zip(keys, pipeline.execute(), strict=True)
-    return {str(key): fields for key, fields in found if fields}
+    hashes = zip(keys, pipeline.execute(), strict=True)
+    return {str(key): fields for key, fields in hashes if fields}
 
 
 def revisions_in_redis(client: "redis.Redis") -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A world with the order stream in it: an order queue, Redis behind a proxy, and their verdict."""
+"""A world with the order stream: an order queue, Redis behind a proxy, and their verdict."""
 
 import contextlib
 import itertools
@@ -37,7 +37,7 @@ PAUSE_SECONDS = 0.1
 
 
 class OrderWorld(ForkedWorld):
-    """Workers consume the given streams, orders at least."""
+    """A world whose workers consume the given streams, at least orders."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class OrderWorld(ForkedWorld):
     ) -> None:
         super().__init__(directory, servers, fork_server)
         self.streams = streams
-        self.arguments = [part for name in streams for part in ("--stream", name)]
+        self.arguments = [word for name in streams for word in ("--stream", name)]
         self.sent_orders: dict[str, SentOrder] = {}
         self.redis_url = redis_url
         self.redis = redis.Redis.from_url(redis_url, decode_responses=True)
@@ -70,11 +70,11 @@ class OrderWorld(ForkedWorld):
 
     def send_all(self, messages: Sequence[Sent | SentOrder]) -> None:
         """Send each message to its own stream's queue, in this order."""
-        products = [each for each in messages if isinstance(each, Sent)]
-        orders = [each for each in messages if isinstance(each, SentOrder)]
+        products = [message for message in messages if isinstance(message, Sent)]
+        orders = [message for message in messages if isinstance(message, SentOrder)]
         for start in range(0, len(orders), 10):
             ten = orders[start : start + 10]
-            entries = [{"Id": str(i), "MessageBody": each.body} for i, each in enumerate(ten)]
+            entries = [{"Id": str(i), "MessageBody": order.body} for i, order in enumerate(ten)]
             reply = self.sqs.send_message_batch(QueueUrl=self.orders_url, Entries=entries)
             for success in reply["Successful"]:
                 self.sent_orders[success["MessageId"]] = ten[int(success["Id"])]
@@ -84,43 +84,41 @@ class OrderWorld(ForkedWorld):
         return super().left_in_queue() + self._left_in(self.orders_url)
 
     def order_events(self) -> list[Event]:
-        """The events of the order stream, named as those of the product stream are."""
+        """The events of the order stream, with the names of the product stream's."""
         return order_events(self.events())
 
     def wipe_redis(self) -> None:
-        """Redis forgets everything, as after a restart."""
-        self.history.note("order_redis_wiped")
+        """Empty Redis, as a restart would."""
+        self.history.add("order_redis_wiped")
         self.redis.flushall()
-        self.history.note("order_redis_wiped")
+        self.history.add("order_redis_wiped")
 
     def wait_until_redis_is_right(self, seconds: float = 20.0) -> None:
-        """Wait until an idle worker has filled Redis; the verdict says what is wrong if it has
-        not.
-        """
+        """Wait until an idle worker has filled Redis; if it does not, the verdict tells why."""
 
         def is_right() -> bool:
             time.sleep(0.2)
             state = self._order_state()
-            shown = {key: int(hash_["revision"]) for key, hash_ in state.shown.items()}
-            return shown == state.revisions
+            revisions = {key: int(hash_["revision"]) for key, hash_ in state.hashes.items()}
+            return revisions == state.revisions
 
         wait_until(is_right, seconds)
 
-    def verdict(self, *, answers_were_lost: bool = False, **marks: bool) -> list[Violation]:
+    def verdict(self, *, responses_were_lost: bool = False, **checks: bool) -> list[Violation]:
         case = OrderCase(
             self.events(),
             self.sent_orders,
-            self._order_state(self.letters(self.orders_dead_url)),
-            may_repeat_dead_letters=self.was_killed or answers_were_lost,
+            self._order_state(self.dead_letters_of(self.orders_dead_url)),
+            may_repeat_dead_letters=self.was_killed or responses_were_lost,
         )
-        found = order_violations(case)
+        violations = order_violations(case)
         if PRODUCTS in self.streams:
-            found += super().verdict(answers_were_lost=answers_were_lost, **marks)
-        return found
+            violations += super().verdict(responses_were_lost=responses_were_lost, **checks)
+        return violations
 
     @contextlib.contextmanager
     def observed(self) -> Iterator[None]:
-        """Look at the revisions that Redis shows all the time, and at the products'."""
+        """Read the revisions in Redis all the time, and those of the products."""
         stopping = threading.Event()
         observer = threading.Thread(target=self._observe_redis, args=(stopping,), daemon=True)
         observer.start()
@@ -131,19 +129,19 @@ class OrderWorld(ForkedWorld):
                 opened.enter_context(super().observed())
             yield
 
-    def letters(self, queue_url: str) -> list[tuple[str, str]]:
+    def dead_letters_of(self, queue_url: str) -> list[tuple[str, str]]:
         """(message id of the original, reason) of everything in a dead-letter queue."""
         products_url, self.dead_letter_url = self.dead_letter_url, queue_url
         try:
-            found = self.dead_letters()
+            letters = self.dead_letters()
         finally:
             self.dead_letter_url = products_url
-        return [(each.get("message_id", ""), each.get("reason", "")) for each in found]
+        return [(letter.get("message_id", ""), letter.get("reason", "")) for letter in letters]
 
     def _order_state(self, letters: Sequence[tuple[str, str]] = ()) -> OrderState:
         state = OrderState(dead_letters=list(letters), waiting=self._left_in(self.orders_url))
         read_order_tables(self.database_url, state)
-        state.shown = read_redis(self.redis)
+        state.hashes = read_redis(self.redis)
         return state
 
     def _left_in(self, queue_url: str) -> int:
@@ -155,6 +153,6 @@ class OrderWorld(ForkedWorld):
         calls = itertools.count(1)
         while not stopping.wait(PAUSE_SECONDS):
             call = next(calls)
-            self.history.note("order_observe", call=call)
-            shown: Any = revisions_in_redis(self.redis)
-            self.history.note("order_observed", call=call, revisions=shown)
+            self.history.add("order_observe", call=call)
+            revisions: Any = revisions_in_redis(self.redis)
+            self.history.add("order_observed", call=call, revisions=revisions)

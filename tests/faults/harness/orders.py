@@ -1,4 +1,4 @@
-"""What shops send to the order queue, and what every total must be in the end.
+"""The messages of the order queue, and the totals that they must make.
 
 The model adds up decimals in plain Python, order by order; it shares no code with the worker.
 """
@@ -26,13 +26,15 @@ POISON: dict[str, dict[str, Any] | str] = {
     "unsupported": {"order_value": -20},
     "wrong_kind": '{"id": "p", "name": "x", "price": 1, "image_url": "https://a.example/1.png"}',
 }
-"""What can never be counted, by its reason: a whole body, or what spoils a good one."""
+"""Orders that can never count, by the reason: a whole body, or changes that spoil a good body."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentOrder:
-    """One message as its producer knows it. ``poison`` is the reason it must be rejected with; the
-    other fields are empty then.
+    """One message as its producer knows it.
+
+    ``poison``: the reason that it must be rejected with; the other fields are empty then.
+    ``spend``: in whole units of the currency.
     """
 
     body: str
@@ -51,6 +53,8 @@ class SentOrder:
 
 @dataclass(slots=True)
 class Total:
+    """A number of orders and their sum, in whole units of the currency."""
+
     count: int = 0
     spend: Decimal = Decimal(0)
 
@@ -75,22 +79,22 @@ class Totals:
 
 
 def totals(orders: Iterable[SentOrder]) -> Totals:
-    """The sequential model: each order added once to everything it counts for."""
-    found = Totals()
-    for one in orders:
-        day = one.day.isoformat()
+    """The sequential model: each order is added once to each of its totals."""
+    model = Totals()
+    for sent in orders:
+        day = sent.day.isoformat()
         for total in (
-            found.users[one.user_id, one.currency],
-            found.days[day, one.currency],
-            found.users_days[one.user_id, day, one.currency],
-            found.everyone[one.currency],
+            model.users[sent.user_id, sent.currency],
+            model.days[day, sent.currency],
+            model.users_days[sent.user_id, day, sent.currency],
+            model.everyone[sent.currency],
         ):
-            total.add(one.spend)
-    return found
+            total.add(sent.spend)
+    return model
 
 
 def order(number: int, users: int, seed: int = 0, **changes: Any) -> SentOrder:
-    """One order; everything in it follows from its number, the seed and ``changes``."""
+    """One order; its number, the seed and ``changes`` decide everything in it."""
     draw = random.Random(f"{seed}/{number}")
     currency = draw.choice(("USD", "USD", "EUR", "VND"))
     lines = [
@@ -112,11 +116,11 @@ def order(number: int, users: int, seed: int = 0, **changes: Any) -> SentOrder:
 
 def poison_order(reason: str, number: int) -> SentOrder:
     """A message that must be rejected with this reason."""
-    what = POISON[reason]
-    if isinstance(what, str):
-        return SentOrder(what, poison=reason)
+    spoiled = POISON[reason]
+    if isinstance(spoiled, str):
+        return SentOrder(spoiled, poison=reason)
     good = json.loads(order(number, 1, seed=-1).body)
-    return SentOrder(json.dumps(good | {"currency": "USD"} | what), poison=reason)
+    return SentOrder(json.dumps(good | {"currency": "USD"} | spoiled), poison=reason)
 
 
 def order_workload(count: int, seed: int) -> list[SentOrder]:
@@ -142,15 +146,16 @@ def order_workload(count: int, seed: int) -> list[SentOrder]:
 def accepted(
     sent: Sequence[SentOrder], stored: Iterable[tuple[str, int]]
 ) -> tuple[list[SentOrder], list[str]]:
-    """Return the distinct orders that were counted, and what is wrong with the choice.
+    """Return the distinct orders that were counted, and the problems of this choice.
 
-    ``stored``: (order id, minor units) as the ledger has them. Of an id that was sent with several
-    contents any one may have come first, so the ledger says which; it must be one that was sent.
+    ``stored``: (order id, minor units) as the ledger has them. If an id was sent with several
+    contents, any of them may have come first. So the ledger decides; its content must be one that
+    was sent.
     """
     choices: dict[str, list[SentOrder]] = defaultdict(list)
-    for one in sent:
-        if not one.poison:
-            choices[one.order_id].append(one)
+    for message in sent:
+        if not message.poison:
+            choices[message.order_id].append(message)
     minor_by_id: dict[str, int] = {}
     problems: list[str] = []
     for order_id, minor in stored:
@@ -158,16 +163,16 @@ def accepted(
         if order_id not in choices:
             problems.append(f"orders: {order_id} was never sent")
     counted: list[SentOrder] = []
-    for order_id, several in choices.items():
-        chosen = [one for one in several if one.minor == minor_by_id.get(order_id)]
+    for order_id, contents in choices.items():
+        chosen = [content for content in contents if content.minor == minor_by_id.get(order_id)]
         if chosen:
             counted.append(chosen[0])
         elif order_id not in minor_by_id:
             problems.append(f"orders: {order_id} is missing")
-            counted.append(several[0])
+            counted.append(contents[0])
         else:
             problems.append(f"orders: {order_id} has {minor_by_id[order_id]}, never sent so")
-            counted.append(several[0])
+            counted.append(contents[0])
     return counted, problems
 
 

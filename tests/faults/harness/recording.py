@@ -1,7 +1,7 @@
-"""Wrappers that write down what a worker does with its queue, its ledger and its stores.
+"""Wrappers that record a worker's calls to its queue, its ledger and its stores.
 
-One JSON line per event goes to a file that all processes append to. The beginning of a call is
-written before it, its end after it, so a killed process can leave an end out but never claim one
+One JSON line per event goes to a file that all processes append to. The start of a call is written
+before it and the end after it. So a killed process may leave out an end, and never claims an end
 that did not happen. Times are of the machine's monotonic clock, which all processes share.
 """
 
@@ -30,7 +30,7 @@ _calls = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the history: when, in which process, what, and the rest by name."""
+    """One line of the history. ``at``: in seconds of the monotonic clock."""
 
     at: float
     process: int
@@ -42,19 +42,19 @@ class Event:
 
 
 class History:
-    """Appends events to a file; any number of processes may have it open."""
+    """A file that events are appended to; any number of processes may have it open. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._release = path.with_suffix(".release")
 
-    def note(self, kind: str, **fields: Any) -> None:
+    def add(self, kind: str, **fields: Any) -> None:
         line = {"at": time.monotonic(), "process": os.getpid(), "kind": kind} | fields
         # The line before may have been cut off by a kill.
         os.write(self._file, f"\n{json.dumps(line)}\n".encode())
 
     def release(self) -> None:
-        """Let every process go on that waits for it."""
+        """Let every process continue that waits for it."""
         self._release.touch()
 
     def wait_for_release(self) -> None:
@@ -64,21 +64,21 @@ class History:
             time.sleep(0.05)
 
     def around(self, kind: str, action: Callable[[], Any], **fields: Any) -> Any:
-        """Note ``<kind>``, run, note ``<kind>_done`` or ``<kind>_failed``."""
+        """Add ``<kind>``, run the action, add ``<kind>_done`` or ``<kind>_failed``."""
         call = next(_calls)
-        self.note(kind, call=call, **fields)
+        self.add(kind, call=call, **fields)
         try:
             result = action()
         except Exception as error:
-            self.note(f"{kind}_failed", call=call, error=type(error).__name__, **fields)
+            self.add(f"{kind}_failed", call=call, error=type(error).__name__, **fields)
             raise
-        self.note(f"{kind}_done", call=call, **fields)
+        self.add(f"{kind}_done", call=call, **fields)
         return result
 
 
 def read_history(path: Path) -> list[Event]:
-    """Return the events in order of time, without a line that a kill cut off or that is just
-    being written.
+    """Return the events in order of time, without a line that is not complete: a kill cut it off,
+    or it is being written.
     """
     events = []
     for line in path.read_text().split("\n"):
@@ -91,7 +91,7 @@ def read_history(path: Path) -> list[Event]:
 
 
 class _Wrapper:
-    """Whatever is not written down goes straight to the part itself."""
+    """A component around another; calls that are not recorded go to the inner component."""
 
     def __init__(self, inner: Any, history: History) -> None:
         self._inner = inner
@@ -103,11 +103,11 @@ class _Wrapper:
 
 class RecordedQueue(_Wrapper):
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
-        self._history.note("poll", thread=threading.get_ident())
+        self._history.add("poll", thread=threading.get_ident())
         messages: list[Message] = self._inner.receive(max_messages, wait_seconds)
         if messages:
             counts = {message.message_id: message.receive_count for message in messages}
-            self._history.note("receive", messages=counts, thread=threading.get_ident())
+            self._history.add("receive", messages=counts, thread=threading.get_ident())
         return messages
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
@@ -131,9 +131,9 @@ class RecordedLedger(_Wrapper):
     def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
         products = [[change.product.id, change.product.version.value] for change in changes]
         call = next(_calls)
-        self._history.note("record", call=call, products=products)
+        self._history.add("record", call=call, products=products)
         recorded: BatchRecord = self._inner.record(changes)
-        self._history.note(
+        self._history.add(
             "record_done",
             call=call,
             products=products,
@@ -148,26 +148,27 @@ class RecordedStore(_Wrapper):
         revisions = {row.id: row.revision for row in rows}
         call = next(_calls)
         about = {"call": call, "store": self._inner.name, "revisions": revisions}
-        self._history.note("write", **about)
+        self._history.add("write", **about)
         try:
             failures: Mapping[str, ProductConsumerError] = self._inner.write(rows)
         except Exception as error:
-            self._history.note("write_failed", error=type(error).__name__, **about)
+            self._history.add("write_failed", error=type(error).__name__, **about)
             raise
-        self._history.note("write_done", refused=sorted(failures), **about)
+        self._history.add("write_done", refused=sorted(failures), **about)
         return failures
 
 
 def record_outages(history: History) -> None:
-    """Note ``ledger_failed`` for whatever a consumer asks of the database in vain. What others ask,
-    the sweeper say, tells consumers nothing.
+    """Add ``ledger_failed`` whenever a consumer thread cannot use the database.
+
+    Failures in other threads, such as the sweeper, tell the consumers nothing.
     """
     databases: Any = Database
     for name in ("reading", "writing"):
-        setattr(databases, name, _noting_outages(getattr(databases, name), history))
+        setattr(databases, name, _recording_outages(getattr(databases, name), history))
 
 
-def _noting_outages(connect: Callable[..., Any], history: History) -> Any:
+def _recording_outages(connect: Callable[..., Any], history: History) -> Any:
     @contextmanager
     def connected(database: Database) -> Iterator[Any]:
         try:
@@ -175,14 +176,14 @@ def _noting_outages(connect: Callable[..., Any], history: History) -> Any:
                 yield connection
         except LedgerUnavailable as error:
             if threading.current_thread().name.startswith("consumer-"):
-                history.note("ledger_failed", error=str(error))
+                history.add("ledger_failed", error=str(error))
             raise
 
     return connected
 
 
 def deliveries(events: Iterable[Event]) -> dict[str, int]:
-    """The highest receive count that any process saw, by message id."""
+    """The highest receive count of each message, by message id."""
     highest: dict[str, int] = {}
     for event in events:
         if event.kind == "receive":

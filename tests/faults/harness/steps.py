@@ -1,13 +1,13 @@
-"""The places inside a worker where a fault can strike: around the methods of its parts.
+"""The places inside a worker where a fault can strike: around the methods of its components.
 
 In the order in which a message meets them: ``receive``, ``after_receive``, ``after_validate``,
-``after_look_up``, ``amid_fetch``, ``after_fetch``, ``after_note``, ``after_note_alone``,
-``after_decode``, ``amid_embed``, ``after_embed``, ``before_forget``, ``after_forget``,
-``before_record``, ``amid_record_commit``, ``after_record``, ``before_`` and ``after_milvus``,
+``after_look_up``, ``during_fetch``, ``after_fetch``, ``after_start``, ``after_start_alone``,
+``after_decode``, ``during_embed``, ``after_embed``, ``before_finish``, ``after_finish``,
+``before_record``, ``during_record_commit``, ``after_record``, ``before_`` and ``after_milvus``,
 ``before_`` and ``after_elasticsearch``, ``before_verify``, ``after_verify``,
-``before_acknowledge``, ``after_acknowledge``, ``before_reject``, ``amid_reject`` (the copy is sent,
-the message is not deleted), ``after_reject``. Beside them: ``sweep``, ``before_clear``, ``extend``,
-``load_model``.
+``before_acknowledge``, ``after_acknowledge``, ``before_reject``, ``during_reject`` (the copy is
+sent, the message is not deleted), ``after_reject``. Beside them: ``sweep``, ``before_clear``,
+``extend``, ``load_model``.
 
 Switches: ``no_heartbeats``; ``retry_after:<seconds>`` instead of growing pauses;
 ``stage_limit:<seconds>`` for every stage of every thread.
@@ -40,12 +40,12 @@ def plant(fault: Fault) -> None:
     places: tuple[tuple[Any, str, str, str], ...] = (
         (ProductParser, "parse", "", "after_validate"),
         (Ledger, "look_up", "", "after_look_up"),
-        (ImageFetcher, "fetch_all", "amid_fetch", "after_fetch"),
-        (InProgress, "start", "", "after_note"),
-        (InProgress, "start_alone", "", "after_note_alone"),
-        (InProgress, "finish", "before_forget", "after_forget"),
+        (ImageFetcher, "fetch_all", "during_fetch", "after_fetch"),
+        (InProgress, "start", "", "after_start"),
+        (InProgress, "start_alone", "", "after_start_alone"),
+        (InProgress, "finish", "before_finish", "after_finish"),
         (ImageDecoder, "decode", "", "after_decode"),
-        (embedding.Embedder, "embed", "amid_embed", "after_embed"),
+        (embedding.Embedder, "embed", "during_embed", "after_embed"),
         (embedding, "load_embedder", "load_model", ""),
         (PendingChecks, "claim", "sweep", ""),
         (PendingChecks, "clear", "before_clear", ""),
@@ -83,30 +83,32 @@ def _watch_rejections(fault: Fault) -> None:
 
     def acknowledge_watched(queue: SqsQueue, *arguments: Any) -> None:
         if getattr(rejecting, "here", False):
-            fault.at("amid_reject")
+            fault.at("during_reject")
         acknowledge(queue, *arguments)
 
     queues.reject, queues.acknowledge = reject_watched, acknowledge_watched
 
 
 def _watch_commits(fault: Fault) -> None:
-    """The moment of the commit that records a batch: before it in a transaction, and just after a
-    statement that is a transaction of its own.
+    """Strike at the commit that records a batch.
+
+    In a transaction that is before the commit. A statement that is a transaction of its own has
+    committed by then.
     """
 
-    def note_statement(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+    def on_statement(connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
         if "INSERT INTO price_history" not in statement:
             return
         if getattr(cursor.connection, "autocommit", False) is True:
-            fault.at("amid_record_commit")
+            fault.at("during_record_commit")
         connection.info["records"] = True
 
-    def note_commit(connection: Connection) -> None:
+    def on_commit(connection: Connection) -> None:
         if connection.info.pop("records", False):
-            fault.at("amid_record_commit")
+            fault.at("during_record_commit")
 
-    sqlalchemy.event.listen(Engine, "after_cursor_execute", note_statement)
-    sqlalchemy.event.listen(Engine, "commit", note_commit)
+    sqlalchemy.event.listen(Engine, "after_cursor_execute", on_statement)
+    sqlalchemy.event.listen(Engine, "commit", on_commit)
 
 
 def _set_switches(fault: Fault) -> None:

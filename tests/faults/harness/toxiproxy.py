@@ -1,4 +1,4 @@
-"""A small client of toxiproxy's HTTP API: one proxy per part of the system, broken on demand."""
+"""A small client of toxiproxy's HTTP API: one proxy per dependency, broken on demand."""
 
 import http.client
 import json
@@ -16,10 +16,10 @@ class Proxy:
     def __init__(self, api_url: str, name: str, upstream: str) -> None:
         self._api = urlsplit(api_url).netloc
         self._name = name
-        made = self._ask(
+        created = self._ask(
             "POST", "/proxies", {"name": name, "listen": "127.0.0.1:0", "upstream": upstream}
         )
-        self.address: str = made["listen"]
+        self.address: str = created["listen"]
         """``host:port`` to connect to."""
 
     def in_front_of(self, url: str) -> str:
@@ -30,7 +30,7 @@ class Proxy:
 
     @contextmanager
     def down(self) -> Iterator[None]:
-        """Connections end, new ones are refused."""
+        """End the connections and refuse new ones."""
         self._ask("POST", f"/proxies/{self._name}", {"enabled": False})
         try:
             yield
@@ -39,8 +39,10 @@ class Proxy:
 
     @contextmanager
     def toxic(self, kind: str, stream: str = DOWNSTREAM, **attributes: int) -> Iterator[None]:
-        """``latency``, ``timeout``, ``reset_peer``, ``slow_close``, ``limit_data``, ``bandwidth``
-        or ``slicer``, with its attributes (milliseconds, KB/s, bytes).
+        """Put one toxic in, and take all out at the end.
+
+        ``kind``: ``latency``, ``timeout``, ``reset_peer``, ``slow_close``, ``limit_data``,
+        ``bandwidth`` or ``slicer``. ``attributes`` are in milliseconds, KB/s and bytes.
         """
         self.add(kind, stream, **attributes)
         try:
@@ -65,10 +67,10 @@ class Proxy:
         connection = http.client.HTTPConnection(self._api, timeout=10)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
-            answer = connection.getresponse()
-            text = answer.read()
+            response = connection.getresponse()
+            text = response.read()
         finally:
             connection.close()
-        if answer.status >= 300:
-            raise RuntimeError(f"toxiproxy: {method} {path}: {answer.status} {text!r}")
+        if response.status >= 300:
+            raise RuntimeError(f"toxiproxy: {method} {path}: {response.status} {text!r}")
         return json.loads(text) if text else None

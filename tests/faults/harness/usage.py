@@ -1,4 +1,4 @@
-"""What a process takes from its machine, sampled while it works."""
+"""Memory, open files and threads of a process, sampled while it works."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from statistics import linear_regression
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """``messages``: handled when the sample was taken."""
+    """One sample; ``messages``: handled until it was taken."""
 
     messages: int
     resident_kb: int
@@ -26,15 +26,15 @@ def read_usage(process: int, messages: int) -> Usage:
 
 
 def growth_kb(samples: Sequence[Usage], messages: int) -> float:
-    """Return by how much resident memory grows over so many messages: least squares."""
+    """Return the growth in KB of resident memory over so many messages, by least squares."""
     handled = [float(sample.messages) for sample in samples]
     return linear_regression(handled, [sample.resident_kb for sample in samples]).slope * messages
 
 
 def has_risen(values: Sequence[int]) -> bool:
-    """Whether the last third never comes down to what the first third reached.
+    """Whether every value of the last third is above the highest of the first third.
 
-    Connections come and go, so single values differ; what leaks does not come back.
+    Connections come and go, so single values differ; a leak never shrinks.
     """
     third = len(values) // 3
     return min(values[-third:]) > max(values[:third])

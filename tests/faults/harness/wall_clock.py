@@ -9,7 +9,7 @@ _shift_seconds = 0.0
 
 
 class JumpingDatetime(datetime):
-    """``now`` is that of a clock which was shifted."""
+    """A ``datetime`` whose ``now`` is that of a clock which was shifted."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
@@ -18,8 +18,10 @@ class JumpingDatetime(datetime):
 
 
 def jump(seconds: float) -> None:
-    """Shift the wall clock that the worker's own modules see. Libraries that turn it into the
-    system's own timers, as gRPC does, would find the two apart; a real jump moves both.
+    """Shift the wall clock that the worker's own modules see.
+
+    Libraries keep the real one: some, as gRPC, turn the wall clock into timers of the system. A
+    real jump moves both; this one would move only the clock.
     """
     global _shift_seconds
     _shift_seconds += seconds

@@ -1,8 +1,7 @@
-"""The worker under test: ``thread_runner.py`` with a stand-in for the model, and everything written
-down.
+"""The worker under test: ``thread_runner.py`` with a fake embedder, and with all calls recorded.
 
 Queue, ledger, stores, fetcher, decoder, threads and signals are the real ones. Reads
-``HARNESS_HISTORY`` (a file), ``HARNESS_BUG`` and ``HARNESS_FAULT`` (see ``faults.py``).
+``HARNESS_HISTORY`` (a file), ``HARNESS_BUG`` and ``HARNESS_FAULT``, which ``faults.py`` explains.
 """
 
 import os
@@ -23,7 +22,7 @@ from product_consumer.runtime import supervisor  # noqa: E402
 from product_consumer.settings import Settings, StreamName  # noqa: E402
 from product_consumer.stores.opening import Stores  # noqa: E402
 from tests.faults.harness import faults, steps  # noqa: E402
-from tests.faults.harness.order_faults import wrap_order_parts  # noqa: E402
+from tests.faults.harness.order_faults import wrap_order_components  # noqa: E402
 from tests.faults.harness.recording import (  # noqa: E402
     History,
     RecordedLedger,
@@ -38,27 +37,27 @@ def main() -> int:
     history = History(path)
     bug = os.environ.get("HARNESS_BUG", "")
     fault = faults.Fault(os.environ.get("HARNESS_FAULT", ""), history)
-    _wrap_parts(history, fault, bug)
+    _wrap_components(history, fault, bug)
     steps.plant(fault)
     record_outages(history)
-    wrap_order_parts(path, fault, bug)
+    wrap_order_components(path, fault, bug)
     if bug == "swallow_unknown":
         batches: Any = batch
         batches.outcome_of = faults.swallowing(batches.outcome_of)
     if bug == "heartbeat_off_on_drain":
         _stop_heartbeats_on_drain()
-    history.note("start", bug=bug)
+    history.add("start", bug=bug)
     code = thread_runner.main()
-    history.note("exit", code=code)
+    history.add("exit", code=code)
     return code
 
 
-def _wrap_parts(history: History, fault: faults.Fault, bug: str) -> None:
+def _wrap_components(history: History, fault: faults.Fault, bug: str) -> None:
     of: Any = components
     open_queue, open_ledger, open_stores = of.open_queue, of.open_ledger, of.open_stores
 
     def queue(settings: Settings, stream: StreamName) -> Any:
-        history.note("opening")
+        history.add("opening")
         recorded = RecordedQueue(open_queue(settings, stream), history)
         return faults.FaultyQueue(recorded, fault, bug)
 

@@ -1,4 +1,4 @@
-"""What a producer sends: products in many versions, duplicated, shuffled, some of it broken."""
+"""The messages of a producer: products in many versions, duplicated, shuffled, some broken."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-PICTURES = 8
+IMAGE_COUNT = 8
 _FIRST_EVENT = datetime(2024, 1, 1, tzinfo=UTC)
 _SHOP = "https://shop.example/p"
 
@@ -21,13 +21,15 @@ POISON: dict[str, str] = {
         '{"id": "inside", "name": "x", "price": "1 VND", "image_url": "http://169.254.169.254/"}'
     ),
 }
-"""Bodies that can never succeed, by the reason they must be given."""
+"""Bodies that can never succeed, by the reason that they must be rejected with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One message as the producer knows it. ``poison`` is the reason it must be rejected with;
-    the other fields are empty then.
+    """One message as its producer knows it.
+
+    ``poison``: the reason that it must be rejected with; the other fields are empty then.
+    ``image_number``: names a file on the image host, and decides the image embedding.
     """
 
     body: str
@@ -39,7 +41,7 @@ class Sent:
     price: int = 0
     rating: float = 0.0
     reviews_count: int = 0
-    picture: int = 0
+    image_number: int = 0
     image_url: str = ""
 
     @property
@@ -49,10 +51,10 @@ class Sent:
 
     @property
     def payload_hash(self) -> str:
-        """Decides between two messages of one version: the documented rule, spelled out again."""
-        said: dict[str, Any] = {"id": self.product_id, "deleted": True}
+        """Decides between two messages of one version: the documented rule, again."""
+        content: dict[str, Any] = {"id": self.product_id, "deleted": True}
         if not self.deleted:
-            said = {
+            content = {
                 "id": self.product_id,
                 "name": self.name,
                 "image_url": self.image_url,
@@ -62,7 +64,7 @@ class Sent:
                 "rating": self.rating,
                 "reviews_count": self.reviews_count,
             }
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def event_time(version: int) -> datetime:
@@ -70,15 +72,15 @@ def event_time(version: int) -> datetime:
 
 
 def product(product_id: str, version: int, images_url: str, **changes: Any) -> Sent:
-    """One version of a product; everything in it follows from the two, or from ``changes``."""
+    """One version of a product; id and version decide all fields that ``changes`` leaves out."""
     values: dict[str, Any] = {
         "name": f"Product {product_id} version {version}",
         "price": 1000 + version,
         "rating": 1.0 + version % 5,
         "reviews_count": version,
-        "picture": version % PICTURES,
+        "image_number": version % IMAGE_COUNT,
     } | changes
-    image_url = f"{images_url}/{values['picture']}.png"
+    image_url = f"{images_url}/{values['image_number']}.png"
     body = {
         "id": product_id,
         "version": version,
@@ -117,12 +119,12 @@ def workload(count: int, images_url: str, seed: int, versions: int = 10) -> list
     messages: list[Sent] = []
     for number in range(max(1, count // versions)):
         product_id = f"p{number}"
-        every = [product(product_id, version, images_url) for version in range(1, versions + 1)]
+        history = [product(product_id, version, images_url) for version in range(1, versions + 1)]
         if number % 20 == 1:
-            every[-1] = tombstone(product_id, versions)
+            history[-1] = tombstone(product_id, versions)
         if number % 10 == 2:
-            every.append(product(product_id, versions, images_url, price=7, name="Another"))
-        messages += every
+            history.append(product(product_id, versions, images_url, price=7, name="Another"))
+        messages += history
     messages += draw.sample(messages, len(messages) // 5)
     reasons = list(POISON)
     messages += [
@@ -139,7 +141,7 @@ def newest(messages: Sequence[Sent]) -> dict[str, Sent]:
         if message.poison:
             continue
         key = (message.version, message.payload_hash)
-        found = state.get(message.product_id)
-        if found is None or key > (found.version, found.payload_hash):
+        held = state.get(message.product_id)
+        if held is None or key > (held.version, held.payload_hash):
             state[message.product_id] = message
     return state
