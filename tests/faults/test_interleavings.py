@@ -1,7 +1,7 @@
 """Every order of the steps of two messages for one product, with crashes and one late write.
 
-What is run is the pipeline, the sweeper and the ledger themselves; ``interleaving/`` says how. The
-second half of this file takes one precaution away at a time and expects to see why it is there.
+The pipeline, the sweeper and the ledger are the real ones; ``interleaving/`` explains how they are
+run. The second half of this file removes one precaution at a time and expects a violation.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ EVERYTHING = Limits(deliveries=(2, 2), late=1, sweeps=1, phases=1)
 
 @pytest.fixture
 def fast_directory() -> Iterator[Path]:
-    """In memory where the system has such a place."""
+    """A directory in memory, where the system has such a place."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
         yield Path(directory)
@@ -97,7 +97,7 @@ def test_no_order_of_steps_leaves_a_store_unlike_the_ledger(
     report = explore(limits)
 
     assert report.violation is None, str(report)
-    # An explorer that stops early finds nothing either.
+    # An explorer that stops early would find nothing, too.
     assert report.states > fewest_states
 
 
@@ -134,7 +134,7 @@ def test_acknowledging_what_is_stale_leaves_a_store_without_the_product(
     assert "acknowledged undisturbed" in report.violation
 
 
-def test_without_the_second_look_the_older_of_two_writers_wins(
+def test_without_the_second_check_the_older_of_two_writers_wins(
     explore: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "newer_rows", planted_bugs.never_newer)
@@ -144,17 +144,19 @@ def test_without_the_second_look_the_older_of_two_writers_wins(
     assert "no fault at all" in report.violation
 
 
-def test_without_a_mark_nobody_repairs_what_landed_late(explore: Callable[..., Report]) -> None:
-    report = explore(EVERY_DELIVERY_TWICE, ledger_type=planted_bugs.UnmarkedLedger)
-
-    assert report.violation is not None
-    assert "milvus shows" in report.violation
-
-
-def test_clearing_a_mark_that_was_set_meanwhile_leaves_a_late_write_for_good(
+def test_without_a_pending_check_nobody_repairs_a_late_write(
     explore: Callable[..., Report],
 ) -> None:
-    report = explore(BESIDE_A_SWEEP, marks_type=planted_bugs.ClearsBlindly)
+    report = explore(EVERY_DELIVERY_TWICE, ledger_type=planted_bugs.UncheckedLedger)
 
     assert report.violation is not None
-    assert "milvus shows" in report.violation
+    assert "milvus has" in report.violation
+
+
+def test_clearing_a_check_that_was_added_meanwhile_leaves_a_late_write_for_good(
+    explore: Callable[..., Report],
+) -> None:
+    report = explore(BESIDE_A_SWEEP, pending_checks_type=planted_bugs.ClearsBlindly)
+
+    assert report.violation is not None
+    assert "milvus has" in report.violation

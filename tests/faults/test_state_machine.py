@@ -1,7 +1,7 @@
-"""Random lives of a few products: sent, delivered twice, cut off, timed out, swept, in any order.
+"""Random histories of a few products: deliveries, crashes, timeouts and sweeps in any order.
 
-The pipeline, the sweeper and the ledger are the real ones, run step by step; whatever happened, in
-the end the ledger and both stores must hold what one worker would have made of the same messages.
+The pipeline, the sweeper and the ledger are the real ones, run step by step. At the end the ledger
+and both stores must be as if one worker had handled the same messages without a fault.
 """
 
 import json
@@ -31,8 +31,8 @@ from tests.faults.interleaving import planted_bugs
 from tests.faults.interleaving.rig import Rig
 from tests.faults.interleaving.runner import (
     STORES,
-    Answer,
     Delivery,
+    Result,
     Runner,
     Step,
     Sweep,
@@ -48,21 +48,21 @@ numbers = st.integers(0, 1000)
 
 
 class Process:
-    """One delivery or sweep under way, and the step it would do next."""
+    """A delivery or a sweep under way, and its next step."""
 
     def __init__(self, runner: Runner, task: Task) -> None:
         self._runner = runner
         self._task = task
-        self._answers: list[Answer] = []
+        self._results: list[Result] = []
         self.next = runner.next_step(task, [])
 
-    def take(self, answer: Answer) -> None:
-        self._answers.append(answer)
-        self.next = self._runner.next_step(self._task, self._answers)
+    def take(self, result: Result) -> None:
+        self._results.append(result)
+        self.next = self._runner.next_step(self._task, self._results)
 
 
 class ProductMachine(RuleBasedStateMachine):
-    """``rig`` and ``pipeline`` are set by the test that runs it."""
+    """A random history of products; the test that runs it sets ``rig`` and ``pipeline``."""
 
     rig: ClassVar[Rig]
     pipeline: ClassVar[type[ProductPipeline]] = ProductPipeline
@@ -80,7 +80,7 @@ class ProductMachine(RuleBasedStateMachine):
 
     @initialize(has_faults=st.booleans())
     def choose(self, has_faults: bool) -> None:
-        """Half of the lives have no fault at all: there nothing may need a repair."""
+        """Half of the histories have no fault: in them nothing may need a repair."""
         self.has_faults = has_faults
 
     @rule(product=st.sampled_from(PRODUCTS), version=st.integers(1, 6), deleted=st.booleans())
@@ -134,7 +134,7 @@ class ProductMachine(RuleBasedStateMachine):
         process = self.writing()[pick % len(self.writing())]
         if process.next is not None and is_under_way:
             self.late.append(process.next)
-        self.answer(process, Answer(StoreUnavailable("store", "timed out")))
+        self.result(process, Result(StoreUnavailable("store", "timed out")))
 
     @precondition(lambda self: self.late)
     @rule(pick=numbers)
@@ -171,27 +171,27 @@ class ProductMachine(RuleBasedStateMachine):
         step = process.next
         if step is None:
             return
-        if step.part == "queue":
+        if step.component == "queue":
             self.acknowledged.update(step.arguments[0])
-            self.answer(process, Answer(None))
-        elif step.part in self.down:
-            self.answer(process, Answer(StoreUnavailable(step.part, "is down")))
+            self.result(process, Result(None))
+        elif step.component in self.down:
+            self.result(process, Result(StoreUnavailable(step.component, "is down")))
         else:
-            self.answer(process, self.rig.perform(step))
+            self.result(process, self.rig.perform(step))
 
-    def answer(self, process: Process, answer: Answer) -> None:
-        process.take(answer)
+    def result(self, process: Process, result: Result) -> None:
+        process.take(result)
         if process.next is None:
             self.processes.remove(process)
 
     def teardown(self) -> None:
         self.drain()
-        self.check_marks_are_cleared()
-        self.check_everything_shows_the_newest_messages()
+        self.check_nothing_is_pending()
+        self.check_all_hold_the_newest_messages()
         self.check_history_is_complete()
 
     def drain(self) -> None:
-        """Everything that was begun, is under way or is not acknowledged comes to its end."""
+        """Finish all processes and late writes, then deliver and sweep the rest."""
         self.down.clear()
         self.finish()
         if not self.has_faults:
@@ -211,11 +211,11 @@ class ProductMachine(RuleBasedStateMachine):
         while self.processes:
             self.advance(self.processes[0])
 
-    def check_marks_are_cleared(self) -> None:
-        assert self.rig.marks.count() == 0
+    def check_nothing_is_pending(self) -> None:
+        assert self.rig.pending_checks.count() == 0
         assert self.acknowledged == set(range(len(self.messages)))
 
-    def check_everything_shows_the_newest_messages(self) -> None:
+    def check_all_hold_the_newest_messages(self) -> None:
         newest: dict[str, Product] = {}
         for product in self.parsed():
             held = newest.get(product.id)
@@ -224,20 +224,22 @@ class ProductMachine(RuleBasedStateMachine):
         assert {key: row.deleted for key, row in rows.items()} == {
             key: product.deleted for key, product in newest.items()
         }
-        shown = {key: product.name for key, product in newest.items() if not product.deleted}
-        assert {key: row.name for key, row in rows.items() if not row.deleted} == shown
+        names = {key: product.name for key, product in newest.items() if not product.deleted}
+        assert {key: row.name for key, row in rows.items() if not row.deleted} == names
         for store in self.rig.stores.values():
-            found = {key: row for key, row in store.contents.items() if not row.deleted}
-            assert {key: row.name for key, row in found.items()} == shown
-            assert {key: row.revision for key, row in found.items()} == {
-                key: rows[key].revision for key in shown
+            stored = {key: row for key, row in store.contents.items() if not row.deleted}
+            assert {key: row.name for key, row in stored.items()} == names
+            assert {key: row.revision for key, row in stored.items()} == {
+                key: rows[key].revision for key in names
             }
 
     def check_history_is_complete(self) -> None:
         living = [product for product in self.parsed() if not product.deleted]
         for key in PRODUCTS:
-            prices = [seen.price_minor for seen in self.rig.ledger.price_history(key)]
-            reviews = [seen.reviews_count for seen in self.rig.ledger.review_history(key)]
+            prices = [observation.price_minor for observation in self.rig.ledger.price_history(key)]
+            reviews = [
+                observation.reviews_count for observation in self.rig.ledger.review_history(key)
+            ]
             of_this = [product for product in living if product.id == key]
             assert sorted(prices) == sorted(product.price_minor or 0 for product in of_this)
             assert sorted(reviews) == sorted(product.reviews_count or 0 for product in of_this)
@@ -252,6 +254,8 @@ def _version(product: Product) -> Version:
 
 
 class PlantedMachine(ProductMachine):
+    """A machine whose pipeline has a planted bug."""
+
     pipeline = planted_bugs.ChecksThenWrites
 
 

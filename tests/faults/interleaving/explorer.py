@@ -1,13 +1,14 @@
 """Tries every order in which the steps of a few processes can happen, with crashes and late writes.
 
-A state is the contents of the ledger and the stores, the processes with the answers they have had,
-what is on its way to Milvus, and what may still happen. Equal states are visited once. Each step is
-performed by the real ledger on the real database, once for each state of it, and remembered.
+A state is the contents of the ledger and the stores, the processes with their results, the writes
+on their way to Milvus, and the events that may still happen. Equal states are visited once. The
+real ledger performs each step on the real database, once for each of its states, and the result is
+kept.
 
-Faults: any process may die before any of its steps (its message then comes again while deliveries
-are left); a write to Milvus may be on its way when its process dies or gives up waiting, and land
-at any later step, or never. Time passes the horizon only when nothing runs and nothing is on its
-way: that is what the horizon promises.
+Faults: any process may die before any of its steps; its message then comes again while deliveries
+are left. A write to Milvus may be on its way when its process dies or times out; it lands at any
+later step, or never. Time passes the horizon only when nothing runs and nothing is on its way: the
+horizon promises that.
 """
 
 from collections import deque
@@ -20,8 +21,8 @@ from product_consumer.ledger.tables import products
 from tests.faults.interleaving.rig import Dump, Rig, Rows
 from tests.faults.interleaving.runner import (
     STORES,
-    Answer,
     Delivery,
+    Result,
     Runner,
     Step,
     Sweep,
@@ -36,12 +37,16 @@ MAX_SWEEPS_TO_REPAIR = 3
 
 
 class Process(NamedTuple):
+    """A process that has begun; ``number`` stands for its task and results."""
+
     number: int
     is_undisturbed: bool
     """Nothing else has run, and nothing was on its way, since it began."""
 
 
 class State(NamedTuple):
+    """Everything that decides what can happen next; contents are numbers of equal values."""
+
     ledger: int
     stores: tuple[int, ...]
     late: tuple[int, ...]
@@ -56,8 +61,8 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may happen: deliveries of each message, writes that are late, sweeps, and how often
-    time passes the horizon before the end.
+    """The most of each event: deliveries of each message, late writes, sweeps, and passings of the
+    horizon before the end.
     """
 
     deliveries: tuple[int, ...] = (2, 2)
@@ -68,8 +73,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Report:
-    """``violation``: what is wrong at the end of ``path``, one of the shortest; None when nothing
-    is.
+    """The result of an exploration.
+
+    ``violation``: the promise that is broken at the end of ``path``, one of the shortest; or None.
     """
 
     states: int
@@ -100,7 +106,7 @@ class Violation(Exception):
 
 
 class Explorer:
-    """Explores the deliveries of the runner's messages, which are all of one product."""
+    """Visits all states that deliveries of the runner's messages, of one product, can lead to."""
 
     def __init__(self, rig: Rig, runner: Runner, limits: Limits) -> None:
         self._rig = rig
@@ -108,7 +114,7 @@ class Explorer:
         self._limits = limits
         self._dumps: Numbers[Dump] = Numbers()
         self._contents: Numbers[Rows] = Numbers()
-        self._answers: Numbers[Answer] = Numbers()
+        self._results: Numbers[Result] = Numbers()
         self._steps: Numbers[Step] = Numbers()
         self._processes: Numbers[tuple[Task, tuple[int, ...]]] = Numbers()
         self._continuation: dict[tuple[int, int], int] = {}
@@ -170,36 +176,36 @@ class Explorer:
             yield "the horizon passes", state._replace(phase=state.phase + 1)
 
     def _begin(self, state: State, task: Task) -> Iterator[tuple[str, State]]:
-        """Begin and do the first step: before that it is as if it had not begun."""
+        """Begin a process with its first step; before that step nothing has changed."""
         alone = not state.processes and not state.late
         others = [Process(process.number, False) for process in state.processes]
         yield from self._do_next(state, others, Process(self._process(task), alone))
 
     def _continuations(self, state: State, position: int) -> Iterator[tuple[str, State]]:
         process = state.processes[position]
-        others = [one for at, one in enumerate(state.processes) if at != position]
+        others = [*state.processes[:position], *state.processes[position + 1 :]]
         yield from self._do_next(state, others, process)
         step_number = self._next_step(process.number)
         step = self._steps.values[step_number or 0]
-        who = self._name(process.number)
+        name = self._name(process.number)
         dead = _with_processes(state, others)._replace(is_faultless=False)
-        yield f"{who} dies before {step.label}", dead
-        if step.method == "write" and step.part == "milvus" and state.late_left:
+        yield f"{name} dies before {step.label}", dead
+        if step.method == "write" and step.component == "milvus" and state.late_left:
             yield from self._delays(state, others, process.number, step_number or 0)
 
     def _delays(
         self, state: State, others: list[Process], number: int, step_number: int
     ) -> Iterator[tuple[str, State]]:
-        """The step is a write to Milvus that is left on its way."""
-        what = f"{self._name(number)} {{}} {self._steps.values[step_number].label}"
-        disturbed = [Process(one.number, False) for one in others]
+        """Leave the step, a write to Milvus, on its way."""
+        template = f"{self._name(number)} {{}} {self._steps.values[step_number].label}"
+        disturbed = [Process(process.number, False) for process in others]
         late = state._replace(
             late=(*state.late, step_number), late_left=state.late_left - 1, is_faultless=False
         )
-        yield what.format("dies during"), _with_processes(late, disturbed)
-        gave_up = self._answers.of(Answer(StoreUnavailable("milvus", "timeout")))
-        for label, after in self._after_answer(late, disturbed, Process(number, False), gave_up):
-            yield what.format("gives up waiting for") + label, after
+        yield template.format("dies during"), _with_processes(late, disturbed)
+        timed_out = self._results.of(Result(StoreUnavailable("milvus", "timeout")))
+        for label, after in self._after_result(late, disturbed, Process(number, False), timed_out):
+            yield template.format("times out in") + label, after
 
     def _do_next(
         self, state: State, others: list[Process], process: Process
@@ -207,26 +213,26 @@ class Explorer:
         step_number = self._next_step(process.number)
         if step_number is None:
             return
-        state, answer = self._answer(state, step_number)
-        what = f"{self._name(process.number)}: {self._steps.values[step_number].label}"
-        for label, after in self._after_answer(state, others, process, answer):
-            yield what + label, after
+        state, result = self._perform(state, step_number)
+        label = f"{self._name(process.number)}: {self._steps.values[step_number].label}"
+        for ending, after in self._after_result(state, others, process, result):
+            yield label + ending, after
 
-    def _after_answer(
-        self, state: State, others: list[Process], process: Process, answer: int
+    def _after_result(
+        self, state: State, others: list[Process], process: Process, result: int
     ) -> Iterator[tuple[str, State]]:
-        """Go on to the next step that others could notice.
+        """Continue to the next step that other processes could notice.
 
-        Nobody else sees whether a message is acknowledged, so that follows at once; or the process
-        has died just before it.
+        No other process sees an acknowledgement, so it follows at once; or the process dies just
+        before it.
         """
-        number = self._continued(process.number, answer)
+        number = self._continued(process.number, result)
         step_number = self._next_step(number)
         if step_number is None:
             yield ", ends", _with_processes(state, others)
             return
         step = self._steps.values[step_number]
-        if step.part != "queue":
+        if step.component != "queue":
             yield "", _with_processes(state, [*others, Process(number, process.is_undisturbed)])
             return
         problem = self._problem(state) if process.is_undisturbed else None
@@ -236,18 +242,18 @@ class Explorer:
         yield ", acknowledged", _acknowledged(gone, step)
         yield ", dies before it acknowledges", gone._replace(is_faultless=False)
 
-    def _answer(self, state: State, step_number: int) -> tuple[State, int]:
-        """The state after a step on the ledger or a store, and the number of its answer."""
+    def _perform(self, state: State, step_number: int) -> tuple[State, int]:
+        """Return the state after a step on the ledger or a store, and the number of its result."""
         step = self._steps.values[step_number]
-        if step.part in STORES:
-            at = STORES.index(step.part)
-            after, answer = self._remembered((state.stores[at], step_number), self._on_store)
-            return state._replace(stores=_replaced(state.stores, at, after)), answer
+        if step.component in STORES:
+            at = STORES.index(step.component)
+            after, result = self._once((state.stores[at], step_number), self._on_store)
+            return state._replace(stores=_replaced(state.stores, at, after)), result
         key = (state.ledger, step_number, state.phase)
-        after, answer = self._remembered(key, self._on_ledger)
-        return state._replace(ledger=after), answer
+        after, result = self._once(key, self._on_ledger)
+        return state._replace(ledger=after), result
 
-    def _remembered(
+    def _once(
         self, key: tuple[int, ...], perform: Callable[..., tuple[int, int]]
     ) -> tuple[int, int]:
         if key not in self._performed:
@@ -256,40 +262,42 @@ class Explorer:
 
     def _on_store(self, contents: int, step_number: int) -> tuple[int, int]:
         step = self._steps.values[step_number]
-        store = self._rig.stores[step.part]
+        store = self._rig.stores[step.component]
         store.contents = self._contents.values[contents]
-        answer = self._rig.perform(step)
-        return self._contents.of(store.contents), self._answers.of(answer)
+        result = self._rig.perform(step)
+        return self._contents.of(store.contents), self._results.of(result)
 
     def _on_ledger(self, dump: int, step_number: int, phase: int) -> tuple[int, int]:
         self._set_clock(phase)
         self._rig.restore_ledger(self._dumps.values[dump])
-        answer = self._rig.perform(self._steps.values[step_number])
-        return self._dumps.of(self._rig.dump_ledger()), self._answers.of(answer)
+        result = self._rig.perform(self._steps.values[step_number])
+        return self._dumps.of(self._rig.dump_ledger()), self._results.of(result)
 
     def _land(self, state: State, batch: int) -> State:
-        landed, _ = self._answer(state, batch)
+        landed, _ = self._perform(state, batch)
         return _without_late(landed, batch)
 
     def _next_step(self, number: int) -> int | None:
         if number not in self._next_steps:
-            task, answers = self._processes.values[number]
-            step = self._runner.next_step(task, [self._answers.values[one] for one in answers])
-            key = step and (step.part, step.method, freeze(step.arguments))
+            task, results = self._processes.values[number]
+            step = self._runner.next_step(
+                task, [self._results.values[result] for result in results]
+            )
+            key = step and (step.component, step.method, freeze(step.arguments))
             self._next_steps[number] = None if step is None else self._steps.of(step, key)
         return self._next_steps[number]
 
-    def _process(self, task: Task, answers: tuple[int, ...] = ()) -> int:
-        return self._processes.of((task, answers), (task, answers))
+    def _process(self, task: Task, results: tuple[int, ...] = ()) -> int:
+        return self._processes.of((task, results), (task, results))
 
-    def _continued(self, number: int, answer: int) -> int:
-        if (number, answer) not in self._continuation:
-            task, answers = self._processes.values[number]
-            self._continuation[number, answer] = self._process(task, (*answers, answer))
-        return self._continuation[number, answer]
+    def _continued(self, number: int, result: int) -> int:
+        if (number, result) not in self._continuation:
+            task, results = self._processes.values[number]
+            self._continuation[number, result] = self._process(task, (*results, result))
+        return self._continuation[number, result]
 
     def _check(self, state: State) -> None:
-        """What must hold where nothing runs."""
+        """Raise ``Violation`` if nothing runs and a promise is broken."""
         if state.processes:
             return
         if state.is_faultless and self._problem(state):
@@ -304,7 +312,7 @@ class Explorer:
                 raise Violation(problem, "(the rest is delivered, swept after the horizon)")
 
     def _endings(self, state: State) -> Iterator[State]:
-        """Everything is delivered and swept; a write on its way lands before, after or never."""
+        """Deliver and sweep everything; a write on its way lands before, after or never."""
         yield self._sweep_up(self._deliver_rest(_all_lost(state)))
         for batch in state.late:
             yield self._sweep_up(self._deliver_rest(self._land(state, batch)))
@@ -327,21 +335,21 @@ class Explorer:
         number = self._process(task)
         while (step_number := self._next_step(number)) is not None:
             step = self._steps.values[step_number]
-            if step.part == "queue":
+            if step.component == "queue":
                 return _acknowledged(state, step)
-            state, answer = self._answer(state, step_number)
-            number = self._continued(number, answer)
+            state, result = self._perform(state, step_number)
+            number = self._continued(number, result)
         return state
 
     def _problem(self, state: State) -> str | None:
-        """How a store differs from the ledger; None when it shows exactly what it should."""
+        """How a store differs from the ledger, or None when both stores equal it."""
         row = self._ledger_row(state)
-        wanted = {} if row is None or row["deleted"] else {row["id"]: row["revision"]}
+        expected = {} if row is None or row["deleted"] else {row["id"]: row["revision"]}
         for name, contents in zip(STORES, state.stores, strict=True):
             rows = self._contents.values[contents].values()
-            shown = {one.id: one.revision for one in rows if not one.deleted}
-            if shown != wanted:
-                return f"{name} shows {shown}, the ledger has {wanted}"
+            revisions = {row.id: row.revision for row in rows if not row.deleted}
+            if revisions != expected:
+                return f"{name} has {revisions}, the ledger has {expected}"
         return None
 
     def _not_finished(self, state: State) -> str | None:
@@ -349,7 +357,7 @@ class Explorer:
         if row is None or row["version_value"] != len(state.is_acknowledged):
             return "the ledger does not hold the newest message"
         if row["check_after"] is not None:
-            return "a mark is left"
+            return "a check is still pending"
         return None if all(state.is_acknowledged) else "a message was never acknowledged"
 
     def _ledger_row(self, state: State) -> dict[str, Any] | None:

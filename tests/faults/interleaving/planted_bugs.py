@@ -1,4 +1,4 @@
-"""Bugs that the tests beside this must find: each is the part's code less one precaution."""
+"""Bugs that the explorer must find: each removes one precaution from the real code."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ class ChecksThenWrites(ProductPipeline):
 
     def store(self, _batch: ProductBatch, ready: Items) -> None:
         known = zip(ready, self._ledger.look_up([item.product for item in ready]), strict=True)
-        newer = [item for item, found in known if not found.is_outdated]
+        newer = [item for item, held in known if not held.is_outdated]
         revisions = self._ledger.revisions([item.product.id for item in newer])
         for store in self._stores:
             store.write([_as_row(item, revisions) for item in newer])
@@ -29,7 +29,7 @@ class ChecksThenWrites(ProductPipeline):
 
 
 class AcknowledgesStale(ProductPipeline):
-    """Acknowledges what the ledger has already, without writing it anywhere."""
+    """Acknowledges a version that the ledger has already, without writing it to any store."""
 
     def look_up(self, batch: ProductBatch, valid: Items) -> tuple[Items, Items]:
         current, changed = super().look_up(batch, valid)
@@ -39,8 +39,8 @@ class AcknowledgesStale(ProductPipeline):
         return batch.open(current), changed
 
 
-class UnmarkedLedger(Ledger):
-    """Leaves no mark."""
+class UncheckedLedger(Ledger):
+    """Leaves no pending check."""
 
     def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
         recorded = super().record(changes)
@@ -50,10 +50,10 @@ class UnmarkedLedger(Ledger):
 
 
 class ClearsBlindly(PendingChecks):
-    """Clears what was checked, also when a writer has marked it again meanwhile."""
+    """Clears a check also when a writer has added another for the product meanwhile."""
 
     def clear(self, checked: Sequence[DueCheck]) -> None:
-        ids = [mark.product_id for mark in checked]
+        ids = [check.product_id for check in checked]
         with self._database.writing() as connection:
             connection.execute(
                 update(products).where(products.c.id.in_(ids)).values(check_after=None)
@@ -61,7 +61,7 @@ class ClearsBlindly(PendingChecks):
 
 
 def never_newer(*_arguments: object) -> dict[str, ProductRow]:
-    """In place of ``writer.newer_rows``: what was written is taken to be current still."""
+    """Replaces ``writer.newer_rows``: claims that the written rows are still current."""
     return {}
 
 

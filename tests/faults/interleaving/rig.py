@@ -1,4 +1,4 @@
-"""What the processes of a test share: a real ledger, two stores, and a clock that tests set."""
+"""The shared state of a test's processes: a real ledger, two stores, and a clock to set."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from product_consumer.ledger.tables import price_history, products, review_histo
 from product_consumer.models import ProductRow
 from product_consumer.pipeline import circuit_breaker
 from product_consumer.stores.memory import InMemoryStore
-from tests.faults.interleaving.runner import DIMENSION, HORIZON_SECONDS, Answer, Step
+from tests.faults.interleaving.runner import DIMENSION, HORIZON_SECONDS, Result, Step
 
 STARTED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TABLES = (products, price_history, review_history)
@@ -27,7 +27,7 @@ Dump = tuple[tuple[tuple[Any, ...], ...], ...]
 
 
 class BlindStore(InMemoryStore):
-    """Shows whatever was written last, as Milvus does: it cannot compare."""
+    """A store that has the row that was written last, as Milvus does: it cannot compare."""
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
         for row in rows:
@@ -46,7 +46,7 @@ class BlindStore(InMemoryStore):
 
 
 class ComparingStore(BlindStore):
-    """Refuses to go back, as Elasticsearch does."""
+    """A store that refuses an older revision, as Elasticsearch does."""
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
         return InMemoryStore.write(self, rows)
@@ -66,19 +66,22 @@ class Clock:
 
     @property
     def sweeping_at(self) -> datetime:
-        """Distinct from every writer's time, as it is in life."""
+        """Differs from every writer's time, as it does in practice."""
         return self.now + timedelta(microseconds=1)
 
 
 class Rig:
-    """Performs steps. ``directory`` is best in memory: the ledger waits for its disk."""
+    """Performs steps on a real ledger, in ``directory``, and on two stores.
+
+    A directory in memory is faster: the ledger waits for its disk.
+    """
 
     def __init__(
         self,
         directory: Path,
         patch: pytest.MonkeyPatch,
         ledger_type: type[Ledger] = Ledger,
-        marks_type: type[PendingChecks] = PendingChecks,
+        pending_checks_type: type[PendingChecks] = PendingChecks,
     ) -> None:
         self.clock = clock = Clock()
 
@@ -95,27 +98,33 @@ class Rig:
         self.ledger = ledger_type(database, repair_horizon_seconds=HORIZON_SECONDS)
         self.ledger.setup()
         identity = self.ledger.claim_model("stand-in", DIMENSION)
-        self.marks = marks_type(database, repair_horizon_seconds=HORIZON_SECONDS)
+        self.pending_checks = pending_checks_type(database, repair_horizon_seconds=HORIZON_SECONDS)
         self.stores: dict[str, BlindStore] = {"milvus": BlindStore(), "keywords": ComparingStore()}
         for store in self.stores.values():
             store.setup(identity)
-        self._parts: dict[str, Any] = {"ledger": self.ledger, "marks": self.marks, **self.stores}
+        self._components: dict[str, Any] = {
+            "ledger": self.ledger,
+            "pending_checks": self.pending_checks,
+            **self.stores,
+        }
 
     def close(self) -> None:
         self.ledger.close()
 
-    def perform(self, step: Step) -> Answer:
-        """Do it, as one indivisible thing."""
+    def perform(self, step: Step) -> Result:
+        """Perform the step as one indivisible action."""
         try:
-            return Answer(getattr(self._parts[step.part], step.method)(*step.arguments))
+            return Result(getattr(self._components[step.component], step.method)(*step.arguments))
         except ProductConsumerError as error:
-            return Answer(error)
+            return Result(error)
 
     def dump_ledger(self) -> Dump:
         """Everything in the ledger that a message or a sweep can change."""
         with self.ledger.database.reading() as connection:
-            found = [connection.execute(select(table).order_by(*table.columns)) for table in TABLES]
-            return tuple(tuple(tuple(row) for row in rows) for rows in found)
+            dumped = [
+                connection.execute(select(table).order_by(*table.columns)) for table in TABLES
+            ]
+            return tuple(tuple(tuple(row) for row in rows) for rows in dumped)
 
     def restore_ledger(self, dump: Dump) -> None:
         with self.ledger.database.writing() as connection:
@@ -127,7 +136,7 @@ class Rig:
                     connection.execute(insert(table), values)
 
     def empty(self) -> None:
-        """Back to the beginning."""
+        """Reset the clock, the ledger and the stores."""
         self.clock.reset()
         self.restore_ledger(((), (), ()))
         for store in self.stores.values():
@@ -135,7 +144,7 @@ class Rig:
 
 
 class _NoPause:
-    """In place of the breaker's pauses; reaching the part again is what a test decides."""
+    """Replaces the breaker's pauses: the test decides whether a component is up again."""
 
     def __init__(self, *_seconds: float) -> None:
         return

@@ -1,9 +1,9 @@
 """Runs our own code one call at a time, so that a test decides what happens between two calls.
 
-A process (the handling of one delivery, or one sweep) is our real code on parts that remember. It
-is run from its beginning with the answers it has had so far, and stops at the first call that has
-none yet: its next step. A process is therefore nothing but its task and its answers, which can be
-kept, compared and continued in several ways; no thread has to be held still anywhere.
+A process (the handling of one delivery, or one sweep) is our real code on fake components. It runs
+from its start with the results it has had so far, and stops at its next step: the first call
+without a result. So a process is only its task and its results, which can be kept, compared and
+continued in several ways. No thread has to be paused.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ STORES = ("milvus", "keywords")
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A call that a process makes next."""
+    """The next call of a process: a method of a component."""
 
-    part: str
+    component: str
     method: str
     arguments: tuple[Any, ...]
 
@@ -48,27 +48,27 @@ class Step:
 
     @property
     def rows(self) -> list[ProductRow]:
-        """What a ``write`` writes."""
+        """The rows of a ``write``."""
         return list(self.arguments[0])
 
     @functools.cached_property
     def label(self) -> str:
         if not self.is_write:
-            return f"{self.part}.{self.method}"
+            return f"{self.component}.{self.method}"
         rows = (f"{row.id} {'deleted' if row.deleted else row.name}" for row in self.rows)
-        return f"{self.part}.{self.method}({', '.join(rows)})"
+        return f"{self.component}.{self.method}({', '.join(rows)})"
 
     def __repr__(self) -> str:
         return self.label
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What a step returned, or raised."""
+class Result:
+    """The value that a step returned, or the error that it raised."""
 
     value: Any
 
-    def give(self) -> Any:
+    def get(self) -> Any:
         if isinstance(self.value, Exception):
             raise self.value.with_traceback(None) from None
         return self.value
@@ -76,7 +76,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Handle one batch of messages; ``messages`` are positions in the list of all of them."""
+    """Handle one batch of messages; ``messages``: their positions in the list of all messages."""
 
     messages: tuple[int, ...]
 
@@ -91,39 +91,45 @@ class Sweep:
 Task = Delivery | Sweep
 
 
-class Unanswered(BaseException):
-    """Ends the run at a step that has no answer yet; no handler of ours is meant to catch it."""
+class NextStep(BaseException):
+    """Raised at a step without a result, to end the run; no handler of ours catches it."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
 
 
-class Part:
-    """Stands for the ledger, its marks, a store or the queue of one process."""
+class FakeComponent:
+    """The ledger, its pending checks, a store or the queue of one process.
 
-    # The pipeline makes a table of its own from it, which these tasks never reach.
+    A call returns the next of the process's results; the first call after them raises ``NextStep``.
+    """
+
+    # The pipeline opens a table on it; these tasks never use that table.
     database = None
 
-    def __init__(self, name: str, past: "itertools.chain[Answer]") -> None:
+    def __init__(self, name: str, past: "itertools.chain[Result]") -> None:
         self.name = name
         self._past = past
 
     def ping(self) -> None:
-        """A breaker's probe is no step: the part is up again, and the call is tried again."""
+        """A breaker's probe is no step: the component is up, and the call is tried again."""
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
-        def ask(*arguments: Any) -> Any:
-            # Iterators and views of the caller's are copied: the step outlives the call.
+        def call(*arguments: Any) -> Any:
+            # The caller's iterators and views are copied: the step outlives the call.
             kept = tuple(_copied(argument) for argument in arguments)
-            for answer in self._past:
-                return answer.give()
-            raise Unanswered(Step(self.name, method, kept))
+            for result in self._past:
+                return result.get()
+            raise NextStep(Step(self.name, method, kept))
 
-        return ask
+        return call
 
 
 class Runner:
-    """Runs processes; ``pipeline`` and ``sweeper`` are ours, or have a bug planted in them."""
+    """Runs processes from their start to their next step. Not thread-safe.
+
+    ``pipeline`` and ``sweeper`` are the real classes, or have a planted bug.
+    """
 
     def __init__(
         self,
@@ -138,22 +144,22 @@ class Runner:
         stopping: Any = _NeverSet()
         self._context = new_context(stopping)
 
-    def next_step(self, task: Task, answers: Sequence[Answer]) -> Step | None:
-        """Return the step after these answers; None when the process has ended."""
-        past = itertools.chain(answers)
+    def next_step(self, task: Task, results: Sequence[Result]) -> Step | None:
+        """Return the step after these results, or None when the process has ended."""
+        past = itertools.chain(results)
         try:
             if isinstance(task, Delivery):
                 self._deliver(task, past)
             else:
                 self._sweep(task, past)
-        except Unanswered as unanswered:
-            return unanswered.step
+        except NextStep as following:
+            return following.step
         return None
 
-    def _deliver(self, task: Delivery, past: "itertools.chain[Answer]") -> None:
-        ledger: Any = Part("ledger", past)
-        stores: Any = [Part(name, past) for name in STORES]
-        parts: dict[str, Any] = {
+    def _deliver(self, task: Delivery, past: "itertools.chain[Result]") -> None:
+        ledger: Any = FakeComponent("ledger", past)
+        stores: Any = [FakeComponent(name, past) for name in STORES]
+        components: dict[str, Any] = {
             "parser": self._parser,
             "fetcher": None,
             "decoder": None,
@@ -163,25 +169,25 @@ class Runner:
             "context": self._context,
         }
         batch = [self.messages[position] for position in task.messages]
-        outcomes = self._pipeline(**parts, max_attempts=8).process(batch)
+        outcomes = self._pipeline(**components, max_attempts=8).process(batch)
         settled = zip(task.messages, outcomes, strict=True)
         done = [position for position, outcome in settled if isinstance(outcome, Stored | Ignored)]
         if done:
-            Part("queue", past).acknowledge(done)
+            FakeComponent("queue", past).acknowledge(done)
 
-    def _sweep(self, task: Sweep, past: "itertools.chain[Answer]") -> None:
-        parts: dict[str, Any] = {
-            "ledger": Part("ledger", past),
-            "marks": Part("marks", past),
-            "stores": [Part(name, past) for name in STORES],
-        }
-        sweeper = self._sweeper(**parts, repair_horizon_seconds=HORIZON_SECONDS)
+    def _sweep(self, task: Sweep, past: "itertools.chain[Result]") -> None:
+        ledger: Any = FakeComponent("ledger", past)
+        pending_checks: Any = FakeComponent("pending_checks", past)
+        stores: Any = [FakeComponent(name, past) for name in STORES]
+        sweeper = self._sweeper(
+            ledger, pending_checks, stores, repair_horizon_seconds=HORIZON_SECONDS
+        )
         with contextlib.suppress(Unavailable):
             sweeper.sweep_once(task.now)
 
 
 class _ReadyImages:
-    """Replaces download, decoding and model: nothing that they do is seen by other processes."""
+    """Replaces download, decoding and model: other processes see nothing of them."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -197,6 +203,8 @@ class _ReadyImages:
 
 
 class _ReusesEverything:
+    """An embedding reuse that has every embedding, so that the pipeline embeds nothing."""
+
     def split(
         self, _batch: Batch[ProductItem], fetched: list[ProductItem]
     ) -> tuple[list[ProductItem], list[ProductItem]]:
@@ -204,11 +212,15 @@ class _ReusesEverything:
 
 
 class _RunsNothing:
+    """A crash guard that is never given an item."""
+
     def run(self, *_arguments: Any) -> list[ProductItem]:
         return []
 
 
 class _HoldsEverything:
+    """An in-flight tracker whose leases never end."""
+
     def is_held(self, _message: Message) -> bool:
         return True
 
