@@ -1,4 +1,4 @@
-"""The parts of the benchmarks that a wrong figure would come from, and how each is started."""
+"""The helpers of the benchmarks that every figure depends on, and the start of each benchmark."""
 
 import hashlib
 import importlib
@@ -43,7 +43,7 @@ def test_a_photograph_is_one_that_the_worker_accepts(photographs: Photographs) -
     assert np.asarray(decoded).shape == (320, 320, 3)
 
 
-def test_a_photograph_of_800_pixels_is_as_large_as_a_shop_s() -> None:
+def test_a_photograph_of_800_pixels_is_as_large_as_one_of_a_shop() -> None:
     assert 110_000 < len(draw(800, seed=1)) < 175_000
 
 
@@ -56,7 +56,7 @@ def test_the_messages_are_valid_products() -> None:
 
 @pytest.fixture
 def busy_family() -> Iterator[int]:
-    """A process that waits for a child of its own, which counts."""
+    """The id of a process that waits for its child, which never stops computing."""
     spin = "while True: pass"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"
     process = subprocess.Popen([sys.executable, "-c", parent], start_new_session=True)
@@ -65,7 +65,7 @@ def busy_family() -> Iterator[int]:
     process.wait()
 
 
-def test_the_cpu_time_of_a_process_includes_its_children_s(busy_family: int) -> None:
+def test_the_cpu_time_of_a_process_includes_that_of_its_children(busy_family: int) -> None:
     while cpu_seconds({"family": busy_family})["family"] < 0.5:
         assert cpu_seconds({"nobody": 2**30}) == {"nobody": 0}
 
@@ -76,7 +76,7 @@ def test_a_window_is_counted_per_message() -> None:
     assert figures == pytest.approx((50.0, 5.0, 3.0, 8.0))
 
 
-def test_growth_counts_what_was_not_there_before() -> None:
+def test_a_difference_counts_new_entries_in_full() -> None:
     assert difference({"a": 3.0, "b": 1.0}, {"a": 1.0}) == {"a": 2.0, "b": 1.0}
 
 
@@ -137,7 +137,7 @@ def test_an_interrupted_benchmark_ends_with_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [each[:2] for each in (*gil_worker.REPLACED, *gil_worker.WATCHED)]
+    ("owner", "name"), [entry[:2] for entry in (*gil_worker.REPLACED, *gil_worker.WATCHED)]
 )
 def test_what_the_gil_benchmark_replaces_and_watches_is_there(owner: object, name: str) -> None:
     assert hasattr(owner, name)

@@ -1,4 +1,4 @@
-"""The files in deploy/ are right by the word of the programs that read them."""
+"""The files in deploy/ are accepted by the programs that read them."""
 
 import re
 import subprocess
@@ -25,20 +25,20 @@ def run(*command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
 
 
 def verify(directory: Path, text: str) -> "subprocess.CompletedProcess[str]":
-    """Verify a unit as on a machine where it is installed: its program exists."""
+    """Verify a unit as on a machine where it is installed, so that its program exists."""
     path = directory / UNIT.name
     path.write_text(text.replace("/opt/product-consumer/.venv/bin/python", sys.executable))
     return run("systemd-analyze", "verify", str(path), cwd=directory)
 
 
 def settings_of_the_unit() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for name, value in re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), flags=re.MULTILINE):
-        found.setdefault(name, []).append(value)
-    return found
+        values.setdefault(name, []).append(value)
+    return values
 
 
-def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit_without_a_warning(tmp_path: Path) -> None:
     verified = verify(tmp_path, UNIT.read_text())
 
     assert verified.stderr == ""
@@ -55,19 +55,19 @@ def test_an_instance_of_the_unit_sees_its_own_gpu_only() -> None:
     assert "CUDA_VISIBLE_DEVICES=%i" in settings_of_the_unit()["Environment"]
 
 
-def test_what_a_restart_cannot_cure_is_not_started_again() -> None:
+def test_a_worker_that_a_restart_cannot_fix_is_not_started_again() -> None:
     [codes] = settings_of_the_unit()["RestartPreventExitStatus"]
 
     assert codes.split() == [str(EXIT_USAGE), str(EXIT_CONFIGURATION)]
 
 
 def test_the_unit_writes_only_where_systemd_gives_it_a_directory() -> None:
-    found = settings_of_the_unit()
-    environment = dict(each.split("=", 1) for each in found["Environment"])
+    unit = settings_of_the_unit()
+    environment = dict(line.split("=", 1) for line in unit["Environment"])
 
-    assert environment["DATA_DIR"] == f"/var/lib/{found['StateDirectory'][0]}"
+    assert environment["DATA_DIR"] == f"/var/lib/{unit['StateDirectory'][0]}"
     for name in ("HOME", "HF_HOME"):
-        assert environment[name].startswith(f"/var/cache/{found['CacheDirectory'][0]}")
+        assert environment[name].startswith(f"/var/cache/{unit['CacheDirectory'][0]}")
 
 
 def test_prometheus_accepts_the_alert_rules() -> None:
@@ -94,7 +94,7 @@ def exposed_metrics() -> set[str]:
     metrics.observe_stage("x", 1.0)
     text = metrics.exposition("text/plain")[0].decode()
     exposed = set(re.findall(r"^(product_\w+)", text, flags=re.MULTILINE))
-    return exposed | {each.removesuffix("_count") for each in exposed if each.endswith("_count")}
+    return exposed | {name.removesuffix("_count") for name in exposed if name.endswith("_count")}
 
 
 def test_the_alert_rules_name_only_metrics_that_exist() -> None:

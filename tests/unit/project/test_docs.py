@@ -36,16 +36,16 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 def examples_of(*beginning: str) -> list[Any]:
     """The documentation's commands that begin with these words, each once."""
-    found = {
-        each.line: each
+    by_line = {
+        example.line: example
         for page in PAGES
-        for each in examples(page)
-        if _words(each)[: len(beginning)] == list(beginning)
+        for example in examples(page)
+        if _words(example)[: len(beginning)] == list(beginning)
     }
     return [
-        pytest.param(each, id=f"{each.page}: {each.line}")
-        for each in found.values()
-        if not PLACEHOLDERS & set(_words(each))
+        pytest.param(example, id=f"{example.page}: {example.line}")
+        for example in by_line.values()
+        if not PLACEHOLDERS & set(_words(example))
     ]
 
 
@@ -66,14 +66,14 @@ def test_the_readme_is_short() -> None:
 
 @each_page
 def test_no_sentence_is_long(page: Path) -> None:
-    long = [each for each in sentences(page) if len(re.findall(r"\w[^\s]*", each)) > MAX_WORDS]
+    long = [text for text in sentences(page) if len(re.findall(r"\w[^\s]*", text)) > MAX_WORDS]
 
     assert long == []
 
 
 @each_page
 def test_a_paragraph_has_at_most_one_semicolon(page: Path) -> None:
-    assert [each for each in paragraphs(page) if each.count(";") > 1] == []
+    assert [text for text in paragraphs(page) if text.count(";") > 1] == []
 
 
 @each_page
@@ -91,25 +91,25 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 
 @pytest.mark.parametrize("example", examples_of(*CONSOLE))
-def test_a_command_of_the_console_takes_what_is_shown(example: Example) -> None:
+def test_the_console_takes_every_documented_command(example: Example) -> None:
     group, words = typer.main.get_command(console), example.words[len(CONSOLE) :]
     command: Any = group
     while hasattr(command, "resolve_command"):
         context = command.make_context("product_consumer", words[:0], resilient_parsing=True)
         _, command, words = command.resolve_command(context, words)
 
-    # It raises for an option or a value that the command does not take.
+    # Raises for an option or a value that the command does not take.
     command.make_context("command", list(words))
 
 
 @pytest.mark.parametrize("example", examples_of(*WORKER))
-def test_the_worker_takes_the_options_that_are_shown(example: Example) -> None:
+def test_the_worker_takes_every_documented_option(example: Example) -> None:
     assert read_options(example.words[len(WORKER) :])
 
 
 @pytest.mark.parametrize("example", examples_of("make"))
-def test_make_knows_the_target_that_is_shown(example: Example) -> None:
-    asked = subprocess.run(
+def test_make_knows_every_documented_target(example: Example) -> None:
+    dry_run = subprocess.run(
         ["make", "--dry-run", *example.words[1:]],
         cwd=REPOSITORY,
         capture_output=True,
@@ -118,11 +118,11 @@ def test_make_knows_the_target_that_is_shown(example: Example) -> None:
         check=False,
     )
 
-    assert asked.returncode == 0, asked.stderr
+    assert dry_run.returncode == 0, dry_run.stderr
 
 
 @pytest.mark.parametrize("example", examples_of("python", "-m"))
-def test_a_module_that_is_shown_exists_and_knows_its_options(example: Example) -> None:
+def test_a_documented_module_exists_and_knows_its_options(example: Example) -> None:
     _, _, name, *words = example.words
     path = REPOSITORY.joinpath(*name.split("."))
     source = path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__main__.py"
@@ -134,7 +134,7 @@ def test_a_module_that_is_shown_exists_and_knows_its_options(example: Example) -
 
 
 @pytest.mark.parametrize("example", examples_of("python"))
-def test_a_program_that_is_shown_is_one_of_ours(example: Example) -> None:
+def test_a_documented_program_is_one_of_ours(example: Example) -> None:
     program = example.words[1] if len(example.words) > 1 else ""
 
     assert program == "-m" or (REPOSITORY / program).is_file()

@@ -1,4 +1,4 @@
-"""What the documentation's messages and tables say is what the code does."""
+"""The messages and tables of the documentation agree with the code."""
 
 import ast
 import json
@@ -37,8 +37,8 @@ OPERATIONS, GUARANTEES = DOCS / "operations.md", DOCS / "guarantees.md"
 ARCHITECTURE, DEPLOYMENT = DOCS / "architecture.md", DOCS / "deployment.md"
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
-ANSWERS: TypeAdapter[Any] = TypeAdapter(UserAnswer | GlobalAnswer | DayAnswer)
-# Raised with a first argument that names the reason.
+RESPONSES: TypeAdapter[Any] = TypeAdapter(UserAnswer | GlobalAnswer | DayAnswer)
+# Errors whose first argument names the reason.
 REASONED = {"InvalidMessage", "RejectMessage", "ImageRejected", "EmbeddingRejected"}
 
 
@@ -52,14 +52,14 @@ def nodes_of_the_code() -> list[ast.AST]:
 @cache
 def texts_of_the_code() -> set[str]:
     """Every text in the code; a value that is filled in is ``%s``."""
-    found = set()
+    texts = set()
     for node in nodes_of_the_code():
         if isinstance(node, ast.JoinedStr):
             parts = [part.value if isinstance(part, ast.Constant) else "%s" for part in node.values]
-            found.add("".join(map(str, parts)))
+            texts.add("".join(map(str, parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.add(node.value)
-    return found
+            texts.add(node.value)
+    return texts
 
 
 def reasons_of_the_code() -> set[str]:
@@ -81,15 +81,17 @@ def documented_reasons() -> set[str]:
 
 
 def products(text: str) -> list[dict[str, Any]]:
-    """The products of a block of JSON, of which a list is the demo's catalogue."""
-    read = json.loads(text)
-    return [{**each, "image_url": "http://x/"} for each in read] if type(read) is list else [read]
+    """The products of a block of JSON: one, or a list of the demo's catalogue."""
+    parsed = json.loads(text)
+    if isinstance(parsed, list):
+        return [{**entry, "image_url": "http://x/"} for entry in parsed]
+    return [parsed]
 
 
 @pytest.mark.parametrize(
     ("page", "currency"), [(MESSAGES, "VND"), (QUICKSTART, "USD")], ids=["messages", "quickstart"]
 )
-def test_every_product_message_that_is_shown_is_accepted(page: Path, currency: str) -> None:
+def test_every_documented_product_message_is_accepted(page: Path, currency: str) -> None:
     # The quickstart's products are the demo's, whose default currency is USD.
     parser = ProductParser(default_currency=currency, source_timezone="UTC")
     bodies = [body for text in blocks(page, "json") for body in products(text)]
@@ -99,49 +101,50 @@ def test_every_product_message_that_is_shown_is_accepted(page: Path, currency: s
         assert parser.parse(factories.message(json.dumps(body)), NOW).id == body["id"]
 
 
-def test_the_order_and_the_answers_that_are_shown_are_valid() -> None:
-    order, *answers = blocks(ORDERS, "json")
+def test_the_documented_order_and_responses_are_valid() -> None:
+    order, *responses = blocks(ORDERS, "json")
     parsed = OrderParser(default_currency="VND", source_timezone="UTC").parse(
         factories.message(order), NOW
     )
 
     assert (parsed.value_minor, parsed.flags) == (9999, ())
-    assert answers
-    for answer in answers:
-        assert json.loads(ANSWERS.dump_json(ANSWERS.validate_json(answer), exclude_none=True))
+    assert responses
+    for response in responses:
+        parsed_response = RESPONSES.validate_json(response)
+        assert json.loads(RESPONSES.dump_json(parsed_response, exclude_none=True))
 
 
 def test_the_fields_of_a_product_message_are_those_of_its_schema() -> None:
-    shown = {codes(row[0])[0]: row[1] == "yes" for row in table(MESSAGES, "field")}
+    documented = {codes(row[0])[0]: row[1] == "yes" for row in table(MESSAGES, "field")}
     schema = product_schema()["$defs"]["ProductMessage"]
 
-    assert shown == {name: name in schema["required"] for name in schema["properties"]}
+    assert documented == {name: name in schema["required"] for name in schema["properties"]}
 
 
 def test_the_fields_of_an_order_are_those_of_its_parser() -> None:
     from product_consumer.orders.parser import _KNOWN, _REQUIRED
 
-    shown = {codes(row[0])[0]: row[1] == "yes" for row in table(ORDERS, "field")}
+    documented = {codes(row[0])[0]: row[1] == "yes" for row in table(ORDERS, "field")}
 
-    assert shown == {name: name in _REQUIRED for name in _KNOWN}
+    assert documented == {name: name in _REQUIRED for name in _KNOWN}
 
 
-@pytest.mark.parametrize(("raw", "shown"), table(MESSAGES, "price"))
-def test_a_price_is_read_as_shown(raw: str, shown: str) -> None:
+@pytest.mark.parametrize(("raw", "documented"), table(MESSAGES, "price"))
+def test_a_price_is_parsed_as_documented(raw: str, documented: str) -> None:
     value = json.loads(codes(raw)[0])
-    if codes(shown):
+    if codes(documented):
         with pytest.raises(InvalidMessage) as rejected:
             parse_price(value, None, "VND")
-        assert rejected.value.reason == codes(shown)[0]
-    elif shown == "unknown":
+        assert rejected.value.reason == codes(documented)[0]
+    elif documented == "unknown":
         assert parse_price(value, None, "VND") is None
     else:
-        amount, currency = shown.split()
+        amount, currency = documented.split()
         assert parse_price(value, None, "VND") == Price(int(re.sub(r"\D", "", amount)), currency)
 
 
 @pytest.mark.parametrize("row", table(MESSAGES, "form"), ids=lambda row: row[0])
-def test_a_time_is_read_in_every_form_that_is_shown(row: list[str]) -> None:
+def test_a_time_is_parsed_in_every_documented_form(row: list[str]) -> None:
     read = parse_event_time(json.loads(codes(row[1])[0]), UTC, NOW)
 
     assert read is not None
@@ -149,21 +152,21 @@ def test_a_time_is_read_in_every_form_that_is_shown(row: list[str]) -> None:
 
 
 def test_every_reason_is_documented_and_no_other() -> None:
-    shown = documented_reasons()
-    literal = {reason for reason in shown if not re.search("[A-Z]", reason)}
+    documented = documented_reasons()
+    literal = {reason for reason in documented if not re.search("[A-Z]", reason)}
 
     assert reasons_of_the_code() - {"missing:version"} <= literal
     assert literal - texts_of_the_code() == set()
 
 
-def test_flags_that_are_shown_exist() -> None:
+def test_documented_flags_exist() -> None:
     rows = [*table(MESSAGES, "flag"), *table(ORDERS, "flag")]
     flags = {code for row in rows for code in codes(row[0])}
-    # Some are made of a field's name and what was done to the field.
+    # Some flags are composed: a field's name and one of these endings.
     endings = ("_ignored", "_cut")
-    shown = {flag for flag in flags if not flag.endswith(endings)}
+    documented = {flag for flag in flags if not flag.endswith(endings)}
 
-    assert shown - texts_of_the_code() == set()
+    assert documented - texts_of_the_code() == set()
 
 
 def test_the_image_formats_are_those_that_are_decoded() -> None:
@@ -200,16 +203,16 @@ def test_every_line_under_troubleshooting_is_one_the_program_prints() -> None:
 
 
 def _parts(line: str) -> list[str]:
-    return [part for each in line.split("…") if (part := each.strip(" :"))]
+    return [part for piece in line.split("…") if (part := piece.strip(" :"))]
 
 
 def test_the_limits_of_the_stages_are_those_of_the_default_settings() -> None:
     settings = Settings()
-    shown = {}
+    documented = {}
     for stages, limit, _ in table(OPERATIONS, "stage"):
         for name in codes(stages) or ["other"]:
             place = f"{name} {stages.rpartition(' ')[2]}" if " on a " in stages else name
-            shown[place] = float(limit)
+            documented[place] = float(limit)
 
     def limits(answer_seconds: float) -> dict[str, float]:
         return stage_timeouts(
@@ -223,57 +226,59 @@ def test_the_limits_of_the_stages_are_those_of_the_default_settings() -> None:
     expected = {name: seconds for name, seconds in on_a_gpu.items() if " " not in name}
     expected |= {"embed GPU": expected.pop("embed"), "embed CPU": on_a_cpu["embed"]}
 
-    assert shown == expected | {"other": OTHER_STAGE_SECONDS}
+    assert documented == expected | {"other": OTHER_STAGE_SECONDS}
 
 
 def test_every_folder_of_the_package_is_on_the_map() -> None:
-    shown = [codes(row[0])[0] for row in table(ARCHITECTURE, "folder of `product_consumer/`")]
+    documented = [codes(row[0])[0] for row in table(ARCHITECTURE, "folder of `product_consumer/`")]
 
-    assert shown == sorted(f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py"))
+    assert documented == sorted(f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py"))
 
 
 def test_the_layers_are_those_of_the_contract() -> None:
-    [shown] = [text for text in blocks(ARCHITECTURE, "text") if text.startswith("__main__")]
+    [documented] = [text for text in blocks(ARCHITECTURE, "text") if text.startswith("__main__")]
     linter = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"][
         "importlinter"
     ]
     [layers] = [
-        each["layers"] for each in linter["contracts"] if each.get("containers") == [PACKAGE.name]
+        contract["layers"]
+        for contract in linter["contracts"]
+        if contract.get("containers") == [PACKAGE.name]
     ]
 
-    assert shown.splitlines() == layers
+    assert documented.splitlines() == layers
 
 
 def test_every_alert_is_listed_and_no_other() -> None:
     rules = (REPOSITORY / "deploy" / "alerts.yml").read_text(encoding="utf-8")
 
-    shown = [codes(row[0])[0] for row in table(DEPLOYMENT, "alert")]
-    assert shown == re.findall(r"- alert: (\w+)", rules)
+    documented = [codes(row[0])[0] for row in table(DEPLOYMENT, "alert")]
+    assert documented == re.findall(r"- alert: (\w+)", rules)
 
 
-def test_the_values_of_the_unit_are_those_that_are_shown() -> None:
+def test_the_documented_values_are_those_of_the_unit() -> None:
     unit = (REPOSITORY / "deploy" / "product-consumer@.service").read_text(encoding="utf-8")
 
     assert {codes(row[0])[0] for row in table(DEPLOYMENT, "value")} <= set(unit.splitlines())
 
 
-def test_the_paths_of_the_order_service_are_those_that_are_shown() -> None:
-    shown = {codes(row[0])[0].partition("?")[0] for row in table(ORDERS, "path (GET)")}
+def test_the_documented_paths_are_those_of_the_order_service() -> None:
+    documented = {codes(row[0])[0].partition("?")[0] for row in table(ORDERS, "path (GET)")}
     schema = create_app(None, default_currency="USD", quality=None).openapi()  # type: ignore[arg-type]
 
-    assert shown == set(schema["paths"])
+    assert documented == set(schema["paths"])
 
 
-def test_the_tables_and_columns_of_the_database_exist() -> None:
+def test_the_documented_tables_and_columns_exist() -> None:
     columns = {codes(row[0])[0]: set(codes(row[1])) for row in table(SEARCH, "table", "columns")}
     order_rows = table(ORDERS, "table")
 
-    for name, shown in columns.items():
-        assert shown <= {column.name for column in ledger_tables.tables[name].columns}
+    for name, documented in columns.items():
+        assert documented <= {column.name for column in ledger_tables.tables[name].columns}
     assert {codes(row[0])[0] for row in order_rows} == set(order_tables.tables)
 
 
-def test_the_fields_of_the_stores_are_those_that_are_shown() -> None:
+def test_the_documented_fields_are_those_of_the_stores() -> None:
     in_milvus = {
         code for row in table(SEARCH, "field", "type", "content") for code in codes(row[0])
     }
@@ -292,5 +297,5 @@ def test_the_fields_of_the_stores_are_those_that_are_shown() -> None:
 
 
 def _elasticsearch_rows() -> list[list[str]]:
-    [found] = [rows for rows in tables(SEARCH) if rows[0] == ["field", "type"]]
-    return found[1:]
+    [rows] = [rows for rows in tables(SEARCH) if rows[0] == ["field", "type"]]
+    return rows[1:]

@@ -12,7 +12,7 @@ from benchmarks.support.gil_meter import build_shim
 from tests.support.paths import REPOSITORY
 from tests.support.tools import MissingTool
 
-# Hashing more than 2047 bytes gives up the GIL; adding numbers keeps it.
+# Hashing more than 2047 bytes releases the GIL; adding numbers keeps it.
 PROGRAM = """
 import hashlib, json, time
 from benchmarks.support.gil_meter import Shim

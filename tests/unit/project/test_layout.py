@@ -1,4 +1,4 @@
-"""Where tests are: beside the module they are about, in a tree like the package's."""
+"""The places of tests: a tree like the package's, with each test beside its module."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_a_unit_test_is_named_after_the_module_that_it_is_about(path: Path) -> N
     )
 
 
-def test_nothing_but_the_support_package_says_where_the_repository_is() -> None:
+def test_only_the_support_package_knows_the_path_of_the_repository() -> None:
     counted = re.compile(r"__file__\).*\.(parents\[|parent\.parent)")
     counting = {
         str(path.relative_to(REPOSITORY))

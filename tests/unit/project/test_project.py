@@ -1,4 +1,4 @@
-"""What keeps the project in order: who may import what, and whether requirements match imports."""
+"""The order of the project: allowed imports, and requirements that match the imports."""
 
 import ast
 import re
@@ -54,7 +54,7 @@ NOT_IMPORTED = {
     "milvus-lite": "started as a process and by pymilvus",
 }
 
-# Parts of a required package that are packaged apart, always in step with it.
+# Packages that a required package brings, always in a version that fits.
 CARRIED_BY = {
     "botocore": "boto3",
     "elastic-transport": "elasticsearch",
@@ -73,7 +73,7 @@ def package_files() -> list[Path]:
 
 
 def nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node below ``tree``, less what stands under ``if TYPE_CHECKING:``."""
+    """Every node below ``tree``, except those under ``if TYPE_CHECKING:``."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             continue
@@ -140,7 +140,7 @@ def test_package_code_waits_on_events_and_never_sleeps() -> None:
 
 def test_every_import_is_a_requirement() -> None:
     providers = packages_distributions()
-    required = {canonicalize_name(each.name) for each in requirements("requirements.txt")}
+    required = {canonicalize_name(package.name) for package in requirements("requirements.txt")}
     missing = {}
     for root in set().union(*(roots_imported_by(path) for path in sources())):
         if root in sys.stdlib_module_names or root in {"product_consumer", *TOP_LEVEL}:
@@ -160,7 +160,7 @@ def test_every_requirement_is_imported_or_has_a_reason() -> None:
         for root in roots_imported_by(path)
         for name in providers.get(root, [])
     }
-    required = {canonicalize_name(each.name) for each in requirements("requirements.txt")}
+    required = {canonicalize_name(package.name) for package in requirements("requirements.txt")}
     assert required - imported - NOT_IMPORTED.keys() == set()
 
 
@@ -186,7 +186,7 @@ def test_the_embedder_needs_nothing_but_pytorch_and_what_open_clip_brings() -> N
         "torch",
         "torchvision",
     }
-    # Used where it is there: see ``make_tokenizer``.
+    # Optional: ``make_tokenizer`` uses it where it is installed.
     brought.add("tokenizers")
     todo, seen = ["product_consumer.embedding.embedder"], set()
     while todo:

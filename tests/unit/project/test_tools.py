@@ -1,4 +1,4 @@
-"""What becomes of the suite where programs are missing that tests need."""
+"""The suite on a machine without the programs that tests need."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tests.support.paths import REPOSITORY
 
 STARTS = {name: start for name, start in vars(backends).items() if name.startswith("start_")}
 
-# Four ways to reach for a program, and a test that needs none.
+# Four ways to use a program, and a test that needs none.
 REACHING = """
 import subprocess
 import pytest
@@ -42,7 +42,7 @@ def test_of_something_else(): ...
 
 @pytest.fixture
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No program on ``PATH``, nor anywhere else that servers are sought in."""
+    """No program on ``PATH``, nor in any other directory where servers are searched."""
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     monkeypatch.setenv("PATH", str(nothing))
