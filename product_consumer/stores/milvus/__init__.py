@@ -4,7 +4,9 @@ store              the contract of a store on Milvus
 client             calls, timed, their errors translated
 collection         made, verified, indexed, loaded, behind an alias
 rows               fields, filters, and the identity of a collection
-upsert_requests    rows packed by column, a vector as its bytes
+upsert_requests    rows packed by column, an embedding as its bytes
 errors             what a failed call means for its messages
-embedded           a Milvus Lite that several processes share
+embedded           one process that uses an embedded database
+embedded_server    the program that serves it to several
+lock_file          the files by which the two find each other
 """

@@ -25,7 +25,7 @@ HOMES = {
     "elastic_transport": ("stores/elasticsearch.py",),
     "grpc": ("stores/milvus/",),
     "iso4217": ("money.py",),
-    "milvus_lite": ("stores/milvus/embedded.py",),
+    "milvus_lite": ("stores/milvus/embedded_server.py",),
     "moto": ("demo/",),
     "open_clip": ("embedding/", "demo/"),
     "price_parser": ("messages/prices.py",),

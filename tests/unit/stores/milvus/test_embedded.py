@@ -308,3 +308,15 @@ def test_any_id_goes_in_and_only_that_row_goes_out(shared_store: MilvusStore, pr
 
     found = shared_store.read_revisions([product_id, bystander])
     assert set(found) == {bystander} - {product_id}
+
+
+def test_the_server_imports_nothing_that_starts_threads_before_it_detaches_itself():
+    code = (
+        "import sys, product_consumer.stores.milvus.embedded_server\n"
+        "print({'numpy', 'grpc', 'pymilvus', 'milvus_lite'} & set(sys.modules))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+
+    assert loaded.stdout.strip() == "set()"
