@@ -41,7 +41,7 @@ from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.runtime.signals import leave
 from product_consumer.settings import Settings
-from product_consumer.stores.elasticsearch import ElasticsearchStore
+from product_consumer.stores.elasticsearch.store import ElasticsearchStore
 from product_consumer.stores.milvus.store import MilvusStore
 
 DIMENSION = 768

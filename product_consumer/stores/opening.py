@@ -64,7 +64,7 @@ def _open_keywords(settings: Settings) -> KeywordStore:
         path = settings.data_dir.resolve() / "search.db"
         return SqliteSearchStore(path, timeout_seconds=timeout_seconds)
 
-    from product_consumer.stores.elasticsearch import ElasticsearchStore
+    from product_consumer.stores.elasticsearch.store import ElasticsearchStore
 
     api_key = settings.elasticsearch_api_key
     return ElasticsearchStore(

@@ -22,7 +22,7 @@ from pymilvus import MilvusClient
 
 from product_consumer.errors import ConfigurationError, StoreUnavailable
 from product_consumer.models import VECTOR_FIELDS, ProductRow, StoreIdentity
-from product_consumer.stores.elasticsearch import ElasticsearchStore
+from product_consumer.stores.elasticsearch.store import ElasticsearchStore
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from product_consumer.stores.milvus.store import MilvusStore

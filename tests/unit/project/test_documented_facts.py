@@ -24,7 +24,7 @@ from product_consumer.orders.tables import metadata as order_tables
 from product_consumer.pipeline.stages import OTHER_STAGE_SECONDS, stage_timeouts
 from product_consumer.products.parser import ProductParser, product_schema
 from product_consumer.settings import Settings
-from product_consumer.stores.elasticsearch import _FIELDS as ELASTICSEARCH_FIELDS
+from product_consumer.stores.elasticsearch.index import FIELDS as ELASTICSEARCH_FIELDS
 from product_consumer.stores.milvus.rows import SCALARS
 from tests.support import factories
 from tests.support.documentation import DOCS, blocks, codes, table, tables

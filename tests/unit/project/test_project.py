@@ -20,9 +20,9 @@ TOP_LEVEL = ("data_management", "thread_runner")
 HOMES = {
     "boto3": ("queues/sqs/client.py",),
     "botocore": ("queues/sqs/client.py",),
-    "elasticsearch": ("stores/elasticsearch.py",),
+    "elasticsearch": ("stores/elasticsearch/",),
     "fastapi": ("api/app.py", "api/guard.py"),
-    "elastic_transport": ("stores/elasticsearch.py",),
+    "elastic_transport": ("stores/elasticsearch/",),
     "grpc": ("stores/milvus/",),
     "iso4217": ("money.py",),
     "milvus_lite": ("stores/milvus/embedded_server.py",),

@@ -15,7 +15,7 @@ from elasticsearch import Elasticsearch
 
 from product_consumer.errors import ConfigurationError, RejectMessage, StoreUnavailable
 from product_consumer.models import StoreIdentity
-from product_consumer.stores.elasticsearch import ElasticsearchStore
+from product_consumer.stores.elasticsearch.store import ElasticsearchStore
 from product_consumer.stores.text_folding import fold
 from tests.support.factories import product_row
 
