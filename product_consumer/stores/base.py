@@ -1,7 +1,7 @@
 """The contract of a store: a place where products can be found.
 
-A store holds for each product the row that the ledger calls current. The ledger decides which
-message is newest; a store is handed current rows only and may refuse to go back, never decides.
+A store holds for each product the row that the ledger calls current. The ledger alone decides which
+message is newest. A store is given current rows only; it may refuse an older row than it holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ MAX_SEARCH_LIMIT = 1000
 
 
 class ProductStore(Protocol):
-    """Every method may be called from any thread and has a timeout.
+    """A place that holds the current row of every product.
 
-    Raises ``StoreUnavailable`` when the store cannot be reached or is overloaded,
-    ``ConfigurationError`` when it answers in a way that no retry can mend (another ledger's rows,
-    a model of another dimension, refused credentials).
+    Thread-safe; every method has a timeout. Methods raise ``StoreUnavailable`` when the store
+    cannot be reached or is overloaded. They raise ``ConfigurationError`` when no retry can help
+    (another ledger's rows, a model of another dimension, refused credentials).
     """
 
     name: str
@@ -34,28 +34,28 @@ class ProductStore(Protocol):
         ...
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
-        """Make the store show these rows; a ``deleted`` row is removed.
+        """Write these rows; remove the products whose row is ``deleted``.
 
         Returns the rows that failed on their own, by product id (empty when all were taken). Where
         the store can compare, a row older than the stored one changes nothing and is no failure. A
-        product occurs at most once in ``rows``. When it returns, ``read_revisions`` sees the rows.
+        product occurs at most once in ``rows``. Afterwards ``read_revisions`` sees the rows.
         """
         ...
 
     def read_revisions(self, product_ids: Sequence[str]) -> dict[str, int]:
-        """Return the revision of each product that the store shows; absent ones are left out."""
+        """Return the revision of each product that the store has; the others are left out."""
         ...
 
     def ping(self) -> None:
         """Raise as above while the store cannot serve its products; else return at once.
 
-        What it costs does not grow with the store: a breaker asks it again and again. The store
-        has been set up before.
+        The cost does not grow with the store: a breaker calls this again and again. The store has
+        been set up before.
         """
         ...
 
     def describe(self) -> str:
-        """Return one line for people on what was reached: address, version, number of products.
+        """Return one line for people about the store: address, version, number of products.
 
         Raises as above. It counts, which may take long; the store has been set up before.
         """
@@ -73,7 +73,11 @@ class VectorStore(ProductStore, Protocol):
     """Which of ``VECTOR_FIELDS`` it holds."""
 
     def search_vector(self, field: str, embedding: Embedding, limit: int) -> list[Hit]:
-        """Return the nearest products by cosine similarity (``score``), nearest first."""
+        """Return the nearest products by cosine similarity (``score``), nearest first.
+
+        ``field`` is one of ``vector_fields``; ``embedding``: unit length, float32, shape
+        (dimension,). At most ``MAX_SEARCH_LIMIT`` products are returned.
+        """
         ...
 
 
@@ -81,7 +85,8 @@ class KeywordStore(ProductStore, Protocol):
     """A store that finds products by the words of their names, whatever their case and accents."""
 
     def search_keywords(self, text: str, limit: int) -> list[Hit]:
-        """Return products sharing words with ``text``, best first. Any text is data, never query
-        syntax.
+        """Return products that share words with ``text``, best first.
+
+        Any text is data, never query syntax. At most ``MAX_SEARCH_LIMIT`` products are returned.
         """
         ...

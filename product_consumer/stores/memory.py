@@ -10,7 +10,10 @@ from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS, words
 
 
 class InMemoryStore:
-    """A ``VectorStore`` and a ``KeywordStore``; the newer row wins, deleted ones included."""
+    """A ``VectorStore`` and a ``KeywordStore`` in memory. Thread-safe.
+
+    It compares revisions: an older row never replaces a newer one, even a deleted one.
+    """
 
     name = "memory"
 
@@ -21,7 +24,7 @@ class InMemoryStore:
         self._lock = threading.Lock()
 
     def setup(self, identity: StoreIdentity) -> None:
-        """See ``ProductStore.setup``."""
+        """Keep the first identity; raise ``ConfigurationError`` for another."""
         with self._lock:
             owner = self._identity = self._identity or identity
         if owner.ledger_id != identity.ledger_id:
@@ -30,11 +33,11 @@ class InMemoryStore:
             )
         if owner != identity:
             raise ConfigurationError(
-                "OPENCLIP_MODEL", f"the store holds vectors of {owner.model_id}"
+                "OPENCLIP_MODEL", f"the store holds embeddings of {owner.model_id}"
             )
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
-        """See ``ProductStore.write``."""
+        """Keep each row that is not older than the kept one; none fails."""
         with self._lock:
             for row in rows:
                 stored = self._rows.get(row.id)
@@ -43,41 +46,41 @@ class InMemoryStore:
         return {}
 
     def read_revisions(self, product_ids: Sequence[str]) -> dict[str, int]:
-        """See ``ProductStore.read_revisions``."""
-        wanted = set(product_ids)
-        return {row.id: row.revision for row in self._shown() if row.id in wanted}
+        """Return the revision of each product that is kept and not deleted."""
+        ids = set(product_ids)
+        return {row.id: row.revision for row in self._present() if row.id in ids}
 
     def search_vector(self, field: str, embedding: Embedding, limit: int) -> list[Hit]:
-        """See ``VectorStore.search_vector``."""
+        """Compare the embedding with every product's (exact search)."""
         return _best(
             [
                 Hit(row.id, float(row.embeddings.by_field(field) @ embedding), row.revision)
-                for row in self._shown()
+                for row in self._present()
                 if row.embeddings is not None
             ],
             limit,
         )
 
     def search_keywords(self, text: str, limit: int) -> list[Hit]:
-        """See ``KeywordStore.search_keywords``; the score counts the words shared."""
-        wanted = set(words(text[:MAX_QUERY_CHARACTERS]))
+        """Compare the words with every product's name; the score counts the words shared."""
+        query_words = set(words(text[:MAX_QUERY_CHARACTERS]))
         hits = [
-            Hit(row.id, float(len(wanted.intersection(words(row.name)))), row.revision)
-            for row in self._shown()
+            Hit(row.id, float(len(query_words.intersection(words(row.name)))), row.revision)
+            for row in self._present()
         ]
         return _best([hit for hit in hits if hit.score > 0], limit)
 
     def ping(self) -> None:
-        """Does nothing: memory is always there."""
+        """Do nothing: memory is always there."""
 
     def describe(self) -> str:
-        """See ``ProductStore.describe``."""
-        return f"memory, {len(self._shown())} products"
+        """Return the number of products that are not deleted."""
+        return f"memory, {len(self._present())} products"
 
     def close(self) -> None:
-        """Does nothing: the rows stay as long as the object."""
+        """Do nothing: the rows stay as long as the object."""
 
-    def _shown(self) -> list[ProductRow]:
+    def _present(self) -> list[ProductRow]:
         with self._lock:
             return [row for row in self._rows.values() if not row.deleted]
 

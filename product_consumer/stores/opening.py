@@ -10,7 +10,7 @@ from product_consumer.stores.base import KeywordStore, ProductStore, VectorStore
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where products can be found: by embedding and by words."""
+    """The stores of a stream: one finds products by embedding, one by words. Thread-safe."""
 
     vectors: VectorStore
     keywords: KeywordStore
@@ -35,9 +35,9 @@ class Stores:
 def open_stores(settings: Settings) -> Stores:
     """Build the stores without connecting to them: ``Stores.setup`` does.
 
-    Milvus, embedded or a server, for embeddings; Elasticsearch for words, or SQLite's full-text
-    search in ``DATA_DIR`` where ``ELASTICSEARCH_URL`` is not set. Raises ``ConfigurationError``
-    when an address cannot be one.
+    Milvus, embedded or a server, finds by embedding. Elasticsearch finds by words, or SQLite's
+    full-text search in ``DATA_DIR`` where ``ELASTICSEARCH_URL`` is not set. Raises
+    ``ConfigurationError`` for an address that cannot be one.
     """
     keywords = _open_keywords(settings)
     return Stores(vectors=_open_vectors(settings), keywords=keywords)

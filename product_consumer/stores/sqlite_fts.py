@@ -20,8 +20,8 @@ from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS, words
 
 _SCHEMA_VERSION = "1"
-# The tokenizer "ascii" splits at ASCII only: with folded words joined by spaces the words stay as
-# they are, whatever Unicode version SQLite was built with.
+# The tokenizer "ascii" splits at ASCII only. Names are stored as folded words joined by spaces, so
+# the words stay as they are, whatever Unicode version SQLite was built with.
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     """
@@ -60,7 +60,7 @@ _SEARCH = """
     FROM product_words JOIN products ON products.number = product_words.rowid
     WHERE product_words MATCH ? ORDER BY product_words.rank LIMIT ?
 """
-# Result codes that a retry may outlive; any other says that the file is not what we need.
+# Result codes that pass with time; with any other the file itself is unusable.
 _PASSING = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -70,15 +70,16 @@ _PASSING = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_PROTOCOL,
 }
-_STEPS_BETWEEN_LOOKS_AT_THE_CLOCK = 10_000
+# Virtual machine instructions between two checks of the deadline.
+_STEPS_PER_DEADLINE_CHECK = 10_000
 
 
 class SqliteSearchStore:
     """A ``KeywordStore`` in one file that the processes of one machine share.
 
-    Uses FTS5 with bm25 ranking. One connection serves all threads of a process, one at a time:
-    SQLite has one writer anyway, and threads that wait for a lock are not starved as those that
-    poll a busy file are.
+    It uses FTS5 with BM25 ranking. One connection serves all threads of a process, one at a time.
+    SQLite has one writer anyway; threads that wait for a lock are not starved, as threads that poll
+    a busy file are. Thread-safe; raises as ``ProductStore`` says.
     """
 
     name = "sqlite_search"
@@ -91,7 +92,9 @@ class SqliteSearchStore:
         self._deadline = 0.0
 
     def setup(self, identity: StoreIdentity) -> None:
-        """See ``ProductStore.setup``. Only the ledger must be the same: words suit every model."""
+        """Create the tables, or verify them. Only the ledger must be the same: words suit every
+        model.
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -117,7 +120,7 @@ class SqliteSearchStore:
             )
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
-        """See ``ProductStore.write``. All rows in one transaction, on disk when it returns."""
+        """Write all rows in one transaction; they are on disk when it returns."""
         failures: dict[str, ProductConsumerError] = {}
         if not rows:
             return failures
@@ -130,37 +133,37 @@ class SqliteSearchStore:
         return failures
 
     def read_revisions(self, product_ids: Sequence[str]) -> dict[str, int]:
-        """See ``ProductStore.read_revisions``."""
+        """Return the revisions, each read by its primary key."""
         query = "SELECT revision FROM products WHERE id = ? AND NOT deleted"
         with self._connected() as connection:
-            found = {key: connection.execute(query, (key,)).fetchone() for key in product_ids}
-        return {key: row[0] for key, row in found.items() if row is not None}
+            rows = {key: connection.execute(query, (key,)).fetchone() for key in product_ids}
+        return {key: row[0] for key, row in rows.items() if row is not None}
 
     def search_keywords(self, text: str, limit: int) -> list[Hit]:
-        """See ``KeywordStore.search_keywords``."""
-        wanted = dict.fromkeys(words(text[:MAX_QUERY_CHARACTERS]))
+        """Return products whose names have any of the words, ranked by BM25."""
+        query_words = dict.fromkeys(words(text[:MAX_QUERY_CHARACTERS]))
         size = min(limit, MAX_SEARCH_LIMIT)
-        if not wanted or size < 1:
+        if not query_words or size < 1:
             return []
         # Words hold letters and digits only; in quotes they are never FTS5's operators.
-        query = " OR ".join(f'"{word}"' for word in wanted)
+        query = " OR ".join(f'"{word}"' for word in query_words)
         with self._connected() as connection:
-            return [Hit(*found) for found in connection.execute(_SEARCH, (query, size))]
+            return [Hit(*row) for row in connection.execute(_SEARCH, (query, size))]
 
     def ping(self) -> None:
-        """See ``ProductStore.ping``."""
+        """Read one row at most."""
         with self._connected() as connection:
             connection.execute("SELECT id FROM products LIMIT 1").fetchone()
 
     def describe(self) -> str:
-        """See ``ProductStore.describe``."""
+        """Return the file, SQLite's version and the number of products."""
         with self._connected() as connection:
             query = "SELECT count(*) FROM products WHERE NOT deleted"
             count = connection.execute(query).fetchone()[0]
         return f"{self._path}, SQLite {sqlite3.sqlite_version}, {count} products"
 
     def close(self) -> None:
-        """See ``ProductStore.close``."""
+        """Close the connection; the next call opens it again."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -168,22 +171,22 @@ class SqliteSearchStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Writes that are there together or not at all."""
+        """A connection in a transaction: all writes of the block are kept, or none."""
         with self._connected() as connection:
-            # IMMEDIATE: a lock taken later, in mid-transaction, would not wait for its turn.
+            # IMMEDIATE: a lock taken later within the transaction would not wait for its turn.
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                # A full disk has rolled back by itself.
+                # SQLite rolls back by itself when the disk is full.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for this thread alone; errors leave as ours."""
+        """The connection, for this thread alone; SQLite's errors are translated."""
         if not self._lock.acquire(timeout=self._timeout_seconds):
             raise StoreUnavailable(self.name, "other threads hold it for too long")
         try:
@@ -211,12 +214,12 @@ class SqliteSearchStore:
             connection.close()
             raise
         connection.set_progress_handler(
-            lambda: time.monotonic() > self._deadline, _STEPS_BETWEEN_LOOKS_AT_THE_CLOCK
+            lambda: time.monotonic() > self._deadline, _STEPS_PER_DEADLINE_CHECK
         )
         return connection
 
     def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
-        # Of several processes that open a new file, all but one are told "busy" without a wait.
+        # When several processes open a new file, SQLite tells all but one "busy" without a wait.
         pause = threading.Event()
         while True:
             try:
@@ -264,5 +267,5 @@ def _values(row: ProductRow) -> tuple[object, ...]:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; the extended one tells which kind of I/O error it was."""
+    """Return SQLite's primary result code, without the bits that say which I/O error it was."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

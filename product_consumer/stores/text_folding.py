@@ -7,11 +7,11 @@ Gives SQLite's full-text search what Elasticsearch's ``standard`` tokenizer with
 import unicodedata
 
 MAX_QUERY_CHARACTERS = 512
-"""What a search reads of its text: engines limit the clauses of a query (Elasticsearch:
+"""A search reads no more of its text. Engines limit the clauses of a query (Elasticsearch:
 ``indices.query.bool.max_clause_count``), and nobody types more."""
 
-# Only these marks are dropped: the vowel signs of Thai and Hindi and the voicing marks of Japanese
-# are combining marks too, and words that differ in them are different words.
+# Only these combining characters are dropped. The vowel signs of Thai and Hindi and the voicing
+# marks of Japanese are combining too, and words that differ in them are different words.
 _FIRST_DIACRITIC, _LAST_DIACRITIC = "\u0300", "\u036f"
 
 # Letters in use that Unicode does not decompose; asciifolding maps them to the same ASCII.
@@ -29,9 +29,9 @@ def fold(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the folded words of ``text`` in order: runs of letters, digits and their marks.
+    """Return the folded words of ``text`` in order: runs of letters, digits and combining marks.
 
-    Chinese characters and hiragana are written without spaces and become one word each.
+    Chinese and hiragana are written without spaces: each character becomes a word.
     """
     return "".join(map(_spaced, fold(text))).split()
 
@@ -45,6 +45,7 @@ def _spaced(character: str) -> str:
 
 
 def _stands_alone(character: str) -> bool:
+    """Whether it is hiragana or a Chinese character."""
     return (
         "\u3041" <= character <= "\u3096"
         or "\u3400" <= character <= "\u9fff"

@@ -1,4 +1,4 @@
-"""What ``product_consumer/stores/base.py`` promises, asked of every store."""
+"""The promises of ``product_consumer/stores/base.py``, tested on every store."""
 
 import pickle
 import re
@@ -59,12 +59,12 @@ ODD_IDS = [
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere rows can be kept; each call of ``open`` gives one more user of the same rows."""
+    """Where a store keeps its rows; each call of ``open`` gives another user of the same rows."""
 
     open: Callable[[], Any]
     refresh: Callable[[], object] = lambda: None
     lose: Callable[[], object] | None = None
-    """Removes what the rows are kept in, behind the back of every user."""
+    """Removes the table, index or alias behind the back of every user."""
     compares_revisions: bool = True
     spans_processes: bool = True
 
@@ -185,8 +185,8 @@ def found_by_name(place: Place, store: Any, text: str) -> set[str]:
     return {hit.product_id for hit in store.search_keywords(text, 100)}
 
 
-def shown(place: Place, store: Any) -> list[tuple[str, int]]:
-    """Every product that a search shows, once for each time it is shown."""
+def served(place: Place, store: Any) -> list[tuple[str, int]]:
+    """Every hit of a search, as (id, revision); a product that is served twice is there twice."""
     place.refresh()
     if hasattr(store, "search_keywords"):
         hits = store.search_keywords("Áo", 100)
@@ -200,7 +200,7 @@ def test_a_written_row_can_be_read_and_found(place, store):
 
     assert failures == {}
     assert store.read_revisions(["a", "b", "absent"]) == {"a": 3, "b": 7}
-    assert shown(place, store) == [("a", 3), ("b", 7)]
+    assert served(place, store) == [("a", 3), ("b", 7)]
 
 
 def test_nothing_to_write_and_nothing_to_read_are_no_errors(store):
@@ -212,7 +212,7 @@ def test_writing_the_same_row_twice_keeps_one(place, store):
     store.write([row()])
     store.write([row()])
 
-    assert shown(place, store) == [("abc123", 1)]
+    assert served(place, store) == [("abc123", 1)]
 
 
 def test_a_newer_row_replaces_an_older_one(place, store):
@@ -220,7 +220,7 @@ def test_a_newer_row_replaces_an_older_one(place, store):
     failures = store.write([row(revision=2)])
 
     assert failures == {}
-    assert shown(place, store) == [("abc123", 2)]
+    assert served(place, store) == [("abc123", 2)]
 
 
 def test_an_older_row_changes_nothing_where_the_store_can_compare(place, store):
@@ -240,7 +240,7 @@ def test_a_deleted_product_is_neither_read_nor_found(place, store):
 
     assert failures == {}
     assert store.read_revisions(["kept", "gone"]) == {"kept": 1}
-    assert shown(place, store) == [("kept", 1)]
+    assert served(place, store) == [("kept", 1)]
 
 
 def test_deleting_a_product_that_was_never_written_is_no_failure(store):
@@ -253,7 +253,7 @@ def test_a_deleted_product_may_come_back(place, store):
     store.write([tombstone(revision=2)])
     store.write([row(revision=3)])
 
-    assert shown(place, store) == [("abc123", 3)]
+    assert served(place, store) == [("abc123", 3)]
 
 
 @pytest.mark.parametrize("was_written_before", [True, False])
@@ -267,7 +267,7 @@ def test_a_late_older_write_does_not_bring_a_deleted_product_back(place, store, 
 
     assert failures == {}
     assert store.read_revisions(["abc123"]) == {}
-    assert shown(place, store) == []
+    assert served(place, store) == []
 
 
 def test_a_late_older_delete_does_not_remove_a_newer_row(place, store):
@@ -309,7 +309,7 @@ def test_unknown_price_rating_and_address_are_no_failure(place, store):
     unknown: dict[str, Any] = dict.fromkeys(["price_minor", "currency", "rating", "reviews_count"])
 
     assert store.write([row(**unknown, store_url=None)]) == {}
-    assert shown(place, store) == [("abc123", 1)]
+    assert served(place, store) == [("abc123", 1)]
 
 
 @pytest.mark.parametrize("name", ["Áo 👕 سروال 手机", "‮txet‬", "<b>\"'\\\r\n\t%s${x}", "x" * 5_000])
@@ -344,7 +344,7 @@ def test_setup_is_safe_from_several_threads_at_once(place):
 def test_setup_is_safe_from_several_processes_at_once(place):
     if not place.spans_processes:
         pytest.skip("this store belongs to one process")
-    given = pickle.dumps((place.open, IDENTITY))
+    arguments = pickle.dumps((place.open, IDENTITY))
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", SET_UP_IN_A_PROCESS],
@@ -355,9 +355,11 @@ def test_setup_is_safe_from_several_processes_at_once(place):
         for _ in range(3)
     ]
     with ThreadPoolExecutor(3) as pool:
-        ended = list(pool.map(lambda process: process.communicate(given, timeout=50), processes))
+        outputs = list(
+            pool.map(lambda process: process.communicate(arguments, timeout=50), processes)
+        )
 
-    assert [process.returncode for process in processes] == [0, 0, 0], ended
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
     with closing(place.open()) as store:
         store.setup(IDENTITY)
         assert store.write([row()]) == {}
@@ -374,7 +376,7 @@ def test_the_rows_of_another_ledger_are_refused(place, store):
 
 @in_vector_stores
 @pytest.mark.parametrize("other", [("model-2", DIMENSION), ("model-1", 2 * DIMENSION)])
-def test_the_vectors_of_another_model_are_refused(place, store, other):
+def test_the_embeddings_of_another_model_are_refused(place, store, other):
     with pytest.raises(ConfigurationError), closing(place.open()) as second:
         second.setup(StoreIdentity(IDENTITY.ledger_id, *other))
 
@@ -382,7 +384,7 @@ def test_the_vectors_of_another_model_are_refused(place, store, other):
 @in_keyword_stores
 def test_words_outlive_a_change_of_the_model(place, store):
     if isinstance(store, InMemoryStore):
-        pytest.skip("this store holds vectors too")
+        pytest.skip("this store holds embeddings too")
     store.write([row()])
 
     with closing(place.open()) as second:
@@ -408,7 +410,7 @@ def test_threads_that_write_one_row_leave_its_newest_revision(place, store):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: store.write([row(revision=n)]), [3, 9, 1, 16, 2, 12, 7, 5]))
 
-    assert shown(place, store) == [("abc123", 16)]
+    assert served(place, store) == [("abc123", 16)]
 
 
 def test_a_description_is_one_line(store):
@@ -431,7 +433,7 @@ def test_a_ping_of_a_store_that_serves_raises_nothing(store):
     store.ping()
 
 
-def test_a_ping_raises_once_what_the_store_serves_is_gone(place, store):
+def test_a_ping_raises_once_the_rows_of_the_store_are_gone(place, store):
     if place.lose is None:
         pytest.skip("this store cannot lose its rows")
     store.ping()
@@ -459,9 +461,9 @@ def test_a_ping_raises_once_what_the_store_serves_is_gone(place, store):
     ],
 )
 def test_names_are_found_whatever_their_case_and_accents(place, store, name, typed):
-    store.write([row("wanted", name=name), row("other", name="Giày thể thao")])
+    store.write([row("named", name=name), row("other", name="Giày thể thao")])
 
-    assert found_by_name(place, store, typed) == {"wanted"}
+    assert found_by_name(place, store, typed) == {"named"}
 
 
 @in_keyword_stores

@@ -32,15 +32,14 @@ from product_consumer.stores.milvus.rows import (
 
 log = logging.getLogger(__name__)
 # Importing pymilvus gave its loggers handlers and levels of their own. They print a traceback for
-# every call that fails, the expected ones of a first start too; what matters reaches the log as our
-# errors.
+# every call that fails, even those expected at a first start. Our own errors reach the log anyway.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
 
 LOAD_SECONDS = 30.0
 """Bound on loading a collection into memory; a server takes 3 s for an empty one."""
 
 _CLIENT_ERRORS = (MilvusException, grpc.RpcError, ValueError)
-# Of collections everywhere and aliases in Milvus Lite; of aliases on servers.
+# 100: a collection anywhere, or an alias in Milvus Lite. 1600: an alias on a server.
 _NOT_FOUND_CODES = (100, 1600)
 
 Result = TypeVar("Result")
@@ -48,9 +47,9 @@ Action = Callable[[MilvusClient], Result]
 
 
 class CallRefused(Exception):
-    """Raised when Milvus understood a call and did not do it; never leaves the store.
+    """Raised when Milvus understood a call and refused it; never leaves the store.
 
-    ``for_row`` is what that means for a row that was written alone.
+    ``for_row``: the error of a row that was written alone.
     """
 
     def __init__(self, detail: str, for_row: ProductConsumerError) -> None:
@@ -59,10 +58,10 @@ class CallRefused(Exception):
 
 
 class MilvusConnection:
-    """One client of the Milvus at ``address``, made at the first call; for any number of threads.
+    """The client of one Milvus, connected at the first call. Thread-safe.
 
-    Where the embedded server has died or was started anew by another process, the next call finds
-    or starts the new one.
+    Where the embedded server has died, or another process has started it again, the next call finds
+    or starts the new server.
     """
 
     def __init__(self, address: str, *, token: str | None, timeout_seconds: float) -> None:
@@ -83,7 +82,7 @@ class MilvusConnection:
 
     @property
     def version(self) -> str:
-        """What the server calls itself; empty before the first call."""
+        """The version that the server tells; empty before the first call."""
         return self._version
 
     def call(self, action: Action[Result]) -> Result:
@@ -95,7 +94,7 @@ class MilvusConnection:
             raise self._outage(error) from error
 
     def find(self, action: Action[Result]) -> Result | None:
-        """Like ``call``, but None where the collection or alias asked for is not there."""
+        """Like ``call``, but return None where the collection or alias does not exist."""
         client = self._connected()
         try:
             return action(client)
@@ -112,7 +111,7 @@ class MilvusConnection:
         except _CLIENT_ERRORS as error:
             if classify(error) is not Failure.NOT_LOADED:
                 raise self._outage(error) from error
-        self.call(lambda again: again.load_collection(collection, timeout=LOAD_SECONDS))
+        self.call(lambda loading: loading.load_collection(collection, timeout=LOAD_SECONDS))
         return self.call(action)
 
     def attempt(self, action: Action[Result]) -> Result:
@@ -124,7 +123,7 @@ class MilvusConnection:
             raise self._translated(error) from error
 
     def attempt_writing(self, action: Action[Result]) -> Result:
-        """Like ``attempt``, one at a time where Milvus Lite needs it (it allows one writer)."""
+        """Like ``attempt``, but one call at a time on Milvus Lite, which allows one writer."""
         self._connected()
         if not self.is_lite:
             return self.attempt(action)
@@ -153,7 +152,7 @@ class MilvusConnection:
             except ConfigurationError as error:
                 if self._client is None:
                     raise
-                # It worked before: whoever opened the database meanwhile may close it again.
+                # It worked before: the program that opened the database meanwhile may close it.
                 raise StoreUnavailable("milvus", error.problem) from error
         if address != self._uri:
             self._disconnect()
@@ -194,8 +193,8 @@ class MilvusConnection:
 def new_schema(identity: StoreIdentity, vector_fields: Iterable[str], *, nullable: bool) -> Any:
     """Return the schema of a collection of products.
 
-    Without ``nullable`` the fields that may be unknown are left to be dynamic ones, which can be
-    absent.
+    Without ``nullable`` the fields that may be unknown are not declared: they become dynamic
+    fields, which can be absent.
     """
     schema = MilvusClient.create_schema(
         auto_id=False, enable_dynamic_field=not nullable, description=identity_text(identity)
@@ -216,10 +215,10 @@ def new_schema(identity: StoreIdentity, vector_fields: Iterable[str], *, nullabl
 
 
 def new_index(field: str) -> Any:
-    """Return the cosine index of one vector field, of the kind that the server thinks best."""
-    wanted = MilvusClient.prepare_index_params()
-    wanted.add_index(field, index_name=field, index_type="AUTOINDEX", metric_type="COSINE")
-    return wanted
+    """Return the cosine index of one vector field; the server chooses the index type."""
+    index = MilvusClient.prepare_index_params()
+    index.add_index(field, index_name=field, index_type="AUTOINDEX", metric_type="COSINE")
+    return index
 
 
 def _without_credentials(address: str) -> str:

@@ -1,4 +1,4 @@
-"""Sets up the collection of products: made if missing, verified, indexed, loaded, aliased."""
+"""Sets up the collection of products: creates it, verifies it, indexes, loads, makes its alias."""
 
 import logging
 import threading
@@ -28,24 +28,27 @@ from product_consumer.stores.milvus.rows import (
 log = logging.getLogger(__name__)
 
 SETUP_SECONDS = 30.0
-"""Bound on waiting for another process that is half-way through the same set-up."""
+"""Bound on waiting for another process that is within the same set-up."""
 _PAUSE_SECONDS = 0.25
 _IDENTITY_PROPERTY = "product_consumer"
 
 
 class _HalfWay(Exception):
-    """Raised when another process seems to be doing the same: what it does is to be seen soon."""
+    """Raised when another process seems to be within the same step; it will be done soon."""
 
 
 def alias_target(connection: MilvusConnection, alias: str) -> str | None:
     """Return the collection that an alias points to; None where there is no such alias."""
     seconds = connection.timeout_seconds
-    found = connection.find(lambda client: client.describe_alias(alias, timeout=seconds))
-    return str(found["collection_name"]) if found else None
+    description = connection.find(lambda client: client.describe_alias(alias, timeout=seconds))
+    return str(description["collection_name"]) if description else None
 
 
 class CollectionSetup:
-    """One set-up; every step may have been done before, or be done by another process meanwhile."""
+    """One set-up of a collection.
+
+    Each step may be done already, or be done by another process meanwhile.
+    """
 
     def __init__(
         self, connection: MilvusConnection, alias: str, vector_fields: tuple[str, ...]
@@ -90,7 +93,7 @@ class CollectionSetup:
         exists = self._connection.call(
             lambda client: client.has_collection(self._alias, timeout=self._seconds)
         )
-        # Asked again: the alias, which counts as a collection here, may have been made just now.
+        # Ask again: an alias counts as a collection here, and may have been made just now.
         if exists and alias_target(self._connection, self._alias) is None:
             raise ConfigurationError(
                 "MILVUS_COLLECTION",
@@ -98,16 +101,17 @@ class CollectionSetup:
             )
 
     def _describe(self, collection: str) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] | None = self._connection.find(
+        description: Mapping[str, Any] | None = self._connection.find(
             lambda client: client.describe_collection(collection, timeout=self._seconds)
         )
-        return found
+        return description
 
     def _create(self, collection: str, identity: StoreIdentity) -> Mapping[str, Any]:
         connection = self._connection
         nullable = supports_null(connection.version)
         schema = new_schema(identity, self._vector_fields, nullable=nullable)
-        # Milvus Lite forgets the description, and only there are unknown properties known to work.
+        # Milvus Lite drops the description, and keeps a property of our own. Whether servers do is
+        # not known.
         text = identity_text(identity)
         options = {"properties": {_IDENTITY_PROPERTY: text}} if connection.is_lite else {}
         try:
@@ -121,10 +125,10 @@ class CollectionSetup:
             if "multiple vector fields" in str(error):
                 problem = "this server holds one vector per collection: set it to combined"
                 raise ConfigurationError("MILVUS_VECTOR_FIELDS", problem) from error
-            # Made by another process meanwhile, as the next look will show; or a real refusal.
+            # Another process has made it meanwhile, as the next try finds; or it is a real refusal.
             raise _HalfWay(str(error)) from error
         except StoreUnavailable as error:
-            # Of two that make it at once, Milvus Lite tells one of them "File exists".
+            # When two processes make it at once, Milvus Lite tells one of them "File exists".
             raise _HalfWay(str(error)) from error
         description = self._describe(collection)
         if description is None:
@@ -134,21 +138,21 @@ class CollectionSetup:
     def _verify(self, description: Mapping[str, Any], identity: StoreIdentity) -> None:
         collection = description["collection_name"]
         carried = (description.get("properties") or {}).get(_IDENTITY_PROPERTY, "")
-        found = parse_identity([carried, description.get("description") or ""])
-        if found is None:
+        owner = parse_identity([carried, description.get("description") or ""])
+        if owner is None:
             problem = f"{self._alias}: collection {collection} was not made by this program"
             raise ConfigurationError("MILVUS_COLLECTION", problem)
-        if found.ledger_id != identity.ledger_id:
+        if owner.ledger_id != identity.ledger_id:
             raise ConfigurationError(
                 "DATABASE_URL",
-                f"the Milvus collection {collection} belongs to another ledger ({found.ledger_id},"
+                f"the Milvus collection {collection} belongs to another ledger ({owner.ledger_id},"
                 f" not {identity.ledger_id}): all workers of one collection need the same ledger",
             )
-        if (found.model_id, found.dimension) != (identity.model_id, identity.dimension):
+        if (owner.model_id, owner.dimension) != (identity.model_id, identity.dimension):
             raise ConfigurationError(
                 "OPENCLIP_MODEL",
-                f"the Milvus collection {collection} holds embeddings of {found.model_id}"
-                f" ({found.dimension}), not of {identity.model_id} ({identity.dimension})",
+                f"the Milvus collection {collection} holds embeddings of {owner.model_id}"
+                f" ({owner.dimension}), not of {identity.model_id} ({identity.dimension})",
             )
         self._verify_fields(description)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import grpc
 
-# Codes of Milvus servers (pkg/util/merr/errors.go, the same from 2.3 on) and of Milvus Lite, which
-# uses 1 (unexpected), 6 (illegal argument), 100 and 101 and leaves the rest alone.
+# Codes of Milvus servers (pkg/util/merr/errors.go, the same from 2.3 on) and of Milvus Lite. Milvus
+# Lite uses only 1 (unexpected), 6 (illegal argument), 100 and 101.
 _NOT_LOADED = frozenset({101, 103})
 _AUTH = frozenset({1400, 1401})
 _REFUSED = frozenset({6, 1100, 1101, 1102, 1804})
@@ -15,15 +15,15 @@ _PASSING = frozenset({2, 3, 4, 5, 7, 8, 9, 11, 12, 10_000, 10_001})
 # Collections, partitions, channels, segments, indexes, nodes, storage; message queue.
 _PASSING_RANGES = (range(100, 1009), range(1200, 1304))
 _PASSING_WORDS = ("Retry timeout", "should create connection first", "closed channel", "[Errno ")
-"""How the client says that time ran out or that it was closed meanwhile, and Milvus Lite that the
-file system refused it: all under the code for "unexpected"."""
+"""Words of failures that come under the code for "unexpected": the client ran out of time or was
+closed meanwhile, or the file system refused Milvus Lite."""
 
 _REFUSED_STATUS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _AUTH_STATUS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
 class Failure(Enum):
-    """The kinds of failure that are handled differently."""
+    """What a failed call was: each kind is handled differently."""
 
     PASSING = auto()
     NOT_LOADED = auto()
@@ -33,7 +33,9 @@ class Failure(Enum):
 
 
 def classify(error: BaseException) -> Failure:
-    """Say what a client's or gRPC's exception means; ``UNKNOWN`` may be the row's fault or not."""
+    """Return what an exception of the client or of gRPC means; ``UNKNOWN`` may be the row's fault
+    or not.
+    """
     status = _grpc_status(error)
     if status is not None:
         if status in _AUTH_STATUS:
@@ -66,8 +68,8 @@ def _is_passing(error: BaseException, code: Any) -> bool:
 
 
 def _grpc_status(error: BaseException) -> grpc.StatusCode | None:
-    # pymilvus lets some gRPC errors through, puts the status of others where a code of Milvus
-    # belongs, and says "Fail connecting" for a refused token too: there the cause tells.
+    # pymilvus lets some gRPC errors through, and puts the status of others where a code of Milvus
+    # belongs. It says "Fail connecting" for a refused token too; only the cause tells them apart.
     for candidate in (error, error.__cause__):
         code = getattr(candidate, "code", None)
         code = code() if callable(code) else code

@@ -1,4 +1,4 @@
-"""What products look like in Milvus: fields, rows, filters, and the identity of a collection."""
+"""Products as Milvus holds them: fields, rows, filters, and the identity of a collection."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,8 +28,10 @@ def vector_field(name: str) -> str:
 def to_entities(
     rows: Sequence[ProductRow], vector_fields: Iterable[str], declared: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """Return the rows by id as Milvus takes them; those without embeddings, which it cannot hold,
-    are left out.
+    """Return the rows by id as Milvus takes them.
+
+    Each vector is float32, shape (dimension,). Rows without embeddings are left out: Milvus cannot
+    hold them.
     """
     complete = [(row, row.embeddings) for row in rows if row.embeddings is not None]
     entities = {row.id: _to_entity(row, declared) for row, _ in complete}
@@ -41,10 +43,10 @@ def to_entities(
 
 
 def _to_entity(row: ProductRow, declared: Collection[str]) -> dict[str, Any]:
-    """All but the vectors: prices in major units, times in epoch milliseconds.
+    """Return a row without its vectors: prices in major units, times in epoch milliseconds.
 
-    An unknown value is null where its field is ``declared`` in the schema, and left out where it is
-    a dynamic field, so that it reads back as absent.
+    An unknown value is null where its field is ``declared`` in the schema. Where the field is
+    dynamic, it is left out and reads back as absent.
     """
     entity: dict[str, Any] = {
         "id": row.id,
@@ -62,22 +64,22 @@ def _to_entity(row: ProductRow, declared: Collection[str]) -> dict[str, Any]:
 
 
 def id_filter(product_ids: Iterable[str]) -> str:
-    """Return the expression that matches exactly these ids, whatever is in them.
+    """Return the expression that matches exactly these ids, whatever characters they hold.
 
-    The client's own ``ids=`` arguments paste ids unescaped. Five characters are escaped: every
-    other one is itself in a Milvus string, and Milvus Lite refuses JSON's ``\\b`` and ``\\u``.
+    The client's own ``ids=`` arguments paste ids unescaped. Five characters are escaped: any other
+    character stands for itself in a Milvus string. Milvus Lite refuses JSON's ``\\b`` and ``\\u``.
     """
     quoted = (f'"{product_id.translate(_ESCAPES)}"' for product_id in product_ids)
     return f"id in [{', '.join(quoted)}]"
 
 
 def identity_text(identity: StoreIdentity) -> str:
-    """Return the identity as a collection carries it."""
+    """Return the identity as a collection holds it: JSON."""
     return json.dumps(asdict(identity))
 
 
 def parse_identity(texts: Iterable[str]) -> StoreIdentity | None:
-    """Return the first identity in what a collection says of itself; None where there is none."""
+    """Return the first identity among a collection's texts; None where there is none."""
     for text in texts:
         try:
             values = json.loads(text)
@@ -92,7 +94,7 @@ def parse_identity(texts: Iterable[str]) -> StoreIdentity | None:
 
 
 def supports_null(server_version: str) -> bool:
-    """Say whether nullable fields work; 2.5 brought them, and older servers ignore the request."""
+    """Return whether nullable fields work. 2.5 brought them; older servers ignore the request."""
     parts = server_version.removeprefix("v").split(".")
     if len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
         return True

@@ -15,11 +15,12 @@ _IDS_PER_CALL = 100
 
 
 class MilvusStore:
-    """Milvus at ``address``: ``http://host:port`` of a server, or the path of an embedded database.
+    """A ``VectorStore`` in Milvus, on a server or embedded.
 
     Rows live in the collection ``<alias>_v1``, or where the alias points; readers use the alias. On
-    a server a row just written may take a moment to be found by ``search_vector``: one that waits
-    for every write took 200 ms on Milvus 2.3.5, one that does not 3 ms.
+    a server ``search_vector`` may find a new row a moment late: a search that waits for every write
+    took 200 ms on Milvus 2.3.5, a search that does not 3 ms. Thread-safe; raises as
+    ``ProductStore`` says.
     """
 
     name = "milvus"
@@ -33,6 +34,7 @@ class MilvusStore:
         vector_fields: tuple[str, ...],
         timeout_seconds: float,
     ) -> None:
+        """``address``: ``http://host:port`` of a server, or the path of an embedded database."""
         self.vector_fields = vector_fields
         self._alias = alias
         self._connection = MilvusConnection(address, token=token, timeout_seconds=timeout_seconds)
@@ -41,7 +43,7 @@ class MilvusStore:
         self._packer = RowPacker({"fields": []})
 
     def setup(self, identity: StoreIdentity) -> None:
-        """Make what is missing, verify it, and load the collection, which every restart unloads.
+        """Create the collection, verify it, and load it: every restart of Milvus unloads it.
 
         Raises ``ConfigurationError`` naming ``DATABASE_URL`` (another ledger's rows),
         ``OPENCLIP_MODEL`` (another model's), ``MILVUS_VECTOR_FIELDS``, ``MILVUS_COLLECTION``,
@@ -58,11 +60,11 @@ class MilvusStore:
         A row that Milvus refuses fails with ``RejectMessage``, or with ``RetryMessage`` where
         Milvus does not say whose fault it was.
         """
-        shown = [row for row in rows if not row.deleted]
-        entities = to_entities(shown, self.vector_fields, self._declared)
+        present = [row for row in rows if not row.deleted]
+        entities = to_entities(present, self.vector_fields, self._declared)
         failed: dict[str, ProductConsumerError] = {
             row.id: RejectMessage("store_rejected", "the row has no embeddings")
-            for row in shown
+            for row in present
             if row.id not in entities
         }
         deleted = {row.id: None for row in rows if row.deleted}
@@ -70,17 +72,20 @@ class MilvusStore:
 
     def read_revisions(self, product_ids: Sequence[str]) -> dict[str, int]:
         """Return the revisions; waits for every write confirmed before (``Strong``)."""
-        found: list[Mapping[str, Any]] = []
-        for wanted in map(id_filter, _chunks(product_ids)):
-            found += self._query(filter=wanted, output_fields=["id", "revision"])
-        return {str(row["id"]): int(row["revision"]) for row in found}
+        rows: list[Mapping[str, Any]] = []
+        for expression in map(id_filter, _chunks(product_ids)):
+            rows += self._query(filter=expression, output_fields=["id", "revision"])
+        return {str(row["id"]): int(row["revision"]) for row in rows}
 
     def search_vector(self, field: str, embedding: Embedding, limit: int) -> list[Hit]:
-        """Return the nearest products; ``ConfigurationError`` for a field that is not held."""
+        """Return the nearest products; ``ConfigurationError`` for a field that is not held.
+
+        ``embedding``: unit length, float32, shape (dimension,).
+        """
         if field not in self.vector_fields:
             held = ",".join(self.vector_fields)
             raise ConfigurationError("MILVUS_VECTOR_FIELDS", f"{held}: {field} is not among them")
-        found = self._connection.call_loaded(
+        results = self._connection.call_loaded(
             self._alias,
             lambda client: client.search(
                 self._alias,
@@ -91,24 +96,24 @@ class MilvusStore:
                 timeout=self._timeout_seconds,
             ),
         )
-        return [Hit(str(hit.id), float(hit.distance), int(hit["revision"])) for hit in found[0]]
+        return [Hit(str(hit.id), float(hit.distance), int(hit["revision"])) for hit in results[0]]
 
     def ping(self) -> None:
-        """See ``ProductStore.ping``: looks for a product that cannot exist, in loaded rows."""
+        """Query the loaded rows for a product that cannot exist."""
         self._query(filter=id_filter([""]), output_fields=["id"])
 
     def describe(self) -> str:
-        """See ``ProductStore.describe``."""
+        """Return version, address, the alias with its collection, and the number of rows."""
         rows = int(self._query(output_fields=["count(*)"])[0]["count(*)"])
         target = alias_target(self._connection, self._alias)
-        reached = f"Milvus {self._connection.version} at {self._connection.label}"
-        return f"{reached}, collection {self._alias} -> {target}, {rows} rows"
+        server = f"Milvus {self._connection.version} at {self._connection.label}"
+        return f"{server}, collection {self._alias} -> {target}, {rows} rows"
 
     def close(self) -> None:
         """Close the connection; the last user of an embedded database waits until it is closed."""
         self._connection.close()
 
-    def _query(self, **wanted: Any) -> list[Mapping[str, Any]]:
+    def _query(self, **arguments: Any) -> list[Mapping[str, Any]]:
         return self._connection.call_loaded(
             self._alias,
             lambda client: list(
@@ -116,7 +121,7 @@ class MilvusStore:
                     self._alias,
                     consistency_level="Strong",
                     timeout=self._timeout_seconds,
-                    **wanted,
+                    **arguments,
                 )
             ),
         )
@@ -126,8 +131,8 @@ class MilvusStore:
         send(client, request, timeout_seconds=self._timeout_seconds)
 
     def _delete(self, client: Any, product_ids: Collection[str]) -> None:
-        for wanted in map(id_filter, _chunks(list(product_ids))):
-            client.delete(self._alias, filter=wanted, timeout=self._timeout_seconds)
+        for expression in map(id_filter, _chunks(list(product_ids))):
+            client.delete(self._alias, filter=expression, timeout=self._timeout_seconds)
 
     def _attempt(
         self, action: Callable[[Any, Mapping[str, Any]], None], items: Mapping[str, Any]
@@ -139,7 +144,7 @@ class MilvusStore:
         except CallRefused as error:
             if len(items) == 1:
                 return dict.fromkeys(items, error.for_row)
-            # One row spoils its batch; alone, each shows whose fault it is.
+            # One row makes its whole batch fail: written alone, each row tells whether it does.
             alone = [self._attempt(action, {key: item}) for key, item in items.items()]
             return {key: error for failed in alone for key, error in failed.items()}
         return {}

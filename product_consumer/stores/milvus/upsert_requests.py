@@ -1,7 +1,7 @@
-"""Upsert requests for Milvus, packed by column: a vector is sent as the bytes it is in memory.
+"""Upsert requests for Milvus, packed by column: an embedding is sent as its bytes in memory.
 
-The client's own way turns each number of each vector into a Python object, a tenth of a millisecond
-per row of three vectors, during which no other thread of the process can run.
+The client itself would turn each number of each vector into a Python object. That takes a tenth of
+a millisecond per row of three vectors, during which no other thread of the process can run.
 """
 
 import json
@@ -26,17 +26,21 @@ _SCALAR_DATA = {
 
 
 class RowPacker:
-    """Makes upsert requests for the collection of a ``describe_collection``."""
+    """Makes upsert requests for one collection, as ``describe_collection`` describes it.
+
+    Thread-safe.
+    """
 
     def __init__(self, description: Mapping[str, Any]) -> None:
         self._fields: Sequence[Mapping[str, Any]] = description["fields"]
-        self._takes_more = bool(description.get("enable_dynamic_field"))
+        self._has_dynamic_field = bool(description.get("enable_dynamic_field"))
 
     def pack(self, collection: str, entities: Sequence[Entity]) -> UpsertRequest:
         """Return the request that the client would make of the same rows, in the same order.
 
-        Vectors are arrays. A field that no row has is left out: the server fills or refuses it.
-        Raises ``ParamError`` for a value that its field cannot hold; lengths the server checks.
+        Vectors are float32 arrays, shape (dimension,). A field that no row has is left out: the
+        server fills or refuses it. Raises ``ParamError`` for a value that its field cannot hold;
+        the server checks lengths.
         """
         request = UpsertRequest(collection_name=collection, num_rows=len(entities))
         try:
@@ -45,7 +49,7 @@ class RowPacker:
                     request.fields_data.append(_column(field, entities))
         except (TypeError, ValueError, KeyError) as error:
             raise ParamError(message=f"a value does not fit its field: {error}") from error
-        if self._takes_more:
+        if self._has_dynamic_field:
             declared = {field["name"] for field in self._fields}
             request.fields_data.append(_dynamic_column(declared, entities))
         return request
@@ -77,8 +81,8 @@ def _column(field: Mapping[str, Any], entities: Sequence[Entity]) -> FieldData:
 def _fill_vectors(column: FieldData, vectors: Sequence[Any]) -> None:
     column.vectors.dim = len(vectors[-1])
     packed = stack(vectors).astype("<f4", copy=False).tobytes()
-    # On the wire a packed list of floats and one of bytes are the same; only the latter is filled
-    # without a Python object per number.
+    # On the wire a packed list of floats and a list of bytes are the same. Only the list of bytes
+    # is filled without a Python object per number.
     column.vectors.float_vector.MergeFromString(BytesArray(data=[packed]).SerializeToString())
 
 

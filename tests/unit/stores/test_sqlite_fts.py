@@ -45,8 +45,8 @@ def test_prices_are_kept_in_major_units(path, store):
     store.write([product_row(price_minor=129_900, currency="USD")])
 
     with closing(sqlite3.connect(path)) as connection:
-        found = connection.execute("SELECT product_name, price FROM products").fetchall()
-    assert found == [("Áo thun nam cổ tròn", 1299.0)]
+        rows = connection.execute("SELECT product_name, price FROM products").fetchall()
+    assert rows == [("Áo thun nam cổ tròn", 1299.0)]
 
 
 def test_a_file_that_another_process_holds_is_an_outage_that_ends_with_it(path, store):

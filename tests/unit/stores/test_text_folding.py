@@ -37,7 +37,7 @@ def test_chinese_characters_and_hiragana_are_one_word_each():
 
 
 @pytest.mark.parametrize("word", ["กินข้าว", "हिन्दी", "ガラス"])
-def test_marks_that_change_a_word_are_kept(word):
+def test_combining_characters_that_change_a_word_are_kept(word):
     assert words(word) == [unicodedata.normalize("NFC", word)]
 
 

@@ -1,4 +1,4 @@
-"""What only Elasticsearch does: its index, its alias, and what its answers mean."""
+"""What only Elasticsearch does: its index, its alias, and what its responses mean."""
 
 import json
 import threading
@@ -23,7 +23,7 @@ IDENTITY = StoreIdentity(ledger_id="ledger-1", model_id="model-1", dimension=16)
 LETTERS_OF_LATIN_1_AND_VIETNAMESE = [
     letter
     for number in (*range(0xC0, 0x180), *range(0x1EA0, 0x1EFA))
-    # Those three are more than a letter: the stores treat their dot and apostrophe differently.
+    # These three are more than a letter: the stores treat their dot and apostrophe differently.
     if (letter := chr(number)).isalpha() and letter not in "Ŀŀŉ"
 ]
 
@@ -232,17 +232,17 @@ def test_a_description_names_the_address_the_version_and_the_number_of_products(
 
 
 def test_both_keyword_stores_fold_letters_alike(cluster, store):
-    answer = cluster.client.indices.analyze(
+    response = cluster.client.indices.analyze(
         index=cluster.alias, analyzer="folded", text=LETTERS_OF_LATIN_1_AND_VIETNAMESE
     )
-    folded = [token["token"] for token in answer["tokens"]]
+    folded = [token["token"] for token in response["tokens"]]
 
     assert folded == [fold(letter) for letter in LETTERS_OF_LATIN_1_AND_VIETNAMESE]
 
 
 @contextmanager
 def stub(status: int, body: Any, product: str = "Elasticsearch") -> Iterator[str]:
-    """A server on loopback that gives every request the same answer."""
+    """A server on loopback that gives every request the same response."""
     text = body if isinstance(body, str) else json.dumps(body)
     kind = "text/html" if text.startswith("<") else "application/json"
 
@@ -324,7 +324,7 @@ def test_a_passing_failure_is_an_outage(status, body):
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         lambda store: store.read_revisions(["abc123"]),
         lambda store: store.search_keywords("mug", 10),
@@ -334,9 +334,9 @@ def test_a_passing_failure_is_an_outage(status, body):
     ],
     ids=["read_revisions", "search_keywords", "ping", "describe", "setup"],
 )
-def test_an_answer_that_was_cut_off_before_its_body_is_an_outage(ask):
+def test_a_response_that_was_cut_off_before_its_body_is_an_outage(call):
     with stub(200, "") as url, closing(open_store(url)) as store, pytest.raises(StoreUnavailable):
-        ask(store)
+        call(store)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The embedded Milvus: one server for every process that names its path, gone with the last."""
+"""The embedded Milvus: one server for all processes that name its path; it ends with the last."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from tests.support.factories import embeddings, product_row
 from tests.support.paths import REPOSITORY
 
 DIMENSION = 8
-ANY_VECTOR = embeddings(1, DIMENSION).image
+ANY_EMBEDDING = embeddings(1, DIMENSION).image
 IDENTITY = StoreIdentity("ledger-1", "tiny", DIMENSION)
 USE_AND_WAIT = """
 import sys, time
@@ -127,9 +127,9 @@ def test_an_independent_reader_finds_the_rows_by_the_alias(path: Path):
 
     with closing(MilvusClient(str(path))) as reader:
         reader.load_collection("products")
-        found = reader.query("products", filter="revision == 1", output_fields=["price", "rating"])
+        rows = reader.query("products", filter="revision == 1", output_fields=["price", "rating"])
 
-    assert {r["id"]: (r["price"], r["rating"]) for r in found} == {
+    assert {r["id"]: (r["price"], r["rating"]) for r in rows} == {
         "a": (5.0, 4.8),
         "b": (1_299_000.0, None),
     }
@@ -174,7 +174,7 @@ def test_two_users_find_the_new_server_after_the_old_one_was_killed(path: Path):
         assert second.read_revisions(["a"]) == {"a": 1}
 
 
-def test_what_a_dead_server_left_is_not_taken_for_a_living_one(path: Path):
+def test_the_address_of_a_dead_server_is_not_taken_for_a_living_one(path: Path):
     stale = {"address": "http://127.0.0.1:1", "pid": os.getpid()}
     path.with_name("milvus.db.address").write_text(json.dumps(stale))
 
@@ -225,7 +225,7 @@ def test_a_server_that_cannot_start_is_an_outage(path: Path, monkeypatch: pytest
         user.start()
 
 
-def test_a_collection_that_was_half_made_when_the_server_died_is_made_anew(path: Path):
+def test_a_collection_that_was_half_made_when_the_server_died_is_made_again(path: Path):
     (path / "collections" / "products_v1").mkdir(parents=True)
 
     with store_at(path) as store:
@@ -248,7 +248,7 @@ def test_processes_that_set_up_an_empty_store_together_all_succeed(path: Path):
 
 
 @pytest.mark.parametrize("missing", ["alias", "index"])
-def test_setup_makes_what_a_killed_setup_left_out(path: Path, missing: str):
+def test_setup_makes_the_alias_or_index_that_a_killed_setup_left_out(path: Path, missing: str):
     with store_at(path), closing(EmbeddedMilvus(path)) as user:
         with closing(MilvusClient(user.start(), dedicated=True)) as client:
             if missing == "alias":
@@ -257,9 +257,10 @@ def test_setup_makes_what_a_killed_setup_left_out(path: Path, missing: str):
                 client.release_collection("products")
                 client.drop_index("products", "image_embedding")
 
-        with store_at(path) as again:
-            again.write([row("a")])
-            assert [hit.product_id for hit in again.search_vector("image", ANY_VECTOR, 1)] == ["a"]
+        with store_at(path) as store:
+            store.write([row("a")])
+            hits = store.search_vector("image", ANY_EMBEDDING, 1)
+            assert [hit.product_id for hit in hits] == ["a"]
 
 
 def test_the_collection_behind_a_moved_alias_is_used(path: Path):
@@ -270,9 +271,9 @@ def test_the_collection_behind_a_moved_alias_is_used(path: Path):
             client.rename_collection("products_v1", "products_v2")
             client.create_alias("products_v2", "products")
 
-        with store_at(path) as again:
-            assert again.read_revisions(["a"]) == {"a": 1}
-            assert "products -> products_v2, 1 rows" in again.describe()
+        with store_at(path) as reopened:
+            assert reopened.read_revisions(["a"]) == {"a": 1}
+            assert "products -> products_v2, 1 rows" in reopened.describe()
 
 
 def test_another_choice_of_vectors_is_refused_by_name(path: Path):
@@ -306,8 +307,8 @@ def test_any_id_goes_in_and_only_that_row_goes_out(shared_store: MilvusStore, pr
 
     shared_store.write([row(product_id, deleted=True)])
 
-    found = shared_store.read_revisions([product_id, bystander])
-    assert set(found) == {bystander} - {product_id}
+    revisions = shared_store.read_revisions([product_id, bystander])
+    assert set(revisions) == {bystander} - {product_id}
 
 
 def test_the_server_imports_nothing_that_starts_threads_before_it_detaches_itself():

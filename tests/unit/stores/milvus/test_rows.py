@@ -1,4 +1,4 @@
-"""What goes to Milvus and what its failures mean; no server."""
+"""The rows that go to Milvus, and what its failures mean; no server."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -136,7 +136,7 @@ def test_null_is_used_from_the_server_version_that_knows_it(version: str, nullab
     assert supports_null(version) is nullable
 
 
-class _Answered(Exception):
+class _ClientError(Exception):
     """An error as the client raises it: a code and a message."""
 
     def __init__(self, code: Any, message: str = "", retriable: bool = False) -> None:
@@ -147,21 +147,21 @@ class _Answered(Exception):
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
-        (_Answered(1100, "the length (600) exceeds max length (512)"), Failure.REFUSED),
-        (_Answered(6, "vector field expected dim 8, got 4"), Failure.REFUSED),
-        (_Answered(8, "rate limit exceeded"), Failure.PASSING),
-        (_Answered(100, "collection not found"), Failure.PASSING),
-        (_Answered(503, "channel not available"), Failure.PASSING),
-        (_Answered(1, "service not ready", retriable=True), Failure.PASSING),
-        (_Answered(1, "[Errno 28] No space left on device"), Failure.PASSING),
-        (_Answered(1, "[upsert_rows] Retry timeout: 10s"), Failure.PASSING),
-        (_Answered(101, "collection not loaded"), Failure.NOT_LOADED),
-        (_Answered(1400, "not authenticated"), Failure.AUTH),
-        (_Answered(grpc.StatusCode.UNAVAILABLE), Failure.PASSING),
+        (_ClientError(1100, "the length (600) exceeds max length (512)"), Failure.REFUSED),
+        (_ClientError(6, "vector field expected dim 8, got 4"), Failure.REFUSED),
+        (_ClientError(8, "rate limit exceeded"), Failure.PASSING),
+        (_ClientError(100, "collection not found"), Failure.PASSING),
+        (_ClientError(503, "channel not available"), Failure.PASSING),
+        (_ClientError(1, "service not ready", retriable=True), Failure.PASSING),
+        (_ClientError(1, "[Errno 28] No space left on device"), Failure.PASSING),
+        (_ClientError(1, "[upsert_rows] Retry timeout: 10s"), Failure.PASSING),
+        (_ClientError(101, "collection not loaded"), Failure.NOT_LOADED),
+        (_ClientError(1400, "not authenticated"), Failure.AUTH),
+        (_ClientError(grpc.StatusCode.UNAVAILABLE), Failure.PASSING),
         (SimpleNamespace(code=lambda: grpc.StatusCode.DEADLINE_EXCEEDED), Failure.PASSING),
         (SimpleNamespace(code=lambda: grpc.StatusCode.UNAUTHENTICATED), Failure.AUTH),
         (SimpleNamespace(code=lambda: grpc.StatusCode.INVALID_ARGUMENT), Failure.REFUSED),
-        (_Answered(65_535, "something new"), Failure.UNKNOWN),
+        (_ClientError(65_535, "something new"), Failure.UNKNOWN),
         (ValueError("something else"), Failure.UNKNOWN),
     ],
     # A lambda's text has its address: not the same in two test processes.
@@ -175,12 +175,12 @@ def test_a_failure_is_told_by_its_code(error: Any, failure: Failure):
 
 
 def test_a_refused_token_is_told_by_the_cause_of_a_failed_connection():
-    error = _Answered(2, "Fail connecting to server")
-    error.__cause__ = _Answered(lambda: grpc.StatusCode.UNAUTHENTICATED)
+    error = _ClientError(2, "Fail connecting to server")
+    error.__cause__ = _ClientError(lambda: grpc.StatusCode.UNAUTHENTICATED)
 
     assert classify(error) is Failure.AUTH
 
 
 def test_a_failure_is_described_in_one_short_line():
-    assert describe(_Answered(1, "broken\n  here " + "x" * 1000)).startswith("broken here xxx")
-    assert len(describe(_Answered(1, json.dumps(["x"] * 1000)))) == 300
+    assert describe(_ClientError(1, "broken\n  here " + "x" * 1000)).startswith("broken here xxx")
+    assert len(describe(_ClientError(1, json.dumps(["x"] * 1000)))) == 300

@@ -84,11 +84,11 @@ def test_rows_with_dynamic_fields_are_packed_as_the_client_packs_them(rows: list
 
 
 def taken_out_of_json(request: Any) -> list[Any]:
-    """The dynamic fields, decoded, which are removed: JSON may be written in several ways."""
+    """Remove the dynamic fields and return them decoded: JSON may be written in several ways."""
     *_, dynamic = request.fields_data
-    found = [json.loads(data) for data in dynamic.scalars.json_data.data]
+    decoded = [json.loads(data) for data in dynamic.scalars.json_data.data]
     dynamic.scalars.json_data.data[:] = []
-    return found
+    return decoded
 
 
 def test_a_packed_vector_reads_back_number_by_number():
