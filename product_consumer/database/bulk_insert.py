@@ -1,9 +1,10 @@
-"""Inserts of many rows by one statement that stays the same, however many they are.
+"""Inserts of many rows by one statement, which stays the same however many rows there are.
 
-On PostgreSQL each column is one parameter, an array. The client's library gives up the GIL for
-every row that it sends as a statement of its own, thirty times a message, and a statement with all
-rows' values in it has to be read anew whenever their number changes. So has one of more than 4,096
-characters, whatever it says: that is why names are short here.
+On PostgreSQL each column is one parameter, an array. The two other ways cost more. Rows sent as
+statements of their own make the driver release the GIL for each, thirty times a message. A
+statement with the values of all rows in it is parsed again whenever their number changes.
+
+The driver also parses each statement of more than 4,096 characters again, so names are short here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,61 +17,65 @@ from product_consumer.database.connection import Database
 
 Rows = Sequence[Mapping[str, Any]]
 Finish = Callable[[Any], Any]
-"""Adds to an insert what a conflict does, and what is returned."""
+"""Adds the conflict clause and the returned columns to an insert."""
 
 
 class BulkInsert:
-    """Inserts rows into a table, and others into the tables ``beside`` it: on PostgreSQL all by one
-    statement.
+    """An insert of rows into one table, and of others into the tables ``beside`` it.
+
+    On PostgreSQL all are one statement. Thread-safe.
     """
 
     def __init__(
         self, database: Database, table: Table, finish: Finish, *beside: tuple[Table, Finish]
     ) -> None:
-        parts = [(table, finish), *beside]
-        self._tables = [table for table, _ in parts]
+        inserts = [(table, finish), *beside]
+        self._tables = [table for table, _ in inserts]
         self._is_sqlite = database.is_sqlite
         if database.is_sqlite:
-            self._statements = [finish(database.insert(table)) for table, finish in parts]
+            self._statements = [finish(database.insert(table)) for table, finish in inserts]
         else:
             main, *others = (
-                finish(_from_arrays(database.insert(table), table, place))
-                for place, (table, finish) in enumerate(parts)
+                finish(_from_arrays(database.insert(table), table, table_number))
+                for table_number, (table, finish) in enumerate(inserts)
             )
-            ctes = [other.cte(f"part{place}") for place, other in enumerate(others, 1)]
+            ctes = [other.cte(f"cte{number}") for number, other in enumerate(others, 1)]
             self._statements = [main.add_cte(*ctes)]
 
     def __call__(self, connection: Connection, *rows: Rows) -> Sequence[Row[Any]]:
-        """Insert rows that have a value for every column of their table, the first into the main
-        one; return what its statement returns.
+        """Insert rows, one sequence per table, the main table first; return its insert's result.
 
-        An ``ON CONFLICT DO UPDATE`` takes no two rows of one key.
+        A row has a value for every column of its table. Where a conflict updates, no two rows may
+        have the same key.
         """
         if self._is_sqlite:
-            steps = zip(self._statements, rows, strict=True)
-            found = [_execute(connection, each, its) if its else () for each, its in steps]
-            return found[0]
+            inserts = zip(self._statements, rows, strict=True)
+            returned = [
+                _execute(connection, insert, table_rows) if table_rows else ()
+                for insert, table_rows in inserts
+            ]
+            return returned[0]
         arrays = {
-            _parameter(place, number): [row[column.name] for row in its_rows]
-            for place, (table, its_rows) in enumerate(zip(self._tables, rows, strict=True))
-            for number, column in enumerate(table.columns)
+            _parameter(table_number, column_number): [row[column.name] for row in table_rows]
+            for table_number, (table, table_rows) in enumerate(zip(self._tables, rows, strict=True))
+            for column_number, column in enumerate(table.columns)
         }
         return _execute(connection, self._statements[0], arrays)
 
 
-def _from_arrays(insert: Any, table: Table, place: int) -> Any:
+def _from_arrays(insert: Any, table: Table, table_number: int) -> Any:
     arrays = [
-        cast(bindparam(_parameter(place, number)), ARRAY(column.type))
-        for number, column in enumerate(table.columns)
+        cast(bindparam(_parameter(table_number, column_number)), ARRAY(column.type))
+        for column_number, column in enumerate(table.columns)
     ]
     rows: Any = select(literal_column("*")).select_from(func.unnest(*arrays).alias("r"))
     return insert.from_select(table.columns.keys(), rows)
 
 
-def _parameter(place: int, number: int) -> str:
-    return f"{ascii_lowercase[place]}{number}"
+def _parameter(table_number: int, column_number: int) -> str:
+    return f"{ascii_lowercase[table_number]}{column_number}"
 
 
 def _execute(connection: Connection, statement: Any, parameters: Any) -> Sequence[Row[Any]]:
-    found = connection.execute(statement, parameters)
-    return found.all() if found.returns_rows else ()
+    result = connection.execute(statement, parameters)
+    return result.all() if result.returns_rows else ()

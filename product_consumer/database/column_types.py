@@ -1,4 +1,4 @@
-"""Types of columns that mean the same on SQLite and PostgreSQL."""
+"""Column types that mean the same on SQLite and PostgreSQL."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -7,13 +7,14 @@ from sqlalchemy import DateTime, Dialect, String, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 Bytewise: Final = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text that is compared and sorted byte by byte, as ids and hashes are; the default collation of a
-PostgreSQL database is that of a locale."""
+"""Text that is compared and sorted byte by byte, for ids and hashes. By default a PostgreSQL
+database sorts by a locale."""
 
 
 class UtcTimestamp(TypeDecorator[datetime]):
-    """An aware UTC time: ``timestamptz`` on PostgreSQL, ISO 8601 text of fixed width on SQLite (so
-    text order is time order).
+    """An aware UTC time.
+
+    PostgreSQL: ``timestamptz``. SQLite: ISO 8601 text of fixed width, so text order is time order.
     """
 
     impl = DateTime(timezone=True)

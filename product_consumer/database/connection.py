@@ -1,4 +1,4 @@
-"""The ledger's database: connections, transactions, durability; driver errors turned into ours."""
+"""The SQL database: connections, transactions, durability."""
 
 import json
 import logging
@@ -46,9 +46,10 @@ from product_consumer.settings import Settings
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 5.0
-"""Firewalls and restarts cut idle connections; asking before each use costs a journey each."""
+"""Idle for longer, a connection is tested before it is used: firewalls and restarts cut idle ones.
+A test before every use would cost a round trip each."""
 _LONG_SECONDS = 600
-"""For statements that read a whole table; the others have the time that a store has."""
+"""Timeout of statements that read a whole table; the others have the timeout of a store."""
 _SETUP_LOCK_KEY = 0x70726F64  # any constant: PostgreSQL advisory locks are numbers
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 
@@ -56,15 +57,16 @@ _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 class Database:
     """One SQLite file or PostgreSQL database, shared by everything that keeps tables in it.
 
-    Thread-safe. Connections are opened late. Every error of the driver leaves as
-    ``LedgerUnavailable``, ``ConfigurationError`` or, for data it will not take, ``RejectMessage``.
+    Thread-safe. It connects at the first use. Errors of the driver become ``LedgerUnavailable``,
+    ``ConfigurationError`` or, for data that the database refuses, ``RejectMessage``.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
         """Raises ``ConfigurationError`` for a URL that is neither SQLite's nor PostgreSQL's."""
         self._engine = _open_engine(url, timeout_seconds, connections)
-        # What only reads needs no transaction, which would be two more journeys to the server. To
-        # turn it off and on again at each use costs a connection more than some of the questions.
+        # Reads need no transaction: BEGIN and the end of one are two more round trips. So reads
+        # have connections of their own, always in autocommit. Switching a shared connection at
+        # each use costs more than some queries.
         self._without_transaction = _open_engine(
             url,
             timeout_seconds,
@@ -87,9 +89,10 @@ class Database:
         """An ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
         return (sqlite if self.is_sqlite else postgresql).insert(table)
 
-    def each(self, name: str) -> TableValuedAlias:
-        """A table of the texts in the parameter ``name``, in its column ``value``: one statement,
-        whatever their number. ``texts`` makes the parameter.
+    def table_of(self, name: str) -> TableValuedAlias:
+        """A table of the texts in the parameter ``name``, in its column ``value``.
+
+        The statement is the same for any number of texts. ``texts`` makes the parameter.
         """
         if self.is_sqlite:
             return func.json_each(bindparam(name)).table_valued("value")
@@ -97,24 +100,24 @@ class Database:
         return func.unnest(array).table_valued("value").render_derived()
 
     def among(self, column: Column[Any], name: str) -> ColumnElement[bool]:
-        """Whether a column of text is one of the texts in the parameter ``name``."""
+        """The condition that a column of text is among the texts in the parameter ``name``."""
         if self.is_sqlite:
-            return column.in_(select(self.each(name).c.value))
+            return column.in_(select(self.table_of(name).c.value))
         return column == any_(cast(bindparam(name), ARRAY(Text)))
 
     def texts(self, values: Iterable[str]) -> object:
-        """The parameter that ``each`` and ``among`` take."""
+        """The parameter of ``table_of`` and ``among``."""
         return json.dumps(list(values)) if self.is_sqlite else list(values)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection to read with; each statement sees what is committed when it starts."""
+        """A connection to read with; each statement sees all that was committed before it."""
         with translated_errors(), self._without_transaction.connect() as connection:
             yield connection
 
     @contextmanager
     def reading_long(self) -> Iterator[Connection]:
-        """The same for what reads a whole table, which may take longer than other statements."""
+        """The same with a longer timeout, for statements that read a whole table."""
         with translated_errors(), self._engine.begin() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{_LONG_SECONDS}s'")
@@ -124,24 +127,23 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """A transaction, committed at the end of the block.
 
-        On SQLite its first statement must be one that writes: a transaction that began by reading
-        cannot wait for another writer.
+        On SQLite its first statement must write: a transaction that began by reading cannot wait
+        for another writer.
         """
         with self._writer, translated_errors(), self._engine.begin() as connection:
             yield connection
 
     def writing_in_steps(self) -> AbstractContextManager[Connection]:
-        """A connection for statements of which each may stay when a later one fails. The first must
-        be one that writes.
+        """A connection for statements that may stay when a later one fails. The first must write.
 
-        On PostgreSQL each is a transaction of its own, which saves two journeys to the server. On
-        SQLite, where a commit waits for the disk, they are one.
+        On PostgreSQL each statement is a transaction of its own, which saves two round trips. On
+        SQLite, where a commit waits for the disk, all are one transaction.
         """
         return self.writing() if self.is_sqlite else self.reading()
 
     @contextmanager
     def setting_up(self) -> Iterator[Connection]:
-        """A transaction that one process at a time may be in, for creating tables."""
+        """A transaction for creating tables; one process at a time may be in it."""
         with translated_errors(), self._engine.connect() as connection:
             if self.is_sqlite:
                 # The journal mode lives in the file: set once, here, outside any transaction.
@@ -205,8 +207,8 @@ def _open_engine(url: str, timeout_seconds: float, connections: int, **options: 
         event.listen(engine, "connect", _prepare_sqlite)
     else:
         event.listen(engine, "connect", _send_arrays_as_bytes)
-        event.listen(engine, "checkin", _note_use)
-        event.listen(engine, "checkout", _try_after_idling)
+        event.listen(engine, "checkin", _record_use)
+        event.listen(engine, "checkout", _test_after_idling)
     return engine
 
 
@@ -224,18 +226,18 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _send_arrays_as_bytes(connection: psycopg.Connection[Any], _record: object) -> None:
-    # The driver would write arrays as text, at three times the cost and more for binary columns.
+    # By default the driver sends arrays as text, at three times the cost, and more for binary ones.
     connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
-def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
+def _record_use(_connection: object, record: ConnectionPoolEntry) -> None:
     record.info["used_at"] = monotonic()
 
 
-def _try_after_idling(
+def _test_after_idling(
     connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object
 ) -> None:
-    """Replace a connection that was cut while it lay idle; one in use shows it by itself."""
+    """Replace a connection that was cut while it was idle; a connection in use fails by itself."""
     if monotonic() - record.info.get("used_at", monotonic()) < _IDLE_SECONDS:
         return
     try:

@@ -1,4 +1,4 @@
-"""What the drivers of the ledger's databases raise, turned into the errors of this program."""
+"""Errors of the database drivers, turned into the errors of this program."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 
-# https://www.postgresql.org/docs/current/errcodes-appendix.html; all others pass with time.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html; all other classes pass with time.
 _DATA_SQLSTATES = ("22", "23")
 _CONFIGURATION_SQLSTATES = ("28", "3D", "3F", "42")
 
@@ -35,7 +35,7 @@ def _translate(error: DBAPIError) -> Exception:
         return _translate_sqlite(error.orig)
     detail = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no answer"
     if isinstance(error, DataError) and not getattr(error.orig, "sqlstate", None):
-        # Refused by the driver before the server saw it: text with a NUL, say.
+        # The driver refused it before the server saw it: text with a NUL, for instance.
         return RejectMessage("store_rejected", f"ledger: {detail}")
     state = getattr(error.orig, "sqlstate", None) or _guess_sqlstate(detail)
     if state.startswith(_DATA_SQLSTATES):
@@ -46,7 +46,7 @@ def _translate(error: DBAPIError) -> Exception:
 
 
 def _guess_sqlstate(detail: str) -> str:
-    # libpq reports refused log-ins while connecting as text only.
+    # libpq reports a log-in that is refused while connecting as text only.
     refused = "password authentication failed" in detail or "no password supplied" in detail
     missing = "does not exist" in detail and "FATAL" in detail
     return "28000" if refused or missing else "08006"

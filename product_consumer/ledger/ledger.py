@@ -272,7 +272,7 @@ class Ledger:
 
 
 def _image_embeddings(database: Database) -> Select[Any]:
-    wanted = database.each("sha256s")
+    wanted = database.table_of("sha256s")
     # One row of each: a placeholder picture may stand for any number of products.
     packed = (
         select(products.c.image_embedding)
@@ -288,7 +288,7 @@ def _newest(database: Database, table: Table) -> Select[Any]:
     """The last ``limit`` rows of each product in a history, newest first; the older ones, however
     many, are not read.
     """
-    wanted, last = database.each("ids"), table.alias("last")
+    wanted, last = database.table_of("ids"), table.alias("last")
 
     def newest(*shown: Any) -> Select[Any]:
         of_one = select(*shown).select_from(last).where(last.c.product_id == wanted.c.value)

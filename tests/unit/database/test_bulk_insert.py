@@ -9,7 +9,7 @@ from product_consumer.database.connection import Database
 from product_consumer.ledger.recording import Recording
 
 
-def test_the_driver_remembers_how_to_read_the_statement_that_records_a_batch():
+def test_the_driver_keeps_the_statement_that_records_a_batch_parsed():
     database = Database("postgresql://nobody@nowhere/none", timeout_seconds=1, connections=1)
     [statement] = Recording(database, timedelta(minutes=5))._upsert._statements
 

@@ -1,4 +1,4 @@
-"""Columns that mean the same on both databases."""
+"""Column types mean the same on both databases."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
