@@ -1,10 +1,10 @@
-"""Which messages are being decoded or embedded, so that a crash tells which one may have caused it.
+"""The messages that are being decoded or embedded, so that a crash leaves its suspects behind.
 
-An image can crash a decoder or a device, and then nobody is left to say which one it was. So the
-messages of a batch are recorded before that work and removed after it. One that is still here when
-it is delivered again is a crash suspect: from then on it is worked on alone, and only two crashes
-*while alone* reject it. A kill -9 in the middle of a batch cannot be told from a crash by one of
-its members; rejecting after two crashes of any kind would hit innocents.
+An image can crash a decoder or a device, and then no process is left to name the image. So the
+messages of a batch are recorded before that work and removed after it. A message that is still here
+when it is delivered again is a crash suspect. From then on it is worked on alone, and only two
+crashes *while alone* reject it. A kill -9 within a batch looks like a crash by one of its messages:
+to reject after two crashes of any kind would hit innocent messages.
 """
 
 import functools
@@ -24,15 +24,14 @@ MAX_CRASHES_ALONE = 2
 
 @dataclass(frozen=True, slots=True)
 class CrashSuspect:
-    """A message that a process left in progress. ``crashes_alone``: processes that died of it
-    while they worked on it alone.
-    """
+    """A message that a process left in progress."""
 
     message_id: str
     crashes_alone: int
+    """Processes that died while they worked on it alone."""
 
     def check(self) -> None:
-        """Raise ``RejectMessage`` (``crash_suspect``) when it has crashed too many."""
+        """Raise ``RejectMessage`` (``crash_suspect``) when it has crashed too many processes."""
         if self.crashes_alone >= MAX_CRASHES_ALONE:
             detail = f"{self.crashes_alone} processes died while they worked on it alone"
             raise RejectMessage("crash_suspect", detail)
@@ -53,15 +52,18 @@ class InProgress:
         )
 
     @functools.cached_property
-    def _wanted(self) -> ColumnElement[bool]:
+    def _is_listed(self) -> ColumnElement[bool]:
         return self._database.among(suspects.c.message_id, "ids")
 
     @functools.cached_property
     def _delete(self) -> Delete:
-        return delete(suspects).where(self._wanted)
+        return delete(suspects).where(self._is_listed)
 
     def start(self, message_ids: Collection[str]) -> dict[str, CrashSuspect]:
-        """Record messages that will be worked on together, except suspects, which it returns."""
+        """Record messages that will be worked on together; return the suspects among them, by id.
+
+        A suspect's record stays as it is.
+        """
         if not message_ids:
             return {}
         now = datetime.now(UTC)
@@ -71,12 +73,12 @@ class InProgress:
             if len(started) == len(rows):
                 return {}
             left_behind = self._database.texts(set(message_ids) - started)
-            found = connection.execute(
-                select(suspects).where(self._wanted), {"ids": left_behind}
+            suspect_rows = connection.execute(
+                select(suspects).where(self._is_listed), {"ids": left_behind}
             ).all()
         return {
             row.message_id: CrashSuspect(row.message_id, row.deaths_alone + int(row.is_alone))
-            for row in found
+            for row in suspect_rows
         }
 
     def start_alone(self, suspect: CrashSuspect) -> None:

@@ -1,12 +1,16 @@
-"""The ledger: SQL tables that decide which message is newest and hold everything else can be
-rebuilt from.
+"""The ledger: SQL tables that decide which message is newest, and from which stores are rebuilt.
 
-Recording a batch (``record``) does four things: a compare-and-set by ``Version`` that gives
-every accepted change the product's next revision, the history rows, the mark ``check_after``, and
-reading the current rows back. The stores are then given those current rows, never the messages, so
-a message that lost the comparison re-drives the newest state instead of being acknowledged blindly.
-Checking first and writing later would let two machines overwrite each other; the mark is set before
-any store is written, so a crash between the two stays visible.
+Recording a batch (``record``) does four things:
+
+- it compares and sets by ``Version``: every accepted change gets the product's next revision;
+- it appends the history rows;
+- it sets the pending check ``check_after``;
+- it reads the current rows back.
+
+The stores are then given those current rows, never the messages. So an outdated message writes the
+newest state again instead of being acknowledged blindly. To check first and write later would let
+two machines overwrite each other. The pending check is set before any store is written, so a crash
+between the two stays visible.
 """
 
 import uuid
@@ -15,17 +19,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, func, literal_column, select, true
+from sqlalchemy import Connection, Select, func, select
 
 from product_consumer.database.connection import Database, open_database
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
+from product_consumer.ledger.queries import image_embeddings_query, newest_query
 from product_consumer.ledger.recording import Recording
 from product_consumer.ledger.rows import (
-    KNOWN_COLUMNS,
+    LOOK_UP_COLUMNS,
     LookedUp,
     ProductChange,
     RowReader,
-    as_known,
+    as_looked_up,
     unpack_embeddings,
 )
 from product_consumer.ledger.tables import (
@@ -48,17 +53,18 @@ from product_consumer.settings import Settings
 from product_consumer.vectors import unpack
 
 MAX_COUNTED = 100_000
-"""A tenth of a second for a database; counting 10 million would take longer than it may."""
+"""Counting so many rows takes a database a tenth of a second; 10 million would exceed its timeout.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """What a batch left behind: the current row of every product in it, and the changes refused on
-    their own, by position.
-    """
+    """The result of recording a batch."""
 
     rows: Mapping[str, ProductRow]
+    """The current row of every product in the batch, by id."""
     failures: Mapping[int, ProductConsumerError] = field(default_factory=dict)
+    """Why single changes were refused, by position in the batch."""
 
 
 def open_ledger(settings: Settings, database: Database | None = None) -> "Ledger":
@@ -70,19 +76,21 @@ def open_ledger(settings: Settings, database: Database | None = None) -> "Ledger
 
 
 class Ledger:
-    """Thread-safe. Every method but ``close`` may raise ``LedgerUnavailable`` or
+    """The newest state of every product, its history, and the model of its embeddings.
+
+    Thread-safe. Every method but ``close`` may raise ``LedgerUnavailable`` or
     ``ConfigurationError``.
     """
 
     def __init__(self, database: Database, *, repair_horizon_seconds: int) -> None:
         self.database = database
-        wanted = database.among(products.c.id, "ids")
-        self._known = select(*KNOWN_COLUMNS).where(wanted)
-        self._revisions = select(products.c.id, products.c.revision).where(wanted)
+        is_listed = database.among(products.c.id, "ids")
+        self._look_up = select(*LOOK_UP_COLUMNS).where(is_listed)
+        self._revisions = select(products.c.id, products.c.revision).where(is_listed)
         self._rows = RowReader(database)
-        self._image_embeddings = _image_embeddings(database)
-        self._newest_prices = _newest(database, price_history)
-        self._newest_reviews = _newest(database, review_history)
+        self._image_embeddings = image_embeddings_query(database)
+        self._newest_prices = newest_query(database, price_history)
+        self._newest_reviews = newest_query(database, review_history)
         self._recording = Recording(database, timedelta(seconds=repair_horizon_seconds))
         self._model_id: str | None = None
 
@@ -101,33 +109,33 @@ class Ledger:
         with self.database.setting_up() as connection:
             metadata.create_all(connection)
             self._keep_first(connection, first)
-            found = self._read_meta(connection)
-        if int(found["schema_version"]) > LEDGER_SCHEMA_VERSION:
+            meta = self._read_meta(connection)
+        if int(meta["schema_version"]) > LEDGER_SCHEMA_VERSION:
             raise ConfigurationError(
                 "DATABASE_URL",
-                f"the ledger has schema {found['schema_version']}, this program knows "
+                f"the ledger has schema {meta['schema_version']}, this program knows "
                 f"{LEDGER_SCHEMA_VERSION}: upgrade it",
             )
-        return found["ledger_id"]
+        return meta["ledger_id"]
 
     def claim_model(self, model_id: str, dimension: int) -> StoreIdentity:
-        """Tie the ledger's vectors to one model, the first that asks.
+        """Bind the ledger's embeddings to one model: the first that claims it.
 
-        Raises ``ConfigurationError`` when the ledger holds vectors of another model: vectors of two
-        models cannot be compared.
+        ``dimension``: numbers of one embedding. Raises ``ConfigurationError`` when the ledger holds
+        embeddings of another model: embeddings of two models cannot be compared.
         """
         with self.database.writing() as connection:
             self._keep_first(connection, {"model_id": model_id, "dimension": str(dimension)})
-            found = self._read_meta(connection)
-        if found["model_id"] != model_id or found["dimension"] != str(dimension):
+            meta = self._read_meta(connection)
+        if meta["model_id"] != model_id or meta["dimension"] != str(dimension):
             raise ConfigurationError(
                 "OPENCLIP_MODEL",
-                f"the ledger holds vectors of {found['model_id']} ({found['dimension']} numbers), "
+                f"the ledger holds embeddings of {meta['model_id']} ({meta['dimension']} numbers), "
                 f"this is {model_id} ({dimension}): set the model back, or use another DATA_DIR "
                 "or DATABASE_URL",
             )
         self._model_id = model_id
-        return StoreIdentity(found["ledger_id"], model_id, dimension)
+        return StoreIdentity(meta["ledger_id"], model_id, dimension)
 
     def meta(self) -> dict[str, str]:
         """Return ``ledger_id``, ``schema_version``, ``created_by`` and, once claimed, ``model_id``
@@ -137,44 +145,48 @@ class Ledger:
             return self._read_meta(connection)
 
     def identity(self) -> StoreIdentity:
-        """Return whose rows a store of this ledger holds.
+        """Return the identity that every store of this ledger carries.
 
-        Raises ``ConfigurationError`` while no model is claimed, which a worker does at its start.
+        Raises ``ConfigurationError`` until a worker has claimed a model at its start.
         """
-        found = self.meta()
-        if "model_id" not in found:
+        meta = self.meta()
+        if "model_id" not in meta:
             raise ConfigurationError(
                 "DATABASE_URL", "the ledger is empty: no worker has used it yet"
             )
-        return StoreIdentity(found["ledger_id"], found["model_id"], int(found["dimension"]))
+        return StoreIdentity(meta["ledger_id"], meta["model_id"], int(meta["dimension"]))
 
     def look_up(self, candidates: Sequence[Product]) -> list[LookedUp]:
-        """Return what is known of each product, in order, compared with the candidate."""
+        """Compare each candidate with the ledger's product; return the results in order."""
         ids = self.database.texts({product.id for product in candidates})
         with self.database.reading() as connection:
-            found = connection.execute(self._known, {"ids": ids}).all()
-        rows = {row.id: row for row in found}
-        embeddings = unpack_embeddings(found)
+            rows = connection.execute(self._look_up, {"ids": ids}).all()
+        rows_by_id = {row.id: row for row in rows}
+        embeddings = unpack_embeddings(rows)
         return [
-            as_known(row, embeddings.get(product.id), product.version, self._model_id)
-            if (row := rows.get(product.id)) is not None
+            as_looked_up(row, embeddings.get(product.id), product.version, self._model_id)
+            if (row := rows_by_id.get(product.id)) is not None
             else LookedUp()
             for product in candidates
         ]
 
     def image_embeddings(self, sha256s: Iterable[str]) -> dict[str, Embedding]:
-        """Return the image vectors that this model made of pictures with these digests."""
+        """Return the embeddings that this model made of images with these digests, by digest.
+
+        Digests are SHA-256 of the bytes as downloaded, in hex; unknown ones are left out. An
+        embedding is float32, shape (dimension,).
+        """
         parameters = {"sha256s": self.database.texts(set(sha256s)), "model_id": self._model_id}
         with self.database.reading() as connection:
-            found = connection.execute(self._image_embeddings, parameters).all()
-        packed = {sha256: vector for sha256, vector in found if vector is not None}
+            rows = connection.execute(self._image_embeddings, parameters).all()
+        packed = {sha256: embedding for sha256, embedding in rows if embedding is not None}
         return dict(zip(packed, unpack(list(packed.values())), strict=True))
 
     def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
-        """Decide, append history, mark, and read the current rows back: see ``ledger_recording``.
+        """Write the newer changes, append history, set pending checks, and return current rows.
 
-        A change that the database refuses for its own data is reported in ``failures`` and leaves
-        the others untouched.
+        A change whose data the database refuses is reported in ``failures``; the others are
+        recorded.
         """
         if not changes:
             return BatchRecord({})
@@ -196,8 +208,8 @@ class Ledger:
         """Return the current revision of each product that exists, tombstones included."""
         with self.database.reading() as connection:
             ids = self.database.texts(set(product_ids))
-            found = connection.execute(self._revisions, {"ids": ids})
-            return {row.id: row.revision for row in found}
+            rows = connection.execute(self._revisions, {"ids": ids})
+            return {row.id: row.revision for row in rows}
 
     def rows(self, product_ids: Iterable[str]) -> dict[str, ProductRow]:
         """Return the current row of each product that exists, tombstones included."""
@@ -216,21 +228,21 @@ class Ledger:
         self, product_ids: Iterable[str], limit: int
     ) -> dict[str, list[PriceObservation]]:
         """Return the newest price observations of each product that has any, newest first."""
-        found: dict[str, list[PriceObservation]] = {}
+        prices: dict[str, list[PriceObservation]] = {}
         for product_id, at, minor, currency in self._newest(
             self._newest_prices, product_ids, limit
         ):
-            found.setdefault(product_id, []).append(PriceObservation(at, minor, currency))
-        return found
+            prices.setdefault(product_id, []).append(PriceObservation(at, minor, currency))
+        return prices
 
     def recent_reviews(
         self, product_ids: Iterable[str], limit: int
     ) -> dict[str, list[ReviewObservation]]:
         """Return the newest review observations of each product that has any, newest first."""
-        found: dict[str, list[ReviewObservation]] = {}
+        reviews: dict[str, list[ReviewObservation]] = {}
         for product_id, at, rating, count in self._newest(self._newest_reviews, product_ids, limit):
-            found.setdefault(product_id, []).append(ReviewObservation(at, rating, count))
-        return found
+            reviews.setdefault(product_id, []).append(ReviewObservation(at, rating, count))
+        return reviews
 
     def _newest(
         self, statement: Select[Any], product_ids: Iterable[str], limit: int
@@ -240,21 +252,22 @@ class Ledger:
             return connection.execute(statement, parameters).all()
 
     def ping(self) -> None:
-        """Raise while products cannot be read; reads one row at most, however large the ledger."""
+        """Raise while products cannot be read. It reads one row at most."""
         with self.database.reading() as connection:
             connection.execute(select(products.c.id).limit(1)).all()
 
     def describe(self) -> str:
-        """Return one line for people on what was reached: address and number of products.
+        """Return one line for people about the ledger: address and number of products.
 
-        ``MAX_COUNTED`` rows are counted at most, so that it ends in time for any ledger.
+        It counts ``MAX_COUNTED`` rows at most, so that it ends in time for any ledger.
         """
         some = select(products.c.deleted).limit(MAX_COUNTED + 1).subquery()
         query = select(func.count(), func.count().filter(~some.c.deleted)).select_from(some)
         with self.database.reading() as connection:
-            rows, shown = connection.execute(query).one()
-        count = f"{shown} products" if rows <= MAX_COUNTED else f"over {MAX_COUNTED} rows"
-        return f"{self.database.address}, {count}"
+            row_count, product_count = connection.execute(query).one()
+        is_complete = row_count <= MAX_COUNTED
+        size = f"{product_count} products" if is_complete else f"over {MAX_COUNTED} rows"
+        return f"{self.database.address}, {size}"
 
     def close(self) -> None:
         """Close all connections."""
@@ -269,42 +282,3 @@ class Ledger:
     @staticmethod
     def _read_meta(connection: Connection) -> dict[str, str]:
         return {row.key: row.value for row in connection.execute(select(ledger_meta))}
-
-
-def _image_embeddings(database: Database) -> Select[Any]:
-    wanted = database.table_of("sha256s")
-    # One row of each: a placeholder picture may stand for any number of products.
-    packed = (
-        select(products.c.image_embedding)
-        .where(products.c.image_sha256 == wanted.c.value)
-        .where(products.c.model_id == bindparam("model_id"))
-        .limit(1)
-        .scalar_subquery()
-    )
-    return select(wanted.c.value, packed)
-
-
-def _newest(database: Database, table: Table) -> Select[Any]:
-    """The last ``limit`` rows of each product in a history, newest first; the older ones, however
-    many, are not read.
-    """
-    wanted, last = database.table_of("ids"), table.alias("last")
-
-    def newest(*shown: Any) -> Select[Any]:
-        of_one = select(*shown).select_from(last).where(last.c.product_id == wanted.c.value)
-        return of_one.order_by(*_newest_first(last)).limit(bindparam("limit"))
-
-    if database.is_sqlite:
-        # It has no LATERAL, but an id for every row.
-        found: Any = table
-        row_ids = newest(literal_column("rowid")).correlate(wanted)
-        is_newest: Any = literal_column(f"{table.name}.rowid").in_(row_ids)
-    else:
-        found, is_newest = newest(last).lateral(), true()
-    joined = wanted.join(found, is_newest)
-    return select(*found.c).select_from(joined).order_by(found.c.product_id, *_newest_first(found))
-
-
-def _newest_first(history: Any) -> list[Any]:
-    """The order of the histories' own index, backwards."""
-    return [column.desc() for column in history.c if column.name != "product_id"]

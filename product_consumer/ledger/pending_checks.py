@@ -1,12 +1,12 @@
-"""The ledger's marks: which products were written and have not yet been seen in the stores since.
+"""The pending checks of the ledger: products that were written and not read back since.
 
-A mark (``products.check_after``) is set by every write, before any store is touched, and cleared
-only by a check that found every store right. The check comes a repair horizon after the write; by
-then whatever was on its way, also from a process that has died, has landed.
+Every write sets a pending check (``products.check_after``) before it touches any store. Only a
+check that found every store right clears it. The check comes a repair horizon after the write. By
+then every write that was on its way has landed, even one of a process that has died.
 
-Marks are compared with the clock of the process, never the database's: on SQLite they are the same
-clock, and the horizon is long enough (minutes, against a store call of seconds) for the difference
-between hosts that keep time by NTP.
+``check_after`` is compared with the clock of the process, never the database's. On SQLite both are
+the same clock. Hosts that keep time by NTP differ by less than the horizon: it is minutes, and a
+store call takes seconds.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -22,23 +22,24 @@ from product_consumer.ledger.tables import products
 
 @dataclass(frozen=True, slots=True)
 class DueCheck:
-    """One product that is due for a check: what its stores should show, and the mark it has now."""
+    """One product that is due for a check, as its stores should have it."""
 
     product_id: str
     revision: int
     deleted: bool
     check_after: datetime
+    """The pending check that the claim has set."""
 
 
 class PendingChecks:
-    """Reads and moves the marks in ``products``. Thread-safe; raises as ``Database`` does."""
+    """The pending checks in ``products``. Thread-safe; raises as ``Database`` does."""
 
     def __init__(self, database: Database, *, repair_horizon_seconds: float) -> None:
         self._database = database
         self._repair_horizon = timedelta(seconds=repair_horizon_seconds)
 
     def count(self) -> int:
-        """Return how many products are marked, due or not."""
+        """Return how many products have a pending check, due or not."""
         query = (
             select(func.count()).select_from(products).where(products.c.check_after.is_not(None))
         )
@@ -46,10 +47,10 @@ class PendingChecks:
             return int(connection.execute(query).scalar_one())
 
     def claim(self, now: datetime, limit: int) -> list[DueCheck]:
-        """Take up to ``limit`` products whose mark is before ``now``, the longest due first.
+        """Take up to ``limit`` products whose check is due at ``now``, the longest due first.
 
-        Their marks are pushed a horizon beyond ``now`` before this returns, so that what the caller
-        goes on to write is itself checked later, and no other process takes the same products.
+        Their checks are moved to a horizon after ``now`` before this returns. So a repair by the
+        caller is itself checked later, and no other process takes the same products.
         """
         columns = (products.c.id, products.c.revision, products.c.deleted)
         due = (
@@ -61,35 +62,35 @@ class PendingChecks:
         )
         check_after = now + self._repair_horizon
         with self._writing() as connection:
-            found = connection.execute(due).all()
-            _set(connection, [row.id for row in found], check_after)
-        return [DueCheck(row.id, row.revision, row.deleted, check_after) for row in found]
+            rows = connection.execute(due).all()
+            _set(connection, [row.id for row in rows], check_after)
+        return [DueCheck(row.id, row.revision, row.deleted, check_after) for row in rows]
 
     def clear(self, checked: Sequence[DueCheck]) -> None:
-        """Remove marks, except where the product has been marked or changed since the claim.
+        """Remove pending checks, except of products that were written since the claim.
 
-        A row that a writer holds at this moment is left marked: the writer marks it anew.
+        A row that a writer has locked now is left out: the writer sets its pending check again.
         """
         columns = (products.c.id, products.c.revision, products.c.check_after)
-        wanted = {(mark.product_id, mark.revision, mark.check_after) for mark in checked}
-        query = select(*columns).where(products.c.id.in_({mark.product_id for mark in checked}))
+        claimed = {(check.product_id, check.revision, check.check_after) for check in checked}
+        query = select(*columns).where(products.c.id.in_({check.product_id for check in checked}))
         with self._writing() as connection:
-            found = connection.execute(query.with_for_update(skip_locked=True))
-            _set(connection, [row.id for row in found if tuple(row) in wanted], None)
+            rows = connection.execute(query.with_for_update(skip_locked=True))
+            _set(connection, [row.id for row in rows if tuple(row) in claimed], None)
 
     def add(self, product_ids: Collection[str], now: datetime) -> None:
-        """Mark products that are about to be written by other means than a message."""
-        # In the order in which writers of batches lock their rows: two that wait would deadlock.
+        """Set a pending check for products that will be written without a message."""
+        # Lock rows in the order of the writers of batches; another order could deadlock with them.
         query = select(products.c.id).where(products.c.id.in_(set(product_ids)))
         with self._writing() as connection:
-            found = connection.execute(query.order_by(products.c.id).with_for_update())
-            _set(connection, list(found.scalars()), now + self._repair_horizon)
+            ids = connection.execute(query.order_by(products.c.id).with_for_update()).scalars()
+            _set(connection, list(ids), now + self._repair_horizon)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with self._database.writing() as connection:
             if self._database.is_sqlite:
-                # SQLite has no row locks: the transaction takes its turn before it reads.
+                # SQLite has no row locks: the transaction waits for its turn before it reads.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 

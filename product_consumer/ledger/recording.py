@@ -1,8 +1,9 @@
-"""What writes products: compare and set, history, mark, and what is current.
+"""The statements that record a batch: compare and set, history, pending checks, current rows.
 
-On SQLite that is one transaction. On PostgreSQL what a newer message changes is one statement, with
-its history and mark; then outdated ones are marked, and read. A process that dies in between has
-acknowledged nothing, and its messages find everything as if they came late.
+On SQLite they are one transaction. On PostgreSQL the first statement writes newer messages with
+their history and pending checks. Two more set the pending checks of the other products and read
+their rows. A process that dies in between has acknowledged nothing: its messages are delivered
+again and are outdated then, which does no harm.
 """
 
 from collections import Counter
@@ -32,8 +33,8 @@ from product_consumer.ledger.tables import price_history, products, review_histo
 from product_consumer.models import Embeddings, ProductRow
 from product_consumer.vectors import pack, unpack
 
-_PICTURE = ("image_sha256", "image_etag", "image_last_modified")
-# Columns that a tombstone leaves as they were: it carries none of them.
+# A tombstone has no values for these two groups of columns, and leaves them as they were.
+_IMAGE_SOURCE = ("image_sha256", "image_etag", "image_last_modified")
 _PAYLOAD = (
     "name",
     "store_url",
@@ -47,30 +48,34 @@ _PAYLOAD = (
     "brand",
 )
 _DECIDED = ("last_update", "deleted", "version_rank", "version_value", "payload_hash")
-# Vectors, and what each is computed of.
-_VECTORS = {"text_embedding": "name", "image_embedding": "image_sha256"}
-# What a message must know to have a row there.
+# Each embedding, and the column that it is computed from.
+_EMBEDDINGS = {"text_embedding": "name", "image_embedding": "image_sha256"}
+# Each history, and the values without which a message has no row in it.
 _HISTORIES = {price_history: ("price_minor",), review_history: ("rating", "reviews_count")}
 
 
 class Recording:
-    """Writes changes to one database; thread-safe."""
+    """Writes batches of changes to one database. Thread-safe; raises as ``Database`` does."""
 
     def __init__(self, database: Database, repair_horizon: timedelta) -> None:
         self._database = database
         self._repair_horizon = repair_horizon
         histories = [(table, _keep_first) for table in _HISTORIES]
         self._upsert = BulkInsert(database, products, _replace_older, *histories)
-        mark = bindparam("mark", type_=UtcTimestamp())
-        # Locked in the order of the upsert: two that waited for each other would deadlock.
-        unmarked = (
+        new_check_after = bindparam("new_check_after", type_=UtcTimestamp())
+        # Locked in the order of the upsert; another order could deadlock with it.
+        without_it = (
             select(products.c.id)
             .where(database.among(products.c.id, "ids"))
-            .where(products.c.check_after.is_distinct_from(mark))
+            .where(products.c.check_after.is_distinct_from(new_check_after))
             .order_by(products.c.id)
             .with_for_update()
         )
-        self._mark = update(products).where(products.c.id.in_(unmarked)).values(check_after=mark)
+        self._set_check = (
+            update(products)
+            .where(products.c.id.in_(without_it))
+            .values(check_after=new_check_after)
+        )
         self._rows = RowReader(database)
 
     def record(
@@ -88,7 +93,7 @@ class Recording:
             rows = {product_id: row for product_id, row in accepted.items() if row is not None}
             others = ids - rows.keys()
             if others:
-                self._mark_outdated(connection, others, check_after)
+                self._set_checks(connection, others, check_after)
                 rows |= self._rows(connection, others)
             return rows
 
@@ -99,10 +104,15 @@ class Recording:
         model_id: str | None,
         check_after: datetime,
     ) -> dict[str, ProductRow | None]:
-        """Return the new row of each product whose change was accepted; None where its vectors are
-        those of an earlier change.
+        """Write changes of distinct products; return the new row of each that was accepted.
+
+        None stands for a row whose embeddings an earlier change wrote.
         """
-        new = {each.product.id: each.embeddings for each in changes if each.embeddings is not None}
+        new = {
+            change.product.id: change.embeddings
+            for change in changes
+            if change.embeddings is not None
+        }
         texts = pack([embeddings.text for embeddings in new.values()])
         images = pack([embeddings.image for embeddings in new.values()])
         packed = dict(zip(new, zip(texts, images, strict=True), strict=True))
@@ -114,7 +124,8 @@ class Recording:
             ],
             *(_observed(table, changes) for table in _HISTORIES),
         )
-        # As every later reader will see them, or as good: what is kept is of the same source.
+        # Rounded as later readers will see them. Where the stored embedding was kept instead, it
+        # was computed from the same name or image, so the two agree.
         stored = map(Embeddings, unpack(texts), unpack(images))
         rounded = dict(zip(new, stored, strict=True))
         return {
@@ -122,31 +133,33 @@ class Recording:
             for row in returned
         }
 
-    def _mark_outdated(
+    def _set_checks(
         self, connection: Connection, ids: Iterable[str], check_after: datetime
     ) -> None:
-        """Mark products whose messages were all outdated too: such a delivery may be the retry of a
-        write that was cut off. What has its mark already is not written twice.
+        """Set the pending check of products whose messages were all outdated too.
+
+        Such a message may be the retry of a write that was cut off. A product that has this pending
+        check already is not written twice.
         """
-        parameters = {"ids": self._database.texts(ids), "mark": check_after}
-        connection.execute(self._mark, parameters)
+        parameters = {"ids": self._database.texts(ids), "new_check_after": check_after}
+        connection.execute(self._set_check, parameters)
 
 
 def _rounds(ordered: Sequence[ProductChange]) -> list[list[ProductChange]]:
-    """Part the changes so that no product is in a round twice; those of one keep their order."""
+    """Split the changes so that no product is in a round twice; a product's changes stay in order."""
     rounds: list[list[ProductChange]] = []
     seen: Counter[str] = Counter()
     for change in ordered:
-        number = seen[change.product.id]
-        if number == len(rounds):
+        round_number = seen[change.product.id]
+        if round_number == len(rounds):
             rounds.append([])
-        rounds[number].append(change)
+        rounds[round_number].append(change)
         seen[change.product.id] += 1
     return rounds
 
 
 def _observed(table: Table, changes: Iterable[ProductChange]) -> list[dict[str, Any]]:
-    """What the messages say for one of the histories; a tombstone says nothing."""
+    """Return the messages' rows for one of the histories; a tombstone has none."""
     names = [column.name for column in table.columns if column.name != "product_id"]
     return [
         {"product_id": product.id} | {name: getattr(product, name) for name in names}
@@ -158,12 +171,13 @@ def _observed(table: Table, changes: Iterable[ProductChange]) -> list[dict[str, 
 
 def _values(
     change: ProductChange,
-    vectors: tuple[bytes, bytes] | None,
+    packed: tuple[bytes, bytes] | None,
     model_id: str | None,
     check_after: datetime,
 ) -> dict[str, Any]:
+    """Return the row of a change; ``packed``: its text and image embedding as float16 bytes."""
     product, image_source = change.product, change.image_source
-    text, image = vectors or (None, None)
+    text, image = packed or (None, None)
     values: dict[str, Any] = {name: getattr(product, name) for name in _PAYLOAD}
     values |= {
         "id": product.id,
@@ -174,7 +188,7 @@ def _values(
         "payload_hash": product.version.payload_hash,
         "text_embedding": text,
         "image_embedding": image,
-        "model_id": model_id if vectors else None,
+        "model_id": model_id if packed else None,
         "image_sha256": image_source.sha256 if image_source else None,
         "image_etag": image_source.etag if image_source else None,
         "image_last_modified": image_source.last_modified if image_source else None,
@@ -189,16 +203,17 @@ def _keep_first(insert: Any) -> Any:
 
 
 def _replace_older(insert: Any) -> Any:
-    """Have an insert replace an older version, and return what it wrote; a tombstone keeps the
-    payload it hides.
+    """Let an insert replace an older version and return the rows that it wrote.
+
+    A tombstone keeps the payload of the product that it deletes.
     """
     new = insert.excluded
     changes: dict[str, ColumnElement[Any]] = {
         name: case((new.deleted, products.c[name]), else_=new[name])
-        for name in (*_PAYLOAD, *_PICTURE)
+        for name in (*_PAYLOAD, *_IMAGE_SOURCE)
     }
     changes |= {name: new[name] for name in _DECIDED}
-    changes |= {name: _unless_equal(new, name, source) for name, source in _VECTORS.items()}
+    changes |= {name: _unless_equal(new, name, source) for name, source in _EMBEDDINGS.items()}
     changes["model_id"] = func.coalesce(new.model_id, products.c.model_id)
     changes["revision"] = products.c.revision + 1
     changes["check_after"] = new.check_after
@@ -212,11 +227,11 @@ def _replace_older(insert: Any) -> Any:
     return upsert.returning(*PLAIN_COLUMNS)
 
 
-def _unless_equal(new: Any, vector: str, source: str) -> ColumnElement[Any]:
-    """The new vector, or the stored one where there is no new one or both are of the same source
-    and model: written again, it would be most of what PostgreSQL writes for a price that changes
-    alone.
+def _unless_equal(new: Any, embedding: str, source: str) -> ColumnElement[Any]:
+    """The new embedding; the stored one where there is no new one, or source and model are equal.
+
+    Written again, embeddings would be most of what PostgreSQL writes when only a price changes.
     """
     old = products.c
     is_equal = and_(old[source] == new[source], old.model_id == new.model_id)
-    return case((or_(new[vector].is_(None), is_equal), old[vector]), else_=new[vector])
+    return case((or_(new[embedding].is_(None), is_equal), old[embedding]), else_=new[embedding])

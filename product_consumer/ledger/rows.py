@@ -1,4 +1,4 @@
-"""Rows of the ledger as values of ours, and the other way round."""
+"""Values of the ledger: the change that a message asks for, the result of a look-up, and rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ PLAIN_COLUMNS = (
     products.c.last_update,
 )
 """The fields of ``ProductRow`` in their order, up to its embeddings."""
-VECTOR_COLUMNS = (products.c.text_embedding, products.c.image_embedding)
-KNOWN_COLUMNS = (
+EMBEDDING_COLUMNS = (products.c.text_embedding, products.c.image_embedding)
+LOOK_UP_COLUMNS = (
     products.c.id,
     products.c.version_rank,
     products.c.version_value,
@@ -37,24 +37,24 @@ KNOWN_COLUMNS = (
     products.c.image_sha256,
     products.c.image_etag,
     products.c.image_last_modified,
-    *VECTOR_COLUMNS,
+    *EMBEDDING_COLUMNS,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ProductChange:
-    """One message's effect. ``embeddings`` is None for a tombstone and for a message that the
-    ledger already outdates.
-    """
+    """The change that one message asks for."""
 
     product: Product
     embeddings: Embeddings | None
+    """None for a tombstone, and for a message that the ledger already outdates."""
     image_source: ImageSource | None = None
+    """The image that ``embeddings.image`` was made of."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownImage:
-    """The picture and vectors that the ledger holds for a product."""
+    """A product's image in the ledger: its source, and the name and embeddings stored with it."""
 
     name: str
     image_url: str
@@ -64,42 +64,43 @@ class KnownImage:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """What the ledger knows of one message's product.
-
-    ``is_outdated``: the stored state equals the message or outdates it. It needs no image and no
-    embedding then; versions only grow, so that stays true. ``picture`` is None for such a message,
-    and where there are no vectors of the present model.
-    """
+    """The ledger's product compared with one message."""
 
     is_outdated: bool = False
+    """The stored state equals the message or is newer. Such a message needs no image and no
+    embedding. Versions only grow, so that stays true."""
     image: KnownImage | None = None
+    """None for an outdated message, and where there are no embeddings of the present model."""
 
 
 class RowReader:
-    """Reads current rows of products, as stores are given them."""
+    """The query for current rows of products, as stores are given them. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._texts = database.texts
-        wanted = database.among(products.c.id, "ids")
-        self._statement = select(*PLAIN_COLUMNS, *VECTOR_COLUMNS).where(wanted)
+        is_listed = database.among(products.c.id, "ids")
+        self._statement = select(*PLAIN_COLUMNS, *EMBEDDING_COLUMNS).where(is_listed)
 
     def __call__(self, connection: Connection, product_ids: Iterable[str]) -> dict[str, ProductRow]:
         """Return the current row of each of the products that exists."""
-        found = connection.execute(self._statement, {"ids": self._texts(product_ids)}).all()
-        embeddings = unpack_embeddings(found)
-        return {row.id: as_product_row(row, embeddings.get(row.id)) for row in found}
+        rows = connection.execute(self._statement, {"ids": self._texts(product_ids)}).all()
+        embeddings = unpack_embeddings(rows)
+        return {row.id: as_product_row(row, embeddings.get(row.id)) for row in rows}
 
 
 def as_product_row(row: Any, embeddings: Embeddings | None) -> ProductRow:
-    """Join a row that begins with ``PLAIN_COLUMNS`` and its vectors."""
+    """Join a row that begins with ``PLAIN_COLUMNS`` and its embeddings."""
     fields: list[Any] = [*row[: len(PLAIN_COLUMNS)], embeddings]
     return ProductRow(*fields)
 
 
-def unpack_embeddings(found: Sequence[Any]) -> dict[str, Embeddings]:
-    """Return the vectors, by product id, of the rows that have both."""
+def unpack_embeddings(rows: Sequence[Any]) -> dict[str, Embeddings]:
+    """Return the embeddings, by product id, of the rows that have both.
+
+    They are stored as float16 and returned as float32, shape (dimension,), unit length.
+    """
     complete = [
-        row for row in found if row.text_embedding is not None and row.image_embedding is not None
+        row for row in rows if row.text_embedding is not None and row.image_embedding is not None
     ]
     texts = unpack([row.text_embedding for row in complete])
     images = unpack([row.image_embedding for row in complete])
@@ -109,10 +110,10 @@ def unpack_embeddings(found: Sequence[Any]) -> dict[str, Embeddings]:
     }
 
 
-def as_known(
+def as_looked_up(
     row: Any, embeddings: Embeddings | None, version: Version, model_id: str | None
 ) -> LookedUp:
-    """Compare a row of ``KNOWN_COLUMNS`` with a message of this version."""
+    """Compare a row of ``LOOK_UP_COLUMNS`` with a message of this version."""
     stored = Version(row.version_rank, row.version_value, row.payload_hash)
     if version <= stored:
         return LookedUp(is_outdated=True)

@@ -46,16 +46,16 @@ products = Table(
     Column("version_rank", BigInteger, nullable=False),
     Column("version_value", BigInteger, nullable=False),
     Column("payload_hash", Bytewise, nullable=False),
-    # float16: half the size, and 1 - cosine to the float32 vector stays under 1e-6.
+    # float16: half the size of float32, and 1 - cosine between the two stays under 1e-6.
     Column("text_embedding", LargeBinary),
     Column("image_embedding", LargeBinary),
     Column("model_id", Text),
-    # Which picture the image vector was made of, and how to ask its server whether it has changed.
+    # The image that image_embedding was made of, and how to ask its server whether it has changed.
     Column("image_sha256", Bytewise),
     Column("image_etag", Text),
     Column("image_last_modified", Text),
-    # Set by every write, cleared only after a read has confirmed the stores: a write that was cut
-    # off stays visible.
+    # The pending check: every write sets it, and only a check that found every store right clears
+    # it. So a write that was cut off stays visible.
     Column("check_after", UtcTimestamp),
     Index("products_check_after", "check_after"),
     Index("products_image_sha256", "image_sha256"),
@@ -81,7 +81,7 @@ review_history = Table(
     UniqueConstraint("product_id", "observed_at", "rating", "reviews_count"),
 )
 
-# Messages that are being decoded or embedded: see ledger_suspects.py.
+# Messages that are being decoded or embedded (in_progress.py).
 suspects = Table(
     "suspects",
     metadata,

@@ -74,14 +74,14 @@ class Rebuild:
         ``Unavailable`` or ``ConfigurationError`` for a part that stays down.
         """
         if from_start:
-            self._on_ledger(lambda: self._pages.forget_position(self._store.name))
+            self._on_ledger(lambda: self._pages.clear_position(self._store.name))
         written_until = self._on_ledger(lambda: self._pages.position(self._store.name)) or ""
         result = RebuildResult(total=self._on_ledger(self._pages.count))
         last_id = ""
         while not stopping.is_set():
             page = self._next_page(last_id)
             if not page:
-                self._on_ledger(lambda: self._pages.forget_position(self._store.name))
+                self._on_ledger(lambda: self._pages.clear_position(self._store.name))
                 result.is_complete = True
                 break
             last_id = page[-1]
@@ -95,7 +95,7 @@ class Rebuild:
         return self._on_ledger(lambda: self._pages.ids_after(last_id, self._page_size))
 
     def _keep_position(self, last_id: str) -> None:
-        self._on_ledger(lambda: self._pages.keep_position(self._store.name, last_id))
+        self._on_ledger(lambda: self._pages.save_position(self._store.name, last_id))
 
     def _do_page(self, page: Sequence[str], result: RebuildResult, *, compare: bool) -> None:
         rows = self._on_ledger(lambda: self._ledger.rows(page))

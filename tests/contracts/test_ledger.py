@@ -1,4 +1,4 @@
-"""The ledger on both of its databases: who is newer, what is kept, what a crash leaves behind."""
+"""The ledger on both of its databases: newer and older messages, history, pending checks."""
 
 import itertools
 import multiprocessing
@@ -87,7 +87,7 @@ def test_an_older_message_still_leaves_its_history_row(ledger: Ledger) -> None:
     ledger.record([change(numbered(2))])
     ledger.record([ProductChange(numbered(1), None)])
 
-    assert [seen.price_minor for seen in ledger.price_history("abc123")] == [1002, 1001]
+    assert [price.price_minor for price in ledger.price_history("abc123")] == [1002, 1001]
 
 
 def test_the_same_message_twice_leaves_one_row_in_each_history(ledger: Ledger) -> None:
@@ -159,40 +159,42 @@ def test_only_equal_or_older_messages_are_outdated(ledger: Ledger) -> None:
     older, same, newer = numbered(1), numbered(2), numbered(3)
     stranger = numbered(1, id="other")
 
-    known = ledger.look_up([older, same, newer, stranger])
+    results = ledger.look_up([older, same, newer, stranger])
 
-    assert [each.is_outdated for each in known] == [True, True, False, False]
-
-
-def test_the_picture_and_vectors_of_a_newer_message_s_product_are_known(ledger: Ledger) -> None:
-    picture = ImageSource("ab" * 32, '"tag"', "Sat, 21 Nov 2026 14:30:05 GMT")
-    given_vectors = factories.embeddings(3)
-    ledger.record([ProductChange(numbered(1), given_vectors, picture)])
-
-    (known,) = ledger.look_up([numbered(2)])
-
-    assert known.image is not None
-    assert known.image.source == picture
-    assert known.image.name == numbered(1).name
-    assert np.allclose(known.image.embeddings.image, given_vectors.image, atol=1e-3)
+    assert [result.is_outdated for result in results] == [True, True, False, False]
 
 
-def test_a_picture_that_another_model_embedded_is_not_known(ledger: Ledger) -> None:
-    picture = ImageSource("ab" * 32, None, None)
-    ledger.record([ProductChange(numbered(1), factories.embeddings(3), picture)])
+def test_a_newer_message_s_product_is_looked_up_with_its_image_and_embeddings(
+    ledger: Ledger,
+) -> None:
+    source = ImageSource("ab" * 32, '"tag"', "Sat, 21 Nov 2026 14:30:05 GMT")
+    embeddings = factories.embeddings(3)
+    ledger.record([ProductChange(numbered(1), embeddings, source)])
+
+    (looked_up,) = ledger.look_up([numbered(2)])
+
+    assert looked_up.image is not None
+    assert looked_up.image.source == source
+    assert looked_up.image.name == numbered(1).name
+    assert np.allclose(looked_up.image.embeddings.image, embeddings.image, atol=1e-3)
+
+
+def test_an_image_that_another_model_embedded_is_not_known(ledger: Ledger) -> None:
+    source = ImageSource("ab" * 32, None, None)
+    ledger.record([ProductChange(numbered(1), factories.embeddings(3), source)])
     with ledger.database.writing() as connection:
         connection.execute(text("UPDATE products SET model_id = 'another'"))
 
     assert ledger.look_up([numbered(2)]) == [LookedUp()]
 
 
-def test_vectors_come_back_with_unit_length_and_the_same_direction(ledger: Ledger) -> None:
-    given_vectors = factories.embeddings(7)
-    row = ledger.record([ProductChange(factories.product(), given_vectors)]).rows["abc123"]
+def test_embeddings_come_back_with_unit_length_and_the_same_direction(ledger: Ledger) -> None:
+    embeddings = factories.embeddings(7)
+    row = ledger.record([ProductChange(factories.product(), embeddings)]).rows["abc123"]
 
     assert row.embeddings is not None
     for name in ("text", "image", "combined"):
-        stored, original = row.embeddings.by_field(name), given_vectors.by_field(name)
+        stored, original = row.embeddings.by_field(name), embeddings.by_field(name)
         assert abs(float(np.linalg.norm(stored)) - 1) < 1e-6
         assert float(stored @ original) > 0.999999
 
@@ -202,11 +204,11 @@ def test_vectors_come_back_with_unit_length_and_the_same_direction(ledger: Ledge
     [
         pytest.param("mug", "ab", False, False, id="nothing"),
         pytest.param("red mug", "ab", True, False, id="name"),
-        pytest.param("mug", "cd", False, True, id="picture"),
+        pytest.param("mug", "cd", False, True, id="image"),
         pytest.param("red mug", "cd", True, True, id="both"),
     ],
 )
-def test_only_vectors_of_what_has_changed_are_written(
+def test_only_embeddings_of_a_changed_name_or_image_are_written(
     ledger: Ledger, name: str, digest: str, text_is_new: bool, image_is_new: bool
 ) -> None:
     old, new = factories.embeddings(1), factories.embeddings(2)
@@ -215,41 +217,41 @@ def test_only_vectors_of_what_has_changed_are_written(
         [ProductChange(numbered(2, name=name), new, ImageSource(digest * 32, None, None))]
     )
 
-    vectors = ledger.rows(["abc123"])["abc123"].embeddings
-    assert vectors is not None
-    assert np.allclose(vectors.text, (new if text_is_new else old).text, atol=1e-3)
-    assert np.allclose(vectors.image, (new if image_is_new else old).image, atol=1e-3)
+    stored = ledger.rows(["abc123"])["abc123"].embeddings
+    assert stored is not None
+    assert np.allclose(stored.text, (new if text_is_new else old).text, atol=1e-3)
+    assert np.allclose(stored.image, (new if image_is_new else old).image, atol=1e-3)
 
 
-def test_every_write_marks_its_product_even_an_outdated_one(
+def test_every_write_sets_a_pending_check_even_an_outdated_one(
     ledger: Ledger, ledger_url: str
 ) -> None:
     ledger.record([change(numbered(2))])
-    first = read_mark(ledger_url)
+    first = read_check_after(ledger_url)
     ledger.record([ProductChange(numbered(1), None)])
 
     assert first is not None
-    assert read_mark(ledger_url) > first
+    assert read_check_after(ledger_url) > first
 
 
 def test_a_change_that_the_database_refuses_leaves_its_neighbours_alone(ledger: Ledger) -> None:
     good = factories.product(id="good")
     bad = factories.product(id="bad", price_minor=2**70)
-    recorded = ledger.record([change(good), change(bad)])
+    batch = ledger.record([change(good), change(bad)])
 
-    assert set(recorded.rows) == {"good"}
-    assert isinstance(recorded.failures[1], RejectMessage)
+    assert set(batch.rows) == {"good"}
+    assert isinstance(batch.failures[1], RejectMessage)
 
 
 def test_text_that_a_database_cannot_hold_never_passes_for_an_outage(ledger: Ledger) -> None:
-    recorded = ledger.record([change(factories.product(name="a\0b"))])
+    batch = ledger.record([change(factories.product(name="a\0b"))])
 
-    assert all(isinstance(error, RejectMessage) for error in recorded.failures.values())
+    assert all(isinstance(error, RejectMessage) for error in batch.failures.values())
 
 
 def test_hostile_ids_are_data(ledger: Ledger) -> None:
     ids = ["'; DROP TABLE products;--", 'x\' or "1"="1', "a\\b", "₫" * 100, "%_", "../../etc"]
-    ledger.record([change(factories.product(id=one)) for one in ids])
+    ledger.record([change(factories.product(id=product_id)) for product_id in ids])
 
     assert ledger.revisions(ids) == dict.fromkeys(ids, 1)
 
@@ -311,10 +313,10 @@ def test_threads_that_write_the_same_products_never_wait_for_each_other_in_a_cir
     names = [f"p{number:02}" for number in range(20)]
 
     def write(turn: int) -> None:
-        # Old and new versions in turns, so that most batches only mark what others have written.
+        # Old and new versions in turns, so that most batches are outdated and set checks only.
         version = factories.version(turn % 37)
         shuffled = random.Random(turn).sample(names, len(names))
-        ledger.record([change(factories.product(id=one, version=version)) for one in shuffled])
+        ledger.record([change(factories.product(id=name, version=version)) for name in shuffled])
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(250)))
@@ -335,9 +337,9 @@ def test_any_order_and_any_duplication_end_in_the_same_state(
     messages.append(factories.tombstone(product_id, version=deleted_at))
     deliveries = data.draw(st.permutations(messages * 2))
     for group in _groups(deliveries, 3):
-        ledger.record([change(one) for one in group])
+        ledger.record([change(message) for message in group])
 
-    newest = max(messages, key=lambda one: one.version)
+    newest = max(messages, key=lambda message: message.version)
     row = ledger.rows([product_id])[product_id]
     assert row.deleted == newest.deleted
     assert row.last_update == newest.observed_at
@@ -380,32 +382,32 @@ def test_other_databases_are_refused_by_name(url: str) -> None:
         open_ledger(url)
 
 
-def read_mark(url: str) -> Any:
+def read_check_after(url: str) -> Any:
     """``check_after`` of abc123, read past the ledger."""
     engine = create_engine(url)
     with engine.connect() as connection:
-        mark = connection.execute(text("SELECT check_after FROM products WHERE id = 'abc123'"))
-        value = mark.scalar_one()
+        result = connection.execute(text("SELECT check_after FROM products WHERE id = 'abc123'"))
+        check_after = result.scalar_one()
     engine.dispose()
-    return value
+    return check_after
 
 
-def test_a_picture_is_found_again_by_its_digest(ledger: Ledger) -> None:
+def test_an_image_embedding_is_read_by_the_digest_of_its_image(ledger: Ledger) -> None:
     digests = [f"{number:064x}" for number in range(3)]
     for number, digest in enumerate([digests[0], digests[0], digests[1]]):
         embeddings = factories.embeddings(int(digest, 16))
-        picture = ImageSource(digest, None, None)
-        ledger.record([ProductChange(factories.product(id=f"p{number}"), embeddings, picture)])
+        source = ImageSource(digest, None, None)
+        ledger.record([ProductChange(factories.product(id=f"p{number}"), embeddings, source)])
 
-    found = ledger.image_embeddings(digests)
+    stored = ledger.image_embeddings(digests)
 
-    assert found.keys() == set(digests[:2])
+    assert stored.keys() == set(digests[:2])
     for digest in digests[:2]:
-        made = factories.embeddings(int(digest, 16)).image
-        assert np.allclose(found[digest], made, atol=1e-3)
+        original = factories.embeddings(int(digest, 16)).image
+        assert np.allclose(stored[digest], original, atol=1e-3)
 
 
-def test_a_message_that_is_outdated_marks_its_product_again(ledger: Ledger) -> None:
+def test_an_outdated_message_sets_the_pending_check_of_its_product_again(ledger: Ledger) -> None:
     ledger.record([change(numbered(2))])
     with ledger.database.writing() as connection:
         connection.execute(text("UPDATE products SET check_after = NULL"))
@@ -423,9 +425,9 @@ def test_the_newest_observations_of_several_products_are_read_together(ledger: L
     prices = ledger.recent_prices(["a", "b", "stranger"], 2)
     reviews = ledger.recent_reviews(["a", "b", "stranger"], 2)
 
-    shown = {key: [each.price_minor for each in found] for key, found in prices.items()}
-    assert shown == {"a": [1004, 1003], "b": [1014, 1013]}
-    assert {key: len(found) for key, found in reviews.items()} == {"a": 2, "b": 2}
+    minor = {key: [price.price_minor for price in history] for key, history in prices.items()}
+    assert minor == {"a": [1004, 1003], "b": [1014, 1013]}
+    assert {key: len(history) for key, history in reviews.items()} == {"a": 2, "b": 2}
     assert prices["a"] == ledger.price_history("a", 2)
     assert reviews["b"] == ledger.review_history("b", 2)
 
@@ -450,19 +452,19 @@ def test_a_description_does_not_count_a_large_ledger_to_its_end(
 
 def test_a_ping_reads_one_row_at_most(ledger: Ledger) -> None:
     ledger.record([change(numbered(1, id=f"p{number}")) for number in range(3)])
-    asked: list[str] = []
+    statements: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        asked.append(" ".join(statement.split()).upper())
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(" ".join(statement.split()).upper())
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         ledger.ping()
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Engine, "before_cursor_execute", record)
 
-    assert [statement.count("LIMIT") for statement in asked] == [1]
-    assert not any("COUNT(" in statement for statement in asked)
+    assert [statement.count("LIMIT") for statement in statements] == [1]
+    assert not any("COUNT(" in statement for statement in statements)
 
 
 def test_a_ping_of_an_empty_ledger_raises_nothing(ledger: Ledger) -> None:
@@ -473,29 +475,29 @@ def test_a_ping_raises_once_the_products_are_gone(ledger: Ledger) -> None:
     with ledger.database.writing() as connection:
         connection.execute(text("DROP TABLE products"))
 
-    for ask in (ledger.ping, ledger.describe):
+    for call in (ledger.ping, ledger.describe):
         with pytest.raises((ConfigurationError, LedgerUnavailable)):
-            ask()
+            call()
 
 
 def test_a_ping_of_a_server_that_is_not_there_is_an_outage() -> None:
     url = f"postgresql://postgres@127.0.0.1:{backends.free_port()}/test"
     with closing(open_ledger(url)) as ledger:
-        for ask in (ledger.ping, ledger.describe):
+        for call in (ledger.ping, ledger.describe):
             with pytest.raises(LedgerUnavailable):
-                ask()
+                call()
 
 
 def test_a_ping_of_a_damaged_file_is_a_configuration_error(tmp_path: Path) -> None:
     path = tmp_path / "products.db"
     path.write_bytes(b"this is no database " * 100)
     with closing(open_ledger(f"sqlite:///{path}")) as ledger:
-        for ask in (ledger.ping, ledger.describe):
+        for call in (ledger.ping, ledger.describe):
             with pytest.raises(ConfigurationError, match="DATABASE_URL"):
-                ask()
+                call()
 
 
-def test_of_a_long_history_only_what_is_asked_for_is_read(postgres_url: str) -> None:
+def test_no_more_than_the_limit_is_read_of_a_long_history(postgres_url: str) -> None:
     ledger = open_ledger(postgres_url)
     ledger.setup()
     with ledger.database.writing() as connection:
@@ -519,7 +521,7 @@ TWO_THOUSAND_PRICES = """
 
 
 def rows_read(plan: dict[str, Any]) -> Iterator[int]:
-    """The rows that each step of an explained query gave, all its runs together."""
+    """The rows that each step of an explained query returned, over all its loops."""
     yield int(plan["Actual Rows"] * plan["Actual Loops"])
-    for part in plan.get("Plans", ()):
-        yield from rows_read(part)
+    for step in plan.get("Plans", ()):
+        yield from rows_read(step)

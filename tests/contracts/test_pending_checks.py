@@ -1,4 +1,4 @@
-"""Marks and pages of the ledger on both of its databases."""
+"""Pending checks and scans of the ledger on both of its databases."""
 
 import threading
 from collections.abc import Iterator
@@ -41,12 +41,12 @@ def ledger(database: Database) -> Ledger:
 
 
 @pytest.fixture
-def marks(database: Database) -> PendingChecks:
+def checks(database: Database) -> PendingChecks:
     return PendingChecks(database, repair_horizon_seconds=300)
 
 
 @pytest.fixture
-def pages(database: Database) -> LedgerScan:
+def scan(database: Database) -> LedgerScan:
     return LedgerScan(database)
 
 
@@ -54,10 +54,10 @@ def record(ledger: Ledger, *product_ids: str, version: int = 1) -> None:
     ledger.record(
         [
             ProductChange(
-                factories.product(id=one, version=factories.version(version)),
+                factories.product(id=product_id, version=factories.version(version)),
                 factories.embeddings(),
             )
-            for one in product_ids
+            for product_id in product_ids
         ]
     )
 
@@ -68,82 +68,84 @@ def later(minutes: float = 6) -> datetime:
 
 
 def ids(due: list[DueCheck]) -> set[str]:
-    return {mark.product_id for mark in due}
+    return {check.product_id for check in due}
 
 
-def test_nothing_is_due_before_the_horizon(ledger: Ledger, marks: PendingChecks) -> None:
+def test_nothing_is_due_before_the_horizon(ledger: Ledger, checks: PendingChecks) -> None:
     record(ledger, "a", "b")
 
-    assert marks.claim(datetime.now(UTC), 100) == []
-    assert marks.count() == 2
+    assert checks.claim(datetime.now(UTC), 100) == []
+    assert checks.count() == 2
 
 
-def test_a_claim_says_what_the_stores_should_show(ledger: Ledger, marks: PendingChecks) -> None:
+def test_a_claim_says_what_the_stores_should_have(ledger: Ledger, checks: PendingChecks) -> None:
     record(ledger, "a")
     record(ledger, "a", version=2)
     ledger.record([ProductChange(factories.tombstone("gone"), None)])
     now = later()
 
-    assert set(marks.claim(now, 100)) == {
+    assert set(checks.claim(now, 100)) == {
         DueCheck("a", 2, False, now + HORIZON),
         DueCheck("gone", 1, True, now + HORIZON),
     }
 
 
-def test_a_claim_pushes_the_marks_forward(ledger: Ledger, marks: PendingChecks) -> None:
+def test_a_claim_moves_the_checks_a_horizon_on(ledger: Ledger, checks: PendingChecks) -> None:
     record(ledger, "a")
     now = later()
-    marks.claim(now, 100)
+    checks.claim(now, 100)
 
-    assert marks.claim(now + HORIZON, 100) == []
-    assert ids(marks.claim(now + HORIZON + timedelta(seconds=1), 100)) == {"a"}
+    assert checks.claim(now + HORIZON, 100) == []
+    assert ids(checks.claim(now + HORIZON + timedelta(seconds=1), 100)) == {"a"}
 
 
 def test_the_longest_due_are_claimed_first_and_no_more_than_asked_for(
-    ledger: Ledger, marks: PendingChecks
+    ledger: Ledger, checks: PendingChecks
 ) -> None:
-    for one in ("z", "y", "x"):
-        record(ledger, one)
+    for product_id in ("z", "y", "x"):
+        record(ledger, product_id)
 
-    assert ids(marks.claim(later(), 2)) == {"z", "y"}
+    assert ids(checks.claim(later(), 2)) == {"z", "y"}
 
 
-def test_what_was_checked_is_cleared(ledger: Ledger, marks: PendingChecks) -> None:
+def test_a_checked_product_is_cleared(ledger: Ledger, checks: PendingChecks) -> None:
     record(ledger, "a", "b")
-    due = {mark.product_id: mark for mark in marks.claim(later(), 100)}
-    marks.clear([due["a"]])
+    due = {check.product_id: check for check in checks.claim(later(), 100)}
+    checks.clear([due["a"]])
 
-    assert marks.count() == 1
-    assert ids(marks.claim(later(20), 100)) == {"b"}
+    assert checks.count() == 1
+    assert ids(checks.claim(later(20), 100)) == {"b"}
 
 
-def test_a_mark_that_a_writer_has_set_meanwhile_stays(ledger: Ledger, marks: PendingChecks) -> None:
+def test_a_check_that_a_writer_has_set_meanwhile_stays(
+    ledger: Ledger, checks: PendingChecks
+) -> None:
     record(ledger, "a")
-    due = marks.claim(later(), 100)
+    due = checks.claim(later(), 100)
     record(ledger, "a")
-    marks.clear(due)
+    checks.clear(due)
 
     assert ledger.revisions(["a"]) == {"a": 1}
-    assert marks.count() == 1
+    assert checks.count() == 1
 
 
-def test_a_mark_of_a_later_revision_stays(ledger: Ledger, marks: PendingChecks) -> None:
+def test_a_check_of_a_later_revision_stays(ledger: Ledger, checks: PendingChecks) -> None:
     record(ledger, "a", version=2)
-    [due] = marks.claim(later(), 100)
-    marks.clear([DueCheck(due.product_id, due.revision - 1, due.deleted, due.check_after)])
+    [due] = checks.claim(later(), 100)
+    checks.clear([DueCheck(due.product_id, due.revision - 1, due.deleted, due.check_after)])
 
-    assert marks.count() == 1
+    assert checks.count() == 1
 
 
 def test_sweepers_at_once_never_take_the_same_products(
-    ledger: Ledger, marks: PendingChecks
+    ledger: Ledger, checks: PendingChecks
 ) -> None:
     record(ledger, *(f"p{number}" for number in range(60)))
     now, ready = later(), threading.Barrier(6)
 
     def claim(_number: int) -> set[str]:
         ready.wait(10)
-        return ids(marks.claim(now, 10))
+        return ids(checks.claim(now, 10))
 
     with ThreadPoolExecutor(6) as pool:
         claimed = list(pool.map(claim, range(6)))
@@ -151,65 +153,63 @@ def test_sweepers_at_once_never_take_the_same_products(
     assert sum(map(len, claimed)) == len(set().union(*claimed)) >= 10
 
 
-def test_clearing_beside_writers_loses_no_mark_and_blocks_nobody(
-    ledger: Ledger, marks: PendingChecks
+def test_clearing_beside_writers_loses_no_check_and_blocks_nobody(
+    ledger: Ledger, checks: PendingChecks
 ) -> None:
     names = [f"p{number}" for number in range(20)]
     record(ledger, *names)
     started = later()
 
     def sweep(turn: int) -> None:
-        marks.clear(marks.claim(started + turn * 2 * HORIZON, 100))
+        checks.clear(checks.claim(started + turn * 2 * HORIZON, 100))
 
     def write(turn: int) -> None:
         record(ledger, *(names if turn % 2 else reversed(names)), version=turn + 2)
 
     with ThreadPoolExecutor(4) as pool:
         work = [pool.submit(act, turn) for turn in range(10) for act in (sweep, write, write)]
-        for each in work:
-            each.result(30)
+        for future in work:
+            future.result(30)
     record(ledger, *names, version=99)
 
-    assert marks.count() == 20
+    assert checks.count() == 20
 
 
-def test_products_can_be_marked_without_a_message(ledger: Ledger, marks: PendingChecks) -> None:
+def test_a_check_can_be_set_without_a_message(ledger: Ledger, checks: PendingChecks) -> None:
     record(ledger, "a", "b")
-    marks.clear(marks.claim(later(), 100))
-    marks.add(["a", "unknown"], datetime.now(UTC))
+    checks.clear(checks.claim(later(), 100))
+    checks.add(["a", "unknown"], datetime.now(UTC))
 
-    assert ids(marks.claim(later(), 100)) == {"a"}
+    assert ids(checks.claim(later(), 100)) == {"a"}
 
 
-def test_hostile_ids_are_data_here_too(ledger: Ledger, marks: PendingChecks) -> None:
+def test_hostile_ids_are_data_here_too(ledger: Ledger, checks: PendingChecks) -> None:
     hostile = ["'; DROP TABLE products;--", 'x\' or "1"="1', "%_", "₫" * 100]
     record(ledger, *hostile, "a")
-    due = marks.claim(later(), 100)
-    marks.clear([mark for mark in due if mark.product_id in hostile])
+    due = checks.claim(later(), 100)
+    checks.clear([check for check in due if check.product_id in hostile])
 
-    assert marks.count() == 1
+    assert checks.count() == 1
 
 
-def test_pages_go_through_all_ids_byte_by_byte_in_order(ledger: Ledger, pages: LedgerScan) -> None:
+def test_pages_go_through_all_ids_byte_by_byte_in_order(ledger: Ledger, scan: LedgerScan) -> None:
     names = ["a", "B", "Z", "ä", "₫", "a b", "a-b", "😀", "\ue000", "0"]
     record(ledger, *names)
     seen: list[str] = []
-    while page := pages.ids_after(seen[-1] if seen else "", 3):
+    while page := scan.ids_after(seen[-1] if seen else "", 3):
         seen += page
 
     assert seen == sorted(names)
-    assert pages.count() == len(names)
+    assert scan.count() == len(names)
 
 
-def test_a_position_is_kept_by_name_until_it_is_forgotten(
-    ledger: Ledger, pages: LedgerScan
-) -> None:
+def test_a_position_is_kept_by_name_until_it_is_cleared(ledger: Ledger, scan: LedgerScan) -> None:
     before = ledger.meta()
-    pages.keep_position("milvus", "a")
-    pages.keep_position("milvus", "b")
+    scan.save_position("milvus", "a")
+    scan.save_position("milvus", "b")
 
-    assert pages.position("milvus") == "b"
-    assert pages.position("elasticsearch") is None
-    pages.forget_position("milvus")
-    assert pages.position("milvus") is None
+    assert scan.position("milvus") == "b"
+    assert scan.position("elasticsearch") is None
+    scan.clear_position("milvus")
+    assert scan.position("milvus") is None
     assert ledger.meta() == before
