@@ -146,7 +146,7 @@ class Recording:
 
 
 def _rounds(ordered: Sequence[ProductChange]) -> list[list[ProductChange]]:
-    """Split the changes so that no product is in a round twice; a product's changes stay in order."""
+    """Split the changes into rounds of distinct products; a product's changes stay in order."""
     rounds: list[list[ProductChange]] = []
     seen: Counter[str] = Counter()
     for change in ordered:
