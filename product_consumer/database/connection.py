@@ -64,7 +64,7 @@ class Database:
     def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
         """Raises ``ConfigurationError`` for a URL that is neither SQLite's nor PostgreSQL's."""
         self._engine = _open_engine(url, timeout_seconds, connections)
-        # Reads need no transaction: BEGIN and the end of one are two more round trips. So reads
+        # Reads need no transaction: its begin and end are two more round trips. So reads
         # have connections of their own, always in autocommit. Switching a shared connection at
         # each use costs more than some queries.
         self._without_transaction = _open_engine(

@@ -19,24 +19,27 @@ RECIPROCAL_RANK_CONSTANT = 60
 
 _OVERSAMPLING = 3
 
-# Which vector to compare a query with, best first; a collection may hold only some of them.
-_FIELDS_FOR_WORDS = ("combined", "text", "image")
+# The vector field to compare a query with, best first; a collection may hold only some of them.
+_FIELDS_FOR_TEXT = ("combined", "text", "image")
 _FIELDS_FOR_AN_IMAGE = ("image", "combined", "text")
 _FIELDS_FOR_BOTH = ("combined", "image", "text")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A product as the ledger has it. ``score``: cosine similarity, keyword relevance, or fused
-    rank.
-    """
+    """A product that a search returns, as the ledger has it."""
 
     row: ProductRow
     score: float
+    """Cosine similarity (-1 to 1), the keyword store's relevance, or the fused rank; higher is
+    better. Comparable within one search only."""
 
 
 class Searcher:
-    """Thread-safe as its parts are."""
+    """Searches the stores and returns products of the ledger.
+
+    Thread-safe, as the ledger, the stores and the embedder are.
+    """
 
     def __init__(self, ledger: Ledger, stores: Stores, embedder: "Embedder | None") -> None:
         self._ledger = ledger
@@ -51,15 +54,15 @@ class Searcher:
         keywords: str | None = None,
         limit: int = 10,
     ) -> list[SearchResult]:
-        """Return the best products first; ``text`` and ``pixels`` together are one query,
-        ``keywords`` is fused in.
+        """Return the best products first, at most ``limit``.
 
-        ``pixels``: a decoded RGB image, uint8, shape (height, width, 3). ``limit``: most results.
-        Raises ``ValueError`` when nothing is asked for, ``Unavailable`` when a store is down.
+        ``text`` and ``pixels`` together are one query; the result for ``keywords`` is fused with
+        theirs. ``pixels``: a decoded RGB image, uint8, shape (height, width, 3). Raises
+        ``ValueError`` for an empty query and ``Unavailable`` when a store is down.
         """
         rankings = []
         if text is not None or pixels is not None:
-            rankings.append(self._by_vector(text, pixels, limit * _OVERSAMPLING))
+            rankings.append(self._by_embedding(text, pixels, limit * _OVERSAMPLING))
         if keywords is not None:
             hits = self._stores.keywords.search_keywords(keywords, limit * _OVERSAMPLING)
             rankings.append(self._joined(hits))
@@ -68,29 +71,30 @@ class Searcher:
         ranked = rankings[0] if len(rankings) == 1 else fuse(rankings)
         return ranked[:limit]
 
-    def _by_vector(
+    def _by_embedding(
         self, text: str | None, pixels: NDArray[np.uint8] | None, limit: int
     ) -> list[SearchResult]:
         if self._embedder is None:
             raise ValueError("searching by text or image needs the model")
-        vectors = []
+        embeddings = []
         if text is not None:
-            vectors.append(self._embedder.embed_text(text))
+            embeddings.append(self._embedder.embed_text(text))
         if pixels is not None:
-            vectors.append(self._embedder.embed_image(pixels))
-        preferred = _FIELDS_FOR_BOTH if len(vectors) == 2 else _FIELDS_FOR_WORDS
+            embeddings.append(self._embedder.embed_image(pixels))
+        preferred = _FIELDS_FOR_BOTH if len(embeddings) == 2 else _FIELDS_FOR_TEXT
         if text is None:
             preferred = _FIELDS_FOR_AN_IMAGE
         field = next(name for name in preferred if name in self._stores.vectors.vector_fields)
-        query = _normalised(np.sum(vectors, axis=0, dtype=np.float32))
+        query = _normalised(np.sum(embeddings, axis=0, dtype=np.float32))
         hits = self._stores.vectors.search_vector(field, query, limit)
         return self._joined(hits, lambda row: _similarity(row, field, query))
 
     def _joined(
         self, hits: Sequence[Hit], rescore: Callable[[ProductRow], float] | None = None
     ) -> list[SearchResult]:
-        """Replace hits by the ledger's rows: deleted products go, a hit of another revision is
-        scored anew.
+        """Replace hits by the ledger's rows.
+
+        Deleted products are left out. A hit of another revision is scored again by ``rescore``.
         """
         rows: Mapping[str, ProductRow] = self._ledger.rows(hit.product_id for hit in hits)
         results = []
@@ -124,6 +128,6 @@ def _similarity(row: ProductRow, field: str, query: Embedding) -> float:
     return 0.0 if row.embeddings is None else float(row.embeddings.by_field(field) @ query)
 
 
-def _normalised(vector: Embedding) -> Embedding:
-    length = float(np.linalg.norm(vector))
-    return (vector / length).astype(np.float32) if length > 0 else vector
+def _normalised(embedding: Embedding) -> Embedding:
+    length = float(np.linalg.norm(embedding))
+    return (embedding / length).astype(np.float32) if length > 0 else embedding

@@ -1,4 +1,4 @@
-"""Fills a store from the ledger alone, beside running workers; a killed rebuild goes on."""
+"""Fills a store from the ledger alone, beside running workers; a killed rebuild is resumed."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -23,40 +23,39 @@ MAX_REPORTED_FAILURES = 10
 
 @dataclass(slots=True)
 class RebuildResult:
-    """What a rebuild has done so far. ``failures``: the first products that the store does not
-    show as it should, and why.
-    """
+    """The progress of a rebuild, in products."""
 
     total: int
     checked: int = 0
     written: int = 0
     failed: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    """Why the first ``MAX_REPORTED_FAILURES`` products failed, by id."""
     is_complete: bool = False
 
 
 class Rebuild:
-    """One walk over the ledger in id order.
+    """One scan of the ledger in id order that writes every product to one store.
 
-    Every page is marked before it is written, so that the sweeper checks it later like any other
-    write, and read back afterwards. The position of the last finished page is kept in the ledger.
-    Pages before it are compared and only what differs is written: the store may be another one by
-    now, or may have been emptied again.
+    Each page gets pending checks before it is written, so that the sweeper checks it later like any
+    other write. Afterwards the page is read back. The position of the last finished page is kept in
+    the ledger. A later rebuild compares the pages before it and writes only products that differ:
+    the store may be a new one by now, or emptied again.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        marks: PendingChecks,
-        pages: LedgerScan,
+        checks: PendingChecks,
+        scan: LedgerScan,
         store: ProductStore,
         call: Call,
         *,
         page_size: int = PAGE_SIZE,
     ) -> None:
         self._ledger = ledger
-        self._marks = marks
-        self._pages = pages
+        self._checks = checks
+        self._scan = scan
         self._store = store
         self._call = call
         self._page_size = page_size
@@ -70,58 +69,59 @@ class Rebuild:
     ) -> RebuildResult:
         """Write every product, or stop after a page; ``on_progress`` is called after each page.
 
-        ``from_start`` forgets where an earlier rebuild was stopped and writes everything. Raises
-        ``Unavailable`` or ``ConfigurationError`` for a part that stays down.
+        ``from_start`` clears the position of an earlier rebuild and writes everything. Raises
+        ``Unavailable`` or ``ConfigurationError`` for a dependency that stays down.
         """
         if from_start:
-            self._on_ledger(lambda: self._pages.clear_position(self._store.name))
-        written_until = self._on_ledger(lambda: self._pages.position(self._store.name)) or ""
-        result = RebuildResult(total=self._on_ledger(self._pages.count))
+            self._on_ledger(lambda: self._scan.clear_position(self._store.name))
+        written_until = self._on_ledger(lambda: self._scan.position(self._store.name)) or ""
+        result = RebuildResult(total=self._on_ledger(self._scan.count))
         last_id = ""
         while not stopping.is_set():
             page = self._next_page(last_id)
             if not page:
-                self._on_ledger(lambda: self._pages.clear_position(self._store.name))
+                self._on_ledger(lambda: self._scan.clear_position(self._store.name))
                 result.is_complete = True
                 break
             last_id = page[-1]
-            self._do_page(page, result, compare=last_id <= written_until)
+            self._write_page(page, result, compare=last_id <= written_until)
             if last_id > written_until:
-                self._keep_position(last_id)
+                self._save_position(last_id)
             on_progress(result)
         return result
 
     def _next_page(self, last_id: str) -> list[str]:
-        return self._on_ledger(lambda: self._pages.ids_after(last_id, self._page_size))
+        return self._on_ledger(lambda: self._scan.ids_after(last_id, self._page_size))
 
-    def _keep_position(self, last_id: str) -> None:
-        self._on_ledger(lambda: self._pages.save_position(self._store.name, last_id))
+    def _save_position(self, last_id: str) -> None:
+        self._on_ledger(lambda: self._scan.save_position(self._store.name, last_id))
 
-    def _do_page(self, page: Sequence[str], result: RebuildResult, *, compare: bool) -> None:
+    def _write_page(self, page: Sequence[str], result: RebuildResult, *, compare: bool) -> None:
+        """Write a page and read it back; with ``compare`` only the products that differ."""
         rows = self._on_ledger(lambda: self._ledger.rows(page))
         if compare:
-            wrong = self._not_shown(rows)
-            rows = {key: row for key, row in rows.items() if key in wrong}
+            different = self._differences(rows)
+            rows = {key: row for key, row in rows.items() if key in different}
         if rows:
-            self._on_ledger(lambda: self._marks.add(rows, datetime.now(UTC)))
+            self._on_ledger(lambda: self._checks.add(rows, datetime.now(UTC)))
             refused = write_current(self._ledger, [self._store], rows, self._call)
-            problems = self._not_shown(rows) | {key: str(error) for key, error in refused.items()}
+            problems = self._differences(rows) | {key: str(error) for key, error in refused.items()}
             result.written += len(rows) - len(problems)
             result.failed += len(problems)
             room = MAX_REPORTED_FAILURES - len(result.failures)
             result.failures |= dict(list(problems.items())[:room])
         result.checked += len(page)
 
-    def _not_shown(self, rows: Mapping[str, ProductRow]) -> dict[str, str]:
-        """Rows that are still the ledger's current ones and that the store does not show."""
-        shown = self._call(self._store.name, lambda: self._store.read_revisions(list(rows)))
-        # Asked after the store: what a worker has recorded meanwhile is that worker's to show.
+    def _differences(self, rows: Mapping[str, ProductRow]) -> dict[str, str]:
+        """Say by id how the store differs from the rows that are still current in the ledger."""
+        stored = self._call(self._store.name, lambda: self._store.read_revisions(list(rows)))
+        # Read after the store: a worker that has recorded a newer row meanwhile writes it itself.
         current = self._on_ledger(lambda: self._ledger.revisions(rows))
         return {
-            key: f"the ledger has revision {row.revision}, the store shows {shown.get(key)}"
+            key: f"the ledger has revision {row.revision}, the store has {stored.get(key)}"
             for key, row in rows.items()
             if current.get(key) == row.revision
-            and shown.get(key) != (None if row.deleted else row.revision)
+            and stored.get(key) != (None if row.deleted else row.revision)
         }
 
     def _on_ledger(self, action: Callable[[], T]) -> T:

@@ -1,10 +1,11 @@
-"""Reads back what was written a repair horizon ago, and repairs what a store does not show.
+"""Reads the stores back a repair horizon after each write, and repairs those that differ.
 
-A write may be cut off by a crash, and one to Milvus may land after its worker gave up or died. So
-every write leaves a mark in the ledger, and once nothing of it can be on its way any more, the
-sweeper compares the stores with the ledger: equal everywhere clears the mark; anything else leaves
-it, pushed forward, and writes the ledger's current row. So a repair is itself checked later, and
-the clearing look always comes after the last write. Every worker runs one; they share the work.
+A crash may cut a write off. A write to Milvus may land after its worker gave up or died. So every
+write leaves a pending check in the ledger. Once no write can be on its way any more, the sweeper
+compares the stores with the ledger. If all are equal, it clears the check. If not, it writes the
+ledger's current row and leaves the check, a horizon later. So a repair is itself checked, and the
+check that clears always comes after the last write. Every worker runs a sweeper; they share the
+work.
 """
 
 import logging
@@ -35,41 +36,45 @@ MAX_PAUSE_SECONDS = 60.0
 """Longest wait between two sweeps that failed."""
 
 JOIN_SECONDS = 3.0
-"""How long a stop waits for a sweep; one that is cut off is done again a horizon later."""
+"""How long a stop waits for a sweep; a sweep that is cut off is done again a horizon later."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """Products that were due, and those of them that some store did not show and was given."""
+    """The result of a sweep, in products."""
 
     checked: int
+    """Products that were due."""
     repaired: int
+    """Those of them that were written to a store again."""
 
 
 def open_sweeper(
     settings: Settings, ledger: Ledger, stores: Sequence[ProductStore], context: ProcessContext
 ) -> AbstractContextManager[None]:
-    """Return a context in which a thread sweeps, watched and counted as all others."""
+    """Return a context in which a thread sweeps; the process watches it like its other threads."""
     horizon_seconds = settings.repair_horizon_seconds
-    marks = PendingChecks(ledger.database, repair_horizon_seconds=horizon_seconds)
-    context.metrics.watch_pending_checks(marks.count)
-    sweeper = Sweeper(ledger, marks, stores, repair_horizon_seconds=horizon_seconds)
+    checks = PendingChecks(ledger.database, repair_horizon_seconds=horizon_seconds)
+    context.metrics.watch_pending_checks(checks.count)
+    sweeper = Sweeper(ledger, checks, stores, repair_horizon_seconds=horizon_seconds)
     return sweeper.running(context.stopping, lambda: context.stages.enter("sweep"))
 
 
 class Sweeper:
-    """Checks marked products against every store. One thread of a process runs it."""
+    """Compares products that are due for a check with every store. Not thread-safe: one thread of a
+    process runs it.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
-        marks: PendingChecks,
+        checks: PendingChecks,
         stores: Sequence[ProductStore],
         *,
         repair_horizon_seconds: float,
     ) -> None:
         self._ledger = ledger
-        self._marks = marks
+        self._checks = checks
         self._stores = stores
         self._pause_seconds = min(repair_horizon_seconds / 4, 30.0)
         self._backoff = Backoff(1.0, MAX_PAUSE_SECONDS)
@@ -82,8 +87,8 @@ class Sweeper:
     ) -> Iterator[None]:
         """Sweep in a thread of its own during the block, which ends with ``stopping`` set.
 
-        The thread calls ``touch`` before every sweep and every call to a dependency; between two of
-        them it waits ``MAX_PAUSE_SECONDS`` at most.
+        The thread calls ``touch`` before every sweep and every call to a dependency. It waits at
+        most ``MAX_PAUSE_SECONDS`` between two sweeps.
         """
         self._touch = touch or self._touch
         thread = threading.Thread(target=self.run, args=(stopping,), name="sweeper", daemon=True)
@@ -95,16 +100,16 @@ class Sweeper:
                 thread.join(JOIN_SECONDS)
 
     def run(self, stopping: threading.Event) -> None:
-        """Sweep until stopped. An outage or a bug here is logged and costs the worker nothing."""
+        """Sweep until stopped. An outage or a bug here is logged; the worker goes on."""
         while not stopping.is_set():
             self._touch()
             try:
                 self._sweep_series(stopping)
             except (Unavailable, ConfigurationError) as error:
-                self._note_failure("The sweeper has to wait: %s", error)
+                self._log_failure("The sweeper has to wait: %s", error)
                 self._backoff.wait(stopping)
             except Exception as error:
-                self._note_failure("The sweeper failed and goes on", exc_info=error)
+                self._log_failure("The sweeper failed and goes on", exc_info=error)
                 self._backoff.wait(stopping)
             else:
                 self._is_failing = False
@@ -114,32 +119,32 @@ class Sweeper:
     def sweep_once(self, now: datetime | None = None) -> SweepResult:
         """Check up to ``BATCH_SIZE`` products that are due at ``now`` (default: the present).
 
-        A store that is down keeps its products marked and the other stores are still checked; then
-        what it raised is raised.
+        While a store is down, the products keep their pending checks and the other stores are still
+        compared; then the store's error is raised.
         """
         self._touch()
-        due = self._marks.claim(now or datetime.now(UTC), BATCH_SIZE)
-        doubtful: set[str] = set()
+        due = self._checks.claim(now or datetime.now(UTC), BATCH_SIZE)
+        unconfirmed: set[str] = set()
         repaired: set[str] = set()
         outage: Unavailable | ConfigurationError | None = None
         for store in self._stores if due else ():
             try:
                 self._touch()
                 different = _differing(store, due)
-                doubtful.update(different)
+                unconfirmed.update(different)
                 repaired.update(self._repair(store, different))
             except (Unavailable, ConfigurationError) as error:
-                doubtful.update(mark.product_id for mark in due)
+                unconfirmed.update(check.product_id for check in due)
                 outage = error
-        confirmed = [mark for mark in due if mark.product_id not in doubtful]
+        confirmed = [check for check in due if check.product_id not in unconfirmed]
         if confirmed:
-            self._marks.clear(confirmed)
+            self._checks.clear(confirmed)
         if outage is not None:
             raise outage
         return SweepResult(len(due), len(repaired))
 
     def _sweep_series(self, stopping: threading.Event) -> None:
-        """Sweep until less than a batch was due; report the repairs of all of them in one line."""
+        """Sweep until less than a batch was due; log the repairs of the series in one line."""
         checked = repaired = 0
         try:
             while not stopping.is_set():
@@ -153,7 +158,7 @@ class Sweeper:
                 log.warning("The sweeper checked %d products and repaired %d", checked, repaired)
 
     def _repair(self, store: ProductStore, product_ids: Sequence[str]) -> list[str]:
-        """Show the current rows, which may be newer than those that were compared."""
+        """Write the current rows, which may be newer than the compared ones; return their ids."""
         if not product_ids:
             return []
         rows = self._ledger.rows(product_ids)
@@ -165,24 +170,24 @@ class Sweeper:
             )
         return [product_id for product_id in rows if product_id not in failures]
 
-    def _call(self, part: str, action: Callable[[], T]) -> T:
+    def _call(self, dependency: str, action: Callable[[], T]) -> T:
         self._touch()
-        return call_once(part, action)
+        return call_once(dependency, action)
 
-    def _note_failure(
+    def _log_failure(
         self, text: str, *arguments: object, exc_info: Exception | None = None
     ) -> None:
-        """One line when a series of failures begins; the repetitions are for debugging."""
+        """Warn when a series of failures begins; log the repetitions for debugging only."""
         level = logging.DEBUG if self._is_failing else logging.WARNING
         self._is_failing = True
         log.log(level, text, *arguments, exc_info=exc_info)
 
 
 def _differing(store: ProductStore, due: Sequence[DueCheck]) -> list[str]:
-    """Products that the store shows in another revision, not at all, or although deleted."""
-    shown = store.read_revisions([mark.product_id for mark in due])
+    """Products that the store has in another revision, lacks, or has although they are deleted."""
+    revisions = store.read_revisions([check.product_id for check in due])
     return [
-        mark.product_id
-        for mark in due
-        if shown.get(mark.product_id) != (None if mark.deleted else mark.revision)
+        check.product_id
+        for check in due
+        if revisions.get(check.product_id) != (None if check.deleted else check.revision)
     ]

@@ -1,7 +1,7 @@
-"""Writes the ledger's current rows to stores, and writes again what was overtaken meanwhile.
+"""Writes the ledger's current rows to stores, and writes rows again that were overtaken meanwhile.
 
-The one way in which workers, the sweeper and a rebuild write to a store. The caller has set a
-pending check for the products before, so that a write that is cut off, or lands late, is noticed.
+Workers, the sweeper and a rebuild write to a store in this way only. The caller has set a pending
+check for the products before, so that a write that is cut off, or lands late, is noticed.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ MAX_REWRITES = 5
 
 
 class CurrentRows(Protocol):
-    """What is needed of the ledger; see ``Ledger``."""
+    """The methods of ``Ledger`` that are needed here."""
 
     def revisions(self, product_ids: Iterable[str]) -> dict[str, int]: ...
 
@@ -26,7 +26,7 @@ class CurrentRows(Protocol):
 
 
 class WritableStore(Protocol):
-    """What is needed of a store; see ``ProductStore``."""
+    """The methods of ``ProductStore`` that are needed here."""
 
     name: str
 
@@ -34,13 +34,13 @@ class WritableStore(Protocol):
 
 
 class Call(Protocol):
-    """Runs an action on a dependency, named: ``Breakers.call``, or ``call_once``."""
+    """Runs an action on the dependency of that name: ``Breakers.call`` or ``call_once``."""
 
     def __call__(self, dependency: str, action: Callable[[], T], /) -> T: ...
 
 
 def call_once(_dependency: str, action: Callable[[], T]) -> T:
-    """Run the action; whatever it raises is the caller's."""
+    """Run the action and let its errors through."""
     return action()
 
 
@@ -53,8 +53,7 @@ def write_current(
     """Write current rows until they are still current afterwards; return failures by product id.
 
     Without reading the revisions again, a slower writer could put its older row over a newer one.
-    Every call to the ledger or a store goes through ``call``; raises what it raises while one is
-    down.
+    Every call to the ledger or a store goes through ``call``, whose errors are raised.
     """
     failures: dict[str, ProductConsumerError] = {}
     rows = dict(current)

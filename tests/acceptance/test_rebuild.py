@@ -1,4 +1,4 @@
-"""``rebuild`` on real servers: a dropped collection and a dropped index come back."""
+"""``rebuild`` on real servers: a dropped collection and a dropped index are filled again."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,8 +19,8 @@ from tests.support import factories
 
 COUNT = 250
 DELETED = "p7"
-OLDER = {f"p{number}": 1 for number in range(COUNT)}
-SHOWN = {key: 1 for key in OLDER if key != DELETED}
+IDS = [f"p{number}" for number in range(COUNT)]
+PRESENT = {key: 1 for key in IDS if key != DELETED}
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def ledger(alias: str) -> Iterator[Ledger]:
     opened = open_ledger(read_settings(None))
     opened.setup()
     opened.claim_model("tiny/test", 16)
-    vectors = factories.embeddings(dimension=16)
-    opened.record([ProductChange(factories.product(id=key), vectors) for key in OLDER])
+    embeddings = factories.embeddings(dimension=16)
+    opened.record([ProductChange(factories.product(id=key), embeddings) for key in IDS])
     opened.record([ProductChange(factories.tombstone(DELETED), None)])
     yield opened
     opened.close()
@@ -52,10 +52,10 @@ def rebuild(name: str) -> str:
     return result.output
 
 
-def shown(choose: Callable[..., ProductStore]) -> dict[str, int]:
+def revisions(choose: Callable[..., ProductStore]) -> dict[str, int]:
     stores = open_stores(read_settings(None))
     try:
-        return choose(stores).read_revisions(list(OLDER))
+        return choose(stores).read_revisions(IDS)
     finally:
         stores.close()
 
@@ -70,7 +70,7 @@ def test_milvus_comes_back_after_its_collection_was_dropped(
     client.drop_collection(f"{alias}_v1")
 
     assert "milvus: 250 products written" in rebuild("milvus")
-    assert shown(lambda stores: stores.vectors) == SHOWN
+    assert revisions(lambda stores: stores.vectors) == PRESENT
     client.drop_alias(alias)
     client.drop_collection(f"{alias}_v1")
     client.close()
@@ -85,5 +85,5 @@ def test_elasticsearch_comes_back_after_its_index_was_dropped(
         client.indices.delete(index=f"{alias}_v1")
 
         assert "elasticsearch: 250 products written" in rebuild("elasticsearch")
-        assert shown(lambda stores: stores.keywords) == SHOWN
+        assert revisions(lambda stores: stores.keywords) == PRESENT
         client.indices.delete(index=f"{alias}_v1")

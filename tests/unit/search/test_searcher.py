@@ -1,4 +1,4 @@
-"""Hits of the stores become products of the ledger, best first; two rankings become one."""
+"""Hits of the stores become products of the ledger, best first; rankings are fused."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -32,19 +32,19 @@ class FakeLedger:
 
 
 class FakeStore:
-    """Answers with the hits that it was given; remembers what it was asked."""
+    """Returns the hits that it was given; keeps its queries."""
 
     def __init__(self, *hits: Hit, vector_fields: tuple[str, ...] = ("text", "image")) -> None:
         self.vector_fields = vector_fields
-        self.asked: list[tuple[Any, ...]] = []
+        self.queries: list[tuple[Any, ...]] = []
         self._hits = list(hits)
 
     def search_vector(self, field: str, embedding: Embedding, limit: int) -> list[Hit]:
-        self.asked.append((field, embedding, limit))
+        self.queries.append((field, embedding, limit))
         return self._hits[:limit]
 
     def search_keywords(self, text: str, limit: int) -> list[Hit]:
-        self.asked.append((text, limit))
+        self.queries.append((text, limit))
         return self._hits[:limit]
 
 
@@ -76,7 +76,7 @@ def searcher(
     return Searcher(ledger, stores, embedder)  # type: ignore[arg-type]
 
 
-def found(results: Iterable[SearchResult]) -> list[tuple[str, float]]:
+def scores_of(results: Iterable[SearchResult]) -> list[tuple[str, float]]:
     return [(result.row.id, round(result.score, 6)) for result in results]
 
 
@@ -84,32 +84,32 @@ def test_hits_become_the_ledgers_rows_best_first() -> None:
     ledger = FakeLedger(row("a"), row("b"))
     store = FakeStore(hit("b", 0.9), hit("a", 0.4))
 
-    assert found(searcher(ledger, store).search(text="mug")) == [("b", 0.9), ("a", 0.4)]
+    assert scores_of(searcher(ledger, store).search(text="mug")) == [("b", 0.9), ("a", 0.4)]
 
 
 def test_a_deleted_or_unknown_product_is_no_result() -> None:
     ledger = FakeLedger(row("a", deleted=True), row("c"))
     store = FakeStore(hit("a", 0.9), hit("b", 0.8), hit("c", 0.7))
 
-    assert found(searcher(ledger, store).search(text="mug")) == [("c", 0.7)]
+    assert scores_of(searcher(ledger, store).search(text="mug")) == [("c", 0.7)]
 
 
-def test_a_hit_of_another_revision_is_scored_by_the_ledgers_vector() -> None:
+def test_a_hit_of_another_revision_is_scored_by_the_ledgers_embedding() -> None:
     ledger = FakeLedger(row("a"), row("b", image=GREEN, revision=2))
     store = FakeStore(hit("a", 0.9), hit("b", 0.1, revision=1))
 
-    assert found(searcher(ledger, store).search(pixels=PIXELS)) == [("b", 1.0), ("a", 0.9)]
+    assert scores_of(searcher(ledger, store).search(pixels=PIXELS)) == [("b", 1.0), ("a", 0.9)]
 
 
 def test_a_product_that_was_never_embedded_is_the_least_similar() -> None:
     ledger = FakeLedger(row("a"), product_row(id="b", embeddings=None, revision=2))
     store = FakeStore(hit("b", 0.9, revision=1), hit("a", 0.4))
 
-    assert found(searcher(ledger, store).search(text="mug")) == [("a", 0.4), ("b", 0.0)]
+    assert scores_of(searcher(ledger, store).search(text="mug")) == [("a", 0.4), ("b", 0.0)]
 
 
 @pytest.mark.parametrize(
-    ("asked", "held", "field"),
+    ("query", "held", "field"),
     [
         ({"text": "mug"}, ("text", "image", "combined"), "combined"),
         ({"text": "mug"}, ("text", "image"), "text"),
@@ -120,29 +120,29 @@ def test_a_product_that_was_never_embedded_is_the_least_similar() -> None:
         ({"text": "mug", "pixels": PIXELS}, ("text", "image"), "image"),
     ],
 )
-def test_a_query_is_compared_with_the_best_vector_that_the_store_holds(
-    asked: dict[str, Any], held: tuple[str, ...], field: str
+def test_a_query_is_compared_with_the_best_vector_field_that_the_store_holds(
+    query: dict[str, Any], held: tuple[str, ...], field: str
 ) -> None:
     store = FakeStore(vector_fields=held)
-    searcher(FakeLedger(), store).search(**asked)
+    searcher(FakeLedger(), store).search(**query)
 
-    assert store.asked[0][0] == field
+    assert store.queries[0][0] == field
 
 
 def test_text_and_image_together_are_one_query_of_unit_length() -> None:
     store = FakeStore()
     searcher(FakeLedger(), store).search(text="mug", pixels=PIXELS)
 
-    [(_, query, _)] = store.asked
+    [(_, query, _)] = store.queries
     assert query == pytest.approx(DIAGONAL)
 
 
-def test_more_is_asked_for_than_is_shown_because_some_hits_fall_away() -> None:
+def test_a_store_is_asked_for_more_than_the_limit_because_some_hits_fall_away() -> None:
     ledger = FakeLedger(*(row(f"p{n}") for n in range(9)))
     store = FakeStore(*(hit(f"p{n}", 1 - n / 10) for n in range(9)))
 
     assert len(searcher(ledger, store).search(text="mug", limit=2)) == 2
-    assert store.asked[0][2] == 6
+    assert store.queries[0][2] == 6
 
 
 def test_keywords_alone_need_no_model() -> None:
@@ -151,8 +151,8 @@ def test_keywords_alone_need_no_model() -> None:
 
     results = searcher(ledger, keywords=keywords, embedder=None).search(keywords="red mug")
 
-    assert found(results) == [("a", 7.5)]
-    assert keywords.asked == [("red mug", 30)]
+    assert scores_of(results) == [("a", 7.5)]
+    assert keywords.queries == [("red mug", 30)]
 
 
 def test_text_without_a_model_is_refused() -> None:
@@ -173,7 +173,7 @@ def test_keywords_and_text_are_fused_by_rank() -> None:
     results = searcher(ledger, vectors, keywords).search(text="mug", keywords="mug")
 
     first, second = (1 / (RECIPROCAL_RANK_CONSTANT + rank) for rank in (1, 2))
-    assert found(results) == [
+    assert scores_of(results) == [
         ("b", round(first + second, 6)),
         ("a", round(first, 6)),
         ("c", round(second, 6)),
@@ -193,7 +193,7 @@ def ranked(*product_ids: str) -> list[SearchResult]:
 def test_a_fused_ranking_holds_every_product_once_in_falling_order(
     rankings: list[list[str]],
 ) -> None:
-    results = fuse([ranked(*each) for each in rankings])
+    results = fuse([ranked(*ranking) for ranking in rankings])
 
     assert sorted(result.row.id for result in results) == sorted(set().union(*rankings))
     scores = [result.score for result in results]
@@ -208,14 +208,14 @@ def test_rankings_that_agree_are_fused_into_the_same_order(order: list[str], cou
 
 
 @given(RANKINGS)
-def test_what_no_ranking_has_lower_is_not_lower_in_the_fused_one(
+def test_a_product_that_no_ranking_has_lower_is_not_lower_in_the_fused_ranking(
     rankings: list[list[str]],
 ) -> None:
     position = {result.row.id: n for n, result in enumerate(fuse([ranked(*r) for r in rankings]))}
 
     for better in position:
         for worse in position:
-            ranks = [(rank_in(better, each), rank_in(worse, each)) for each in rankings]
+            ranks = [(rank_in(better, r), rank_in(worse, r)) for r in rankings]
             if all(left <= right for left, right in ranks) and any(a < b for a, b in ranks):
                 assert position[better] < position[worse]
 

@@ -1,4 +1,4 @@
-"""Filling a store from the ledger: all of it, beside workers, and on after a stop."""
+"""A store is filled from the ledger: completely, beside workers, and on after a stop."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ from product_consumer.sync.writer import call_once
 from tests.support import factories
 
 
-class FakeStore(InMemoryStore):
-    """Shows what was written last; ``before_write`` acts in between, ``refused`` are not taken."""
+class Store(InMemoryStore):
+    """Keeps the last write of a row. ``before_write`` runs first, ``refused`` rows fail."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,26 +41,24 @@ class FakeStore(InMemoryStore):
         return {row.id: RejectMessage("no") for row in rows if row.id in self.refused}
 
     @property
-    def shown(self) -> dict[str, int]:
+    def revisions(self) -> dict[str, int]:
         return {key: row.revision for key, row in self._rows.items() if not row.deleted}
 
-    def forget_everything(self) -> None:
+    def lose_everything(self) -> None:
         self._rows.clear()
         self.batches.clear()
 
 
 class Rig:
-    """A rebuild of one store from a ledger."""
-
     def __init__(self, directory: Path) -> None:
         self.url = f"sqlite:///{directory / 'products.db'}"
         self.database = Database(self.url, timeout_seconds=5, connections=4)
         self.ledger = Ledger(self.database, repair_horizon_seconds=300)
         self.ledger.setup()
         self.ledger.claim_model("stand-in", 768)
-        self.marks = PendingChecks(self.database, repair_horizon_seconds=300)
-        self.pages = LedgerScan(self.database)
-        self.store = FakeStore()
+        self.checks = PendingChecks(self.database, repair_horizon_seconds=300)
+        self.scan = LedgerScan(self.database)
+        self.store = Store()
 
     def record(self, *products: Product) -> None:
         self.ledger.record(
@@ -77,12 +75,11 @@ class Rig:
         stopping: threading.Event | None = None,
         from_start: bool = False,
     ) -> RebuildResult:
-        parts = (self.ledger, self.marks, self.pages, self.store, call_once)
-        rebuild = Rebuild(*parts, page_size=2)
+        rebuild = Rebuild(self.ledger, self.checks, self.scan, self.store, call_once, page_size=2)
         return rebuild.run(stopping or threading.Event(), on_progress, from_start=from_start)
 
     def stop_after(self, pages: int) -> None:
-        """A rebuild that is stopped when so many pages are done."""
+        """Run a rebuild that is stopped after so many pages."""
         stopping, done = threading.Event(), []
 
         def count(_result: RebuildResult) -> None:
@@ -105,11 +102,11 @@ def numbered(name: str, version: int = 1) -> Product:
     return factories.product(id=name, version=factories.version(version))
 
 
-def test_an_empty_store_gets_every_product_with_its_vectors(rig: Rig) -> None:
+def test_an_empty_store_gets_every_product_with_its_embeddings(rig: Rig) -> None:
     rig.record(*(numbered(name) for name in "abcde"))
     result = rig.rebuild()
 
-    assert rig.store.shown == dict.fromkeys("abcde", 1)
+    assert rig.store.revisions == dict.fromkeys("abcde", 1)
     assert all(row.embeddings is not None for row in rig.store._rows.values())
     assert (result.total, result.checked, result.written) == (5, 5, 5)
     assert result.is_complete
@@ -117,20 +114,20 @@ def test_an_empty_store_gets_every_product_with_its_vectors(rig: Rig) -> None:
 
 def test_progress_is_reported_after_every_page(rig: Rig) -> None:
     rig.record(*(numbered(name) for name in "abcde"))
-    seen: list[int] = []
-    rig.rebuild(lambda result: seen.append(result.checked))
+    checked: list[int] = []
+    rig.rebuild(lambda result: checked.append(result.checked))
 
-    assert seen == [2, 4, 5]
+    assert checked == [2, 4, 5]
 
 
-def test_a_doubtful_store_gets_what_it_lacks_and_loses_what_is_deleted(rig: Rig) -> None:
+def test_an_incomplete_store_gets_missing_products_and_loses_deleted_ones(rig: Rig) -> None:
     rig.record(numbered("a"), numbered("b"), numbered("c"))
     rig.rebuild()
     rig.record(numbered("a", 2), factories.tombstone("b"))
     del rig.store._rows["c"]
     rig.rebuild()
 
-    assert rig.store.shown == {"a": 2, "c": 1}
+    assert rig.store.revisions == {"a": 2, "c": 1}
 
 
 def test_a_product_that_changes_while_it_is_written_is_written_again(rig: Rig) -> None:
@@ -138,21 +135,21 @@ def test_a_product_that_changes_while_it_is_written_is_written_again(rig: Rig) -
     rig.store.before_write = lambda: rig.record(numbered("a", 2))
     rig.rebuild()
 
-    assert rig.store.shown == {"a": 2}
+    assert rig.store.revisions == {"a": 2}
 
 
-def test_what_a_rebuild_writes_is_due_for_the_sweeper(rig: Rig) -> None:
+def test_a_product_that_a_rebuild_writes_is_due_for_the_sweeper(rig: Rig) -> None:
     rig.record(numbered("a"))
-    rig.marks.clear(rig.marks.claim(datetime.now(UTC) + timedelta(minutes=6), 10))
-    assert rig.marks.count() == 0
-    marked: list[int] = []
-    rig.store.before_write = lambda: marked.append(rig.marks.count())
+    rig.checks.clear(rig.checks.claim(datetime.now(UTC) + timedelta(minutes=6), 10))
+    assert rig.checks.count() == 0
+    pending: list[int] = []
+    rig.store.before_write = lambda: pending.append(rig.checks.count())
     rig.rebuild()
 
-    assert marked == [1]
+    assert pending == [1]
 
 
-def test_a_stopped_rebuild_goes_on_where_it_was(rig: Rig) -> None:
+def test_a_stopped_rebuild_goes_on_where_it_stopped(rig: Rig) -> None:
     rig.record(*(numbered(name) for name in "abcde"))
     rig.stop_after(pages=1)
     result = rig.rebuild()
@@ -164,10 +161,10 @@ def test_a_stopped_rebuild_goes_on_where_it_was(rig: Rig) -> None:
 def test_a_store_that_was_emptied_after_a_stop_is_filled_from_the_beginning(rig: Rig) -> None:
     rig.record(*(numbered(name) for name in "abcde"))
     rig.stop_after(pages=2)
-    rig.store.forget_everything()
+    rig.store.lose_everything()
     rig.rebuild()
 
-    assert rig.store.shown == dict.fromkeys("abcde", 1)
+    assert rig.store.revisions == dict.fromkeys("abcde", 1)
 
 
 def test_from_start_writes_everything_again(rig: Rig) -> None:
@@ -192,15 +189,15 @@ def test_a_refused_product_is_reported_and_the_others_are_written(rig: Rig) -> N
     rig.store.refused = {"a"}
     result = rig.rebuild()
 
-    assert rig.store.shown == {"b": 1}
+    assert rig.store.revisions == {"b": 1}
     assert result.failures == {"a": "no"}
     assert (result.written, result.failed) == (1, 1)
 
 
 def test_a_store_that_keeps_a_later_revision_is_reported(rig: Rig) -> None:
-    """It was filled from a ledger that has been put back to an earlier state since."""
+    """The ledger has been put back to an earlier state since the store was filled."""
 
-    class Stubborn(FakeStore):
+    class Stubborn(Store):
         def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
             return {}
 
@@ -211,12 +208,12 @@ def test_a_store_that_keeps_a_later_revision_is_reported(rig: Rig) -> None:
     rig.record(numbered("a"))
     result = rig.rebuild()
 
-    assert result.failures == {"a": "the ledger has revision 1, the store shows 7"}
+    assert result.failures == {"a": "the ledger has revision 1, the store has 7"}
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The settings' place of the ledger of ``rig``, which is in ``tmp_path`` too."""
+    """Settings that name the ledger of ``rig``, which is in ``tmp_path`` too."""
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""The sweeper: what it repairs, what it leaves marked, and what it survives."""
+"""The sweeper: which products it repairs, which stay pending, and which failures it survives."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ from product_consumer.sync.sweeper import Sweeper, SweepResult
 from tests.support import factories
 
 
-class FakeStore(InMemoryStore):
-    """Shows what was written last; fails and refuses as a test tells it to."""
+class Store(InMemoryStore):
+    """A store that keeps the last write, even an older row; a test sets its failures."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -45,21 +45,19 @@ class FakeStore(InMemoryStore):
 
 
 class Rig:
-    """A sweeper between a ledger and two stores."""
-
     def __init__(self, directory: Path) -> None:
         url = f"sqlite:///{directory / 'products.db'}"
         self.database = Database(url, timeout_seconds=5, connections=4)
         self.ledger = Ledger(self.database, repair_horizon_seconds=300)
         self.ledger.setup()
         self.ledger.claim_model("stand-in", 768)
-        self.marks = PendingChecks(self.database, repair_horizon_seconds=300)
-        self.vectors, self.keywords = FakeStore("milvus"), FakeStore("keywords")
+        self.checks = PendingChecks(self.database, repair_horizon_seconds=300)
+        self.vectors, self.keywords = Store("milvus"), Store("keywords")
         self.now = datetime.now(UTC) + timedelta(minutes=6)
 
     def sweeper(self, horizon_seconds: float = 300) -> Sweeper:
         stores = [self.vectors, self.keywords]
-        return Sweeper(self.ledger, self.marks, stores, repair_horizon_seconds=horizon_seconds)
+        return Sweeper(self.ledger, self.checks, stores, repair_horizon_seconds=horizon_seconds)
 
     def record(self, *products: Product) -> Mapping[str, ProductRow]:
         changes = [
@@ -69,7 +67,7 @@ class Rig:
         return self.ledger.record(changes).rows
 
     def store(self, *products: Product) -> Mapping[str, ProductRow]:
-        """What a worker does."""
+        """Record and write, as a worker does."""
         rows = self.record(*products)
         for store in (self.vectors, self.keywords):
             store.write(list(rows.values()))
@@ -94,24 +92,24 @@ def numbered(version: int, product_id: str = "abc123") -> Product:
     return factories.product(id=product_id, version=factories.version(version))
 
 
-def test_what_every_store_shows_is_not_checked_again(rig: Rig) -> None:
+def test_a_product_that_every_store_has_is_not_checked_again(rig: Rig) -> None:
     rig.store(numbered(1))
 
     assert rig.sweep() == SweepResult(checked=1, repaired=0)
-    assert rig.marks.count() == 0
+    assert rig.checks.count() == 0
     assert rig.sweep() == SweepResult(checked=0, repaired=0)
     assert rig.vectors.written == []
 
 
-def test_what_no_store_was_given_is_written_and_checked_once_more(rig: Rig) -> None:
+def test_a_product_that_no_store_was_given_is_written_and_checked_once_more(rig: Rig) -> None:
     rig.record(numbered(1))
 
     assert rig.sweep() == SweepResult(checked=1, repaired=1)
     assert rig.vectors.read_revisions(["abc123"]) == {"abc123": 1}
     assert rig.keywords.read_revisions(["abc123"]) == {"abc123": 1}
-    assert rig.marks.count() == 1
+    assert rig.checks.count() == 1
     assert rig.sweep() == SweepResult(checked=1, repaired=0)
-    assert rig.marks.count() == 0
+    assert rig.checks.count() == 0
 
 
 def test_an_older_row_that_landed_late_is_replaced(rig: Rig) -> None:
@@ -132,14 +130,14 @@ def test_only_the_store_that_differs_is_written(rig: Rig) -> None:
     assert rig.keywords.written == []
 
 
-def test_a_deleted_product_that_is_still_shown_is_removed(rig: Rig) -> None:
+def test_a_deleted_product_that_a_store_still_has_is_removed(rig: Rig) -> None:
     rig.store(numbered(1))
     rig.record(factories.tombstone())
 
     assert rig.sweep().repaired == 1
     assert rig.vectors.read_revisions(["abc123"]) == {}
     assert rig.sweep() == SweepResult(checked=1, repaired=0)
-    assert rig.marks.count() == 0
+    assert rig.checks.count() == 0
 
 
 def test_a_row_that_changes_while_it_is_repaired_is_written_again(rig: Rig) -> None:
@@ -157,17 +155,17 @@ def test_a_row_that_changes_while_it_is_repaired_is_written_again(rig: Rig) -> N
     assert rig.vectors.read_revisions(["abc123"]) == {"abc123": 2}
 
 
-def test_a_store_that_is_down_keeps_the_marks_and_the_other_is_repaired(rig: Rig) -> None:
+def test_a_store_that_is_down_keeps_the_checks_and_the_other_is_repaired(rig: Rig) -> None:
     rig.record(numbered(1))
     rig.vectors.error = StoreUnavailable("milvus", "no answer")
 
     with pytest.raises(StoreUnavailable):
         rig.sweep()
     assert rig.keywords.read_revisions(["abc123"]) == {"abc123": 1}
-    assert rig.marks.count() == 1
+    assert rig.checks.count() == 1
 
 
-def test_a_row_that_a_store_refuses_stays_marked_and_its_neighbours_do_not(
+def test_a_row_that_a_store_refuses_stays_pending_and_its_neighbours_do_not(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.store(numbered(1, "good"))
@@ -176,7 +174,7 @@ def test_a_row_that_a_store_refuses_stays_marked_and_its_neighbours_do_not(
     rig.sweep()
     rig.sweep()
 
-    assert rig.marks.count() == 1
+    assert rig.checks.count() == 1
     assert "milvus keeps refusing 1 products, the first is bad: no" in caplog.messages
 
 
@@ -222,56 +220,56 @@ def test_a_bug_is_logged_and_the_sweeper_goes_on(
 def test_the_thread_ends_with_the_stop(rig: Rig) -> None:
     stopping = threading.Event()
     with rig.sweeper().running(stopping):
-        [thread] = [one for one in threading.enumerate() if one.name == "sweeper"]
-        assert thread.daemon
+        [sweeping] = [thread for thread in threading.enumerate() if thread.name == "sweeper"]
+        assert sweeping.daemon
         stopping.set()
 
-    assert not thread.is_alive()
+    assert not sweeping.is_alive()
 
 
-def test_a_sweep_shows_a_sign_of_life_before_every_call_to_a_part(
+def test_a_sweep_touches_its_stage_before_every_call_to_a_store(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_due(rig, monkeypatch)
     rig.record(numbered(1))
-    beats: list[str] = []
+    calls: list[str] = []
 
     def read_nothing(_ids: Sequence[str]) -> dict[str, int]:
-        beats.append("read")
+        calls.append("read")
         return {}
 
     for store in (rig.vectors, rig.keywords):
         monkeypatch.setattr(store, "read_revisions", read_nothing)
     sweeper, stopping = rig.sweeper(), threading.Event()
-    with sweeper.running(stopping, lambda: beats.append("beat")):
+    with sweeper.running(stopping, lambda: calls.append("touch")):
         for _ in range(400):
-            if beats.count("read") == 2 and rig.keywords.written:
+            if calls.count("read") == 2 and rig.keywords.written:
                 break
             stopping.wait(0.02)
         stopping.set()
 
-    reads = [index for index, what in enumerate(beats) if what == "read"]
+    reads = [index for index, call in enumerate(calls) if call == "read"]
     assert len(reads) == 2
-    assert beats[0] == "beat"
-    assert all(beats[index - 1] == "beat" for index in reads)
+    assert calls[0] == "touch"
+    assert all(calls[index - 1] == "touch" for index in reads)
 
 
 def make_due(rig: Rig, monkeypatch: pytest.MonkeyPatch, *, again_each_time: bool = False) -> None:
-    """The sweeper's own clock is beyond the horizon; each claim further if asked for."""
-    claim = rig.marks.claim
+    """Set the sweeper's clock beyond the horizon; optionally a horizon further at each claim."""
+    claim = rig.checks.claim
 
     def due(now: datetime, limit: int) -> Any:
         if again_each_time:
             rig.now += timedelta(minutes=6)
         return claim(rig.now, limit)
 
-    monkeypatch.setattr(rig.marks, "claim", due)
+    monkeypatch.setattr(rig.checks, "claim", due)
 
 
 def impatient(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Sweeper, list[threading.Event]]:
-    """The pauses after failures are only counted."""
+    """Count the pauses after failures instead of waiting for them."""
     waits: list[threading.Event] = []
 
     def wait(stopping: threading.Event) -> bool:

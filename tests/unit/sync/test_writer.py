@@ -1,4 +1,4 @@
-"""Rows are written until they are current afterwards; what a part refuses is told by product."""
+"""Rows are written until they are current afterwards; refused rows are returned by product."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class FakeLedger:
-    """Rows by id; the calls that asked for them."""
+    """The current rows by id, and the ids of each call for rows."""
 
     def __init__(self, *rows: ProductRow) -> None:
         self.current = {row.id: row for row in rows}
-        self.asked: list[list[str]] = []
+        self.requests: list[list[str]] = []
 
     def record(self, product_id: str, revision: int) -> None:
         self.current[product_id] = product_row(id=product_id, revision=revision)
@@ -27,12 +27,12 @@ class FakeLedger:
         return {key: self.current[key].revision for key in product_ids if key in self.current}
 
     def rows(self, product_ids: Collection[str]) -> dict[str, ProductRow]:
-        self.asked.append(sorted(product_ids))
+        self.requests.append(sorted(product_ids))
         return {key: self.current[key] for key in product_ids}
 
 
 class FakeStore:
-    """Keeps every write; ``before`` is called within each, ``refused`` products are not taken."""
+    """Keeps every write; ``before`` runs before each, ``refused`` products fail."""
 
     def __init__(self, name: str = "milvus") -> None:
         self.name = name
@@ -60,17 +60,17 @@ def test_every_store_gets_every_row_once(ledger: FakeLedger) -> None:
 
     assert write(ledger, *stores) == {}
     assert [store.writes for store in stores] == [[{"a": 1, "b": 1}]] * 2
-    assert ledger.asked == []
+    assert ledger.requests == []
 
 
 def test_no_rows_cost_no_call(ledger: FakeLedger) -> None:
-    def no_call(_part: str, _action: Callable[[], T]) -> T:
-        raise AssertionError("nothing is asked")
+    def no_call(_dependency: str, _action: Callable[[], T]) -> T:
+        raise AssertionError("no call is needed")
 
     assert write_current(ledger, [FakeStore()], {}, no_call) == {}
 
 
-def test_only_what_was_overtaken_is_written_again(ledger: FakeLedger) -> None:
+def test_only_overtaken_products_are_written_again(ledger: FakeLedger) -> None:
     store = FakeStore()
     store.before = lambda: ledger.record("b", 2)
 
@@ -91,7 +91,7 @@ def test_a_product_that_is_overtaken_again_and_again_is_a_failure_of_the_stores(
     assert len(store.writes) == MAX_REWRITES
 
 
-def test_a_refused_product_is_told_and_its_neighbours_are_written(ledger: FakeLedger) -> None:
+def test_a_refused_product_is_returned_and_its_neighbours_are_written(ledger: FakeLedger) -> None:
     refusing, other = FakeStore("milvus"), FakeStore("elasticsearch")
     refusing.refused["a"] = RejectMessage("store_rejected", "too long")
 
@@ -99,7 +99,7 @@ def test_a_refused_product_is_told_and_its_neighbours_are_written(ledger: FakeLe
     assert other.writes == [{"a": 1, "b": 1}]
 
 
-def test_a_part_that_is_down_ends_the_writing(ledger: FakeLedger) -> None:
+def test_a_store_that_is_down_ends_the_writing(ledger: FakeLedger) -> None:
     down, other = FakeStore("milvus"), FakeStore("elasticsearch")
 
     def refuse() -> None:
@@ -111,11 +111,11 @@ def test_a_part_that_is_down_ends_the_writing(ledger: FakeLedger) -> None:
     assert other.writes == []
 
 
-def test_each_part_is_called_by_its_name(ledger: FakeLedger) -> None:
+def test_each_dependency_is_called_by_its_name(ledger: FakeLedger) -> None:
     called: list[str] = []
 
-    def call(part: str, action: Callable[[], T]) -> T:
-        called.append(part)
+    def call(dependency: str, action: Callable[[], T]) -> T:
+        called.append(dependency)
         return action()
 
     write_current(ledger, [FakeStore("milvus")], dict(ledger.current), call)
