@@ -1,9 +1,8 @@
-"""What the worker counts and times, kept by prometheus-client in a registry of its own."""
+"""Counters and timings of a worker, kept by prometheus-client in a registry of its own."""
 
 import logging
 import re
 import threading
-from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from time import monotonic
@@ -20,11 +19,11 @@ from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, Retr
 log = logging.getLogger(__name__)
 
 MAX_LABEL_VALUES = 200
-"""Distinct reasons, and flags, of one process; what comes later is counted as ``other``. Our code
-gives far fewer."""
+"""Distinct reasons, and distinct flags, of one process; later ones are counted as ``other``. Our
+code gives far fewer."""
 
 PENDING_CHECKS_CACHE_SECONDS = 15.0
-"""How long a count of marks, or its failure, stands for the next scrapes."""
+"""How long a count of pending checks, or its failure, stands for the next scrapes."""
 
 _STAGE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _AGE_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
@@ -79,7 +78,7 @@ class Metrics:
         )
 
     def count_received(self, count: int) -> None:
-        """Count what one receive returned."""
+        """Count the messages of one receive."""
         self._received.inc(count)
         self._receive_batch.observe(count)
 
@@ -111,7 +110,7 @@ class Metrics:
         self._thread_deaths.inc()
 
     def observe_forward_pass(self, count: int) -> None:
-        """Note how many items the model was run on at once."""
+        """Record how many items one forward pass took."""
         self._forward_pass.observe(count)
 
     def observe_stage(self, name: str, seconds: float) -> None:
@@ -119,18 +118,19 @@ class Metrics:
         self._stage_seconds.labels(name).observe(seconds)
 
     def watch_breakers(self, states: Callable[[], Mapping[str, bool]]) -> None:
-        """Show, at every scrape, which parts are down: True for an open breaker."""
+        """Report at every scrape which dependencies are down: True for an open breaker."""
         self._live.breakers.append(states)
 
     def watch_in_flight(self, count: Callable[[], int]) -> None:
-        """Show, at every scrape, the messages that are received and not settled yet."""
+        """Report at every scrape how many messages are received and not settled yet."""
         self._live.in_flight.append(count)
 
     def watch_pending_checks(self, count: Callable[[], int]) -> None:
-        """Show how many written products wait for their check; asked at most every
-        ``PENDING_CHECKS_CACHE_SECONDS``, and left out while it raises.
+        """Report at a scrape how many written products wait for their check.
+
+        Called at most every ``PENDING_CHECKS_CACHE_SECONDS``; left out while it raises.
         """
-        self._live.marks = _Cached(count, PENDING_CHECKS_CACHE_SECONDS)
+        self._live.pending_checks = _Cached(count, PENDING_CHECKS_CACHE_SECONDS)
 
     def down_dependencies(self) -> list[str]:
         """Names of the dependencies that are down now."""
@@ -140,28 +140,6 @@ class Metrics:
         """Return everything in the format that an ``Accept`` header asks for, and its type."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
-
-    def received(self) -> int:
-        """Messages received so far."""
-        name = "product_messages_received_total"
-        return int(sum(value for _, value in _samples(self._received, name)))
-
-    def outcomes(self) -> Tally[tuple[str, str]]:
-        """Messages settled so far, by (outcome, reason)."""
-        tally: Tally[tuple[str, str]] = Tally()
-        for labels, value in _samples(self._settled, "product_messages_settled_total"):
-            tally[labels["outcome"], labels["reason"]] += int(value)
-        return tally
-
-    def finished(self) -> int:
-        """Messages that reached a final outcome: stored, rejected or ignored."""
-        final = {"stored", "rejected", "ignored"}
-        return sum(count for (outcome, _), count in self.outcomes().items() if outcome in final)
-
-    def stage_seconds(self) -> dict[str, float]:
-        """Seconds spent so far per stage, added up over all threads, in order of first use."""
-        samples = _samples(self._stage_seconds, "product_stage_seconds_sum")
-        return {labels["stage"]: value for labels, value in samples}
 
     def _observe_age(self, seconds: float) -> None:
         # The queue's clock may be ahead of ours.
@@ -194,7 +172,7 @@ class _Labels:
 
 
 class _Cached:
-    """A count that is asked for at most every so often; None while asking fails."""
+    """A count that is asked for at most every ``seconds``; None while asking fails."""
 
     def __init__(self, count: Callable[[], int], seconds: float) -> None:
         self._count = count
@@ -204,7 +182,7 @@ class _Cached:
         self._asked_at: float | None = None
 
     def get(self) -> int | None:
-        # Whoever comes while another thread is asking takes the last answer.
+        # A caller that comes while another thread asks gets the last value.
         if self._lock.acquire(blocking=False):
             try:
                 if self._asked_at is None or monotonic() - self._asked_at >= self._seconds:
@@ -217,52 +195,43 @@ class _Cached:
     def _ask(self) -> int | None:
         try:
             return self._count()
-        # No failure of a part may cost the other metrics their scrape.
+        # No failure of a dependency may cost the other metrics their scrape.
         except Exception as error:
-            log.debug("Cannot count the marks: %s", error)
+            log.debug("Cannot count the pending checks: %s", error)
             return None
 
 
 class _LiveValues(Collector):
-    """What is looked up when a scrape asks."""
+    """Values that are read at every scrape."""
 
     def __init__(self) -> None:
         self.breakers: list[Callable[[], Mapping[str, bool]]] = []
         self.in_flight: list[Callable[[], int]] = []
-        self.marks: _Cached | None = None
+        self.pending_checks: _Cached | None = None
 
     def breaker_states(self) -> dict[str, bool]:
         states: dict[str, bool] = {}
         for read in self.breakers:
-            for part, is_open in read().items():
-                states[part] = states.get(part, False) or is_open
+            for dependency, is_open in read().items():
+                states[dependency] = states.get(dependency, False) or is_open
         return states
 
     def collect(self) -> Iterator[Metric]:
         opened = GaugeMetricFamily(
-            "product_breaker_open", "1 while the part is down.", labels=("part",)
+            "product_breaker_open", "1 while the dependency is down.", labels=("part",)
         )
-        for part, is_open in self.breaker_states().items():
-            opened.add_metric((part,), float(is_open))
+        for dependency, is_open in self.breaker_states().items():
+            opened.add_metric((dependency,), float(is_open))
         yield opened
         yield GaugeMetricFamily(
             "product_messages_in_flight",
             "Messages received and not settled yet.",
             value=sum(count() for count in self.in_flight),
         )
-        marks = None if self.marks is None else self.marks.get()
-        if marks is not None:
+        pending_checks = None if self.pending_checks is None else self.pending_checks.get()
+        if pending_checks is not None:
             yield GaugeMetricFamily(
                 "product_marks_waiting",
                 "Products whose last write waits to be checked.",
-                value=marks,
+                value=pending_checks,
             )
-
-
-def _samples(metric: Collector, name: str) -> list[tuple[dict[str, str], float]]:
-    return [
-        (sample.labels, sample.value)
-        for family in metric.collect()
-        for sample in family.samples
-        if sample.name == name
-    ]

@@ -37,6 +37,7 @@ from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.stores.memory import InMemoryStore
 from tests.support import factories
+from tests.support.metrics import finished, received
 
 
 class StandInFetcher:
@@ -510,7 +511,7 @@ def test_the_loop_acknowledges_what_is_stored_and_dead_letters_what_never_can_be
 ) -> None:
     bench.queue.send(str(product_message("good").body))
     bench.queue.send("not json")
-    consume(bench, lambda: bench.metrics.finished() == 2)
+    consume(bench, lambda: finished(bench.metrics) == 2)
 
     assert bench.queue.backlog().is_empty
     assert [letter.attributes["reason"] for letter in bench.queue.dead_letters] == ["json_invalid"]
@@ -520,7 +521,7 @@ def test_the_loop_acknowledges_what_is_stored_and_dead_letters_what_never_can_be
 def test_the_loop_says_what_it_did(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     bench.queue.send(str(product_message().body))
-    consume(bench, lambda: bench.metrics.finished() == 1)
+    consume(bench, lambda: finished(bench.metrics) == 1)
 
     assert "Thread 1 started consuming from memory..." in caplog.messages
     assert "Thread 1 processed ID: abc123" in caplog.messages
@@ -538,13 +539,13 @@ def test_what_an_open_long_poll_returns_after_the_stop_is_released(bench: Bench)
     consume(bench, bench.stopping.is_set)
 
     assert bench.queue.backlog().visible == 1
-    assert bench.metrics.received() == 0
+    assert received(bench.metrics) == 0
 
 
 def test_a_queue_that_does_not_answer_is_asked_again(bench: Bench) -> None:
     bench.queue.send(str(product_message().body))
     bench.queue.available = False
     threading.Timer(0.3, setattr, (bench.queue, "available", True)).start()
-    consume(bench, lambda: bench.metrics.finished() == 1)
+    consume(bench, lambda: finished(bench.metrics) == 1)
 
     assert bench.queue.backlog().is_empty

@@ -23,6 +23,7 @@ from product_consumer.runtime.stream import Stream
 from product_consumer.runtime.supervisor import Supervisor
 from product_consumer.runtime.worker import Worker
 from product_consumer.settings import Settings
+from tests.support.metrics import received
 
 ALLOWED_SECONDS = 0.5
 
@@ -97,7 +98,7 @@ def test_threads_of_a_stream_with_counters_of_its_own_are_seen_alive(
         code = run_for(4 * ALLOWED_SECONDS, shutdown, [*map(stream_of, queues)], [first, second])
 
     assert (code, ended_as_hanging) == (EXIT_OK, [])
-    assert (first.metrics.received(), second.metrics.received()) == (1, 1)
+    assert (received(first.metrics), received(second.metrics)) == (1, 1)
 
 
 def test_a_thread_that_hangs_in_the_second_stream_ends_the_process(
