@@ -8,6 +8,7 @@ ledger           SQL: every order once, with totals per user, day and currency
 statistics       what can be asked of the ledger
 tables           the tables
 redis_stats      totals in Redis: absolute values, never an older one over a newer
+redis_scripts    the Lua scripts that Redis runs for it
 redis_writer     writes current totals, fills a Redis that lost some
 redis_rebuild    rebuilds and verifies all of Redis
 components       settings -> the components above

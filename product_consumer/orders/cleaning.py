@@ -1,7 +1,7 @@
-"""The values of an order as producers write them -> as they are counted; what was changed is noted.
+"""The values of an order as producers write them -> as they are counted, with a flag per change.
 
 Every function takes the raw JSON value, appends a flag for each change it made, and raises
-``InvalidMessage`` for what cannot be mended without guessing.
+``InvalidMessage`` where a fix would be a guess.
 """
 
 import re
@@ -18,20 +18,20 @@ from product_consumer.orders.models import OrderItem
 from product_consumer.text import check_text, cut_to_bytes, excerpt
 
 MAX_MINOR = 2**53
-"""Of an order's value: readers that hold it in a double still hold it exactly."""
+"""Largest value of an order: a reader that holds it in a double still holds it exactly."""
 MAX_QUANTITY = 1_000_000
 MAX_ITEMS = 1000
 MAX_PAYMENT_METHOD_BYTES = 100
 
-# The form of ids that is the same in either case: U5678, ORD1234, P001. Others (UUIDs, base64) may
+# Ids of this form are the same in either case: U5678, ORD1234, P001. Others (UUIDs, base64) may
 # tell capital letters from small ones and stay as they are.
 _NUMBERED_ID = re.compile(r"[A-Za-z]{1,3}[0-9]+")
-# A colon would make another key of user:<id>; the rest are patterns of Redis's KEYS and SCAN.
+# A colon would turn user:<id> into another key; the others are patterns of Redis's KEYS and SCAN.
 _NOT_IN_USER_ID = re.compile(r"[:*?\[\]]")
 _INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")
 _NEGATIVE_TEXT = re.compile(r"^[-\N{MINUS SIGN}]\s*[$€£¥₫]?\s*[0-9]|^\([^)]*[0-9][^)]*\)$")
 # A sum of doubles is off by a few units in the 16th digit: 3 * 19.99 is 59.97 or
-# 59.96999999999999. What is off by more was meant.
+# 59.96999999999999. A greater difference was meant.
 _DOUBLE_NOISE = Decimal("1e-14")
 
 _PAYMENT_METHODS = {
@@ -44,8 +44,7 @@ _PAYMENT_METHODS = {
 
 
 def clean_id(raw: object, field: str, flags: list[str]) -> str:
-    """Return an id in NFC, without outer spaces; the numbered form without inner spaces and in
-    capitals.
+    """Return an id in NFC without outer spaces; the numbered form in capitals, without any space.
 
     Raises ``InvalidMessage``: ``missing:<field>``, ``id_type``, ``id_invalid``, ``id_too_long``,
     ``text_invalid``.
@@ -58,8 +57,9 @@ def clean_id(raw: object, field: str, flags: list[str]) -> str:
 
 
 def clean_user_id(raw: object, flags: list[str]) -> str:
-    """The same for a user id, which also names a key: ``:``, ``*``, ``?`` and brackets are
-    ``id_invalid``.
+    """Return a user id, cleaned as ``clean_id`` does.
+
+    It also names a key in Redis: ``:``, ``*``, ``?`` and brackets are ``id_invalid``.
     """
     user_id = clean_id(raw, "user_id", flags)
     if _NOT_IN_USER_ID.search(user_id):
@@ -214,9 +214,9 @@ def _read_amount(
         flags.append("number_as_text")
     if not isinstance(raw, Decimal):
         return parse_price(raw, currency_field, default_currency)
-    # The currency alone: zero is an amount in every one.
-    nothing = parse_price(0, currency_field, default_currency)
-    currency = nothing.currency if nothing else ""
+    # Zero is an amount in every currency, so its price tells the currency alone.
+    zero = parse_price(0, currency_field, default_currency)
+    currency = zero.currency if zero else ""
     rounded = _without_noise(raw, currency_exponent(currency))
     if rounded != raw:
         flags.append("amount_float_noise")

@@ -17,10 +17,10 @@ from product_consumer.settings import Settings, StreamName
 
 
 class OrderComponents:
-    """What the order stream is made of, built from settings.
+    """The queue, ledger, Redis and parser of the order stream. One thread opens and closes it.
 
-    Call the ``open_`` methods in the order they stand here; each may raise ``Unavailable`` and be
-    called again. An attribute exists from the call that opens it on.
+    Call the ``open_`` methods in their order here; each may raise ``Unavailable`` and be called
+    again, or ``ConfigurationError``. An attribute exists once its ``open_`` method has returned.
     """
 
     queue: MessageQueue
@@ -34,7 +34,7 @@ class OrderComponents:
         context: ProcessContext | None = None,
         database: Database | None = None,
     ) -> None:
-        """``database``: one that others opened and will close."""
+        """``database``: a shared one, which its owner closes."""
         self._settings = settings
         self._context = context or new_context()
         self._database = database
@@ -44,7 +44,7 @@ class OrderComponents:
         )
 
     def opening_steps(self) -> Sequence[Callable[[], object]]:
-        """Everything that a worker opens, in order."""
+        """Return what a worker calls, in order."""
         return self.open_queue, self.open_ledger, self.open_stats
 
     def open_queue(self) -> None:
@@ -77,7 +77,7 @@ class OrderComponents:
         self.stats = stats
 
     def pipeline(self, on_counted: Callable[[Order], None] = lambda _order: None) -> OrderPipeline:
-        """Return the work on order messages, once everything is open."""
+        """Return the pipeline of order messages; everything must be open."""
         return OrderPipeline(
             self.parser,
             self.ledger,
@@ -89,7 +89,7 @@ class OrderComponents:
         )
 
     def close(self) -> None:
-        """Close whatever was opened, last opened first."""
+        """Close everything that was opened, last opened first."""
         self._closing.close()
 
     def _close_ledger(self, ledger: OrderLedger) -> None:

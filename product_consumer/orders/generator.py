@@ -1,6 +1,6 @@
-"""Orders as a shop would send them, drawn from a seed: for trying things out and for tests.
+"""Random orders as a shop would send them, from a seed: for trying things out and for tests.
 
-The same seed, number and last day always give the same messages, byte for byte.
+The same seed, count and last day always give the same messages, byte for byte.
 """
 
 import json
@@ -25,7 +25,7 @@ _BASKET_SIZES, _BASKET_WEIGHTS = (1, 2, 3, 4, 5, 6), (34, 28, 18, 10, 6, 4)
 
 @dataclass(frozen=True, slots=True)
 class Producer:
-    """What is drawn. Shares are from 0 to 1, of all orders."""
+    """Generator of order messages. Shares are from 0 to 1, of all orders."""
 
     seed: int
     last_day: date
@@ -40,7 +40,7 @@ class Producer:
     def messages(self, count: int) -> Iterator[str]:
         """Yield ``count`` message bodies."""
         rng = random.Random(self.seed)  # noqa: S311 - repeatable on purpose
-        # A few customers order much, most seldom: the n-th weighs 1/n.
+        # A few customers order much, most order seldom: the n-th weighs 1/n.
         weights = list(accumulate(1 / rank for rank in range(1, self.users + 1)))
         prices = [self._price(rng) for _ in range(_PRODUCTS)]
         for number in range(count):
@@ -84,7 +84,7 @@ class Producer:
         }
 
     def _price(self, rng: random.Random) -> int:
-        """Minor units, most of them below 50 major units of a currency with cents."""
+        """Return minor units; most prices are below 50 major units of a currency with cents."""
         minor = int(rng.lognormvariate(7.6, 0.9)) + 99
         return minor if currency_exponent(self.currency) else minor * 100
 
@@ -99,7 +99,7 @@ class Producer:
 
 
 def _json(order: dict[str, Any]) -> str:
-    """JSON with amounts as plain numbers, exactly as they are in decimal."""
+    """Return JSON with amounts as plain numbers, exactly as they are in decimal."""
     return json.dumps(order, ensure_ascii=False, default=_number)
 
 

@@ -1,9 +1,8 @@
 """The order ledger: SQL tables that count every order once, whatever the queue delivers.
 
-One transaction per batch (``record``): orders are inserted unless their id is known, and only the
-rows that were really inserted are added to the totals, as integers. A second delivery therefore
-adds nothing, and neither does a crash: the order and its effect on every total are committed
-together or not at all.
+``record`` is one transaction per batch. It inserts orders unless their id is known, and adds only
+the inserted rows to the totals, as integers. So a second delivery adds nothing. Nor does a crash:
+an order and its effect on every total are committed together or not at all.
 """
 
 import json
@@ -33,16 +32,17 @@ from product_consumer.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_TOTAL_MINOR = 2**62
-"""Totals stay below: SQLite turns a sum beyond 2^63 into a float without a word."""
+"""Largest total: SQLite silently turns a sum beyond 2^63 into a float."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderBatchRecord:
-    """What a batch left behind. ``failures``: the orders refused on their own, by position."""
+    """The result of recording one batch of orders."""
 
     inserted: frozenset[str]
     """Ids of the orders that this batch counted; the others were known before."""
     failures: Mapping[int, ProductConsumerError] = field(default_factory=dict)
+    """Errors of the orders that were refused, by position in the batch."""
 
 
 def open_order_ledger(settings: Settings) -> "OrderLedger":
@@ -51,8 +51,9 @@ def open_order_ledger(settings: Settings) -> "OrderLedger":
 
 
 class OrderLedger(OrderStatistics):
-    """Thread-safe. Every method but ``close`` may raise ``LedgerUnavailable`` or
-    ``ConfigurationError``; what can be asked of it is in ``OrderStatistics``.
+    """The writing half of the order ledger; ``OrderStatistics`` is the reading half. Thread-safe.
+
+    Every method but ``close`` may raise ``LedgerUnavailable`` or ``ConfigurationError``.
     """
 
     def __init__(self, database: Database) -> None:
@@ -66,8 +67,8 @@ class OrderLedger(OrderStatistics):
     def record(self, batch: Sequence[Order]) -> OrderBatchRecord:
         """Count the orders that are new, in one transaction.
 
-        An order whose id is known with other content fails with ``order_conflict``; the first that
-        was recorded stays. An order that the database refuses for its own data fails alone.
+        An order whose id is known with other content fails with ``order_conflict``, and the
+        recorded order stays. An order that the database refuses for its own data fails alone.
         """
         if not batch:
             return OrderBatchRecord(frozenset())
@@ -79,23 +80,23 @@ class OrderLedger(OrderStatistics):
         inserted: frozenset[str] = frozenset()
         failures: dict[int, ProductConsumerError] = {}
         for position, order in enumerate(batch):
-            alone = self.record([order])
-            inserted |= alone.inserted
-            if alone.failures:
-                failures[position] = alone.failures[0]
+            recorded = self.record([order])
+            inserted |= recorded.inserted
+            if recorded.failures:
+                failures[position] = recorded.failures[0]
         return OrderBatchRecord(inserted, failures)
 
-    def list_rejected(self, rejections: Iterable[RejectedOrder]) -> None:
-        """Keep what was rejected, for ``rejected()``; a message that is known changes nothing."""
+    def add_rejected(self, rejections: Iterable[RejectedOrder]) -> None:
+        """Add rejections to the list of ``rejected()``; a known message id changes nothing."""
         rows = [
             {
-                "message_id": each.message_id,
-                "order_id": each.order_id,
-                "reason": each.reason,
-                "detail": each.detail,
-                "at": each.at,
+                "message_id": rejection.message_id,
+                "order_id": rejection.order_id,
+                "reason": rejection.reason,
+                "detail": rejection.detail,
+                "at": rejection.at,
             }
-            for each in sorted(rejections, key=lambda each: each.message_id)
+            for rejection in sorted(rejections, key=lambda rejection: rejection.message_id)
         ]
         if not rows:
             return
@@ -103,9 +104,9 @@ class OrderLedger(OrderStatistics):
             connection.execute(self.database.insert(rejected_orders).on_conflict_do_nothing(), rows)
 
     def describe(self) -> str:
-        """Return one line for people on what was reached: address and number of orders."""
-        known = sum(each.total_orders for each in self.global_stats())
-        return f"{self.database.address}, {known} orders"
+        """Return one line for people: the database's address and the number of orders."""
+        count = sum(total.total_orders for total in self.global_stats())
+        return f"{self.database.address}, {count} orders"
 
     def close(self) -> None:
         """Close all connections."""
@@ -115,12 +116,13 @@ class OrderLedger(OrderStatistics):
         first: dict[str, Order] = {}
         for order in batch:
             first.setdefault(order.order_id, order)
-        # Every table in one order and its rows sorted by key: two processes with overlapping
-        # batches wait for each other, never in a circle.
+        # Tables in a fixed order, and rows sorted by key: two processes with overlapping batches
+        # wait for each other, never in a circle.
         candidates = [first[order_id] for order_id in sorted(first)]
         with self.database.writing() as connection:
             inserted = self._insert_new(connection, candidates)
-            self._add_to_totals(connection, [one for one in candidates if one.order_id in inserted])
+            new = [order for order in candidates if order.order_id in inserted]
+            self._add_to_totals(connection, new)
             stored = _stored_hashes(connection, first.keys() - inserted)
         stored |= {order_id: first[order_id].payload_hash for order_id in inserted}
         return OrderBatchRecord(
@@ -136,10 +138,10 @@ class OrderLedger(OrderStatistics):
         now = datetime.now(UTC)
         statement = self.database.insert(orders).on_conflict_do_nothing()
         statement = statement.returning(orders.c.order_id)
-        found = connection.execute(statement, [_values(order, now) for order in candidates])
-        return frozenset(found.scalars())
+        rows = connection.execute(statement, [_values(order, now) for order in candidates])
+        return frozenset(rows.scalars())
 
-    def _add_to_totals(self, connection: Connection, counted: Sequence[Order]) -> None:
+    def _add_to_totals(self, connection: Connection, new: Sequence[Order]) -> None:
         for table, keys in (
             (user_totals, ("user_id", "currency")),
             (daily_totals, ("day", "currency")),
@@ -148,7 +150,7 @@ class OrderLedger(OrderStatistics):
             (order_totals, ("currency",)),
         ):
             sums: dict[tuple[Any, ...], tuple[int, int]] = {}
-            for order in counted:
+            for order in new:
                 key = tuple(getattr(order, name) for name in keys)
                 count, spend = sums.get(key, (0, 0))
                 sums[key] = (count + 1, spend + order.value_minor)
@@ -181,12 +183,12 @@ class OrderLedger(OrderStatistics):
 
 
 def _stored_hashes(connection: Connection, order_ids: Iterable[str]) -> dict[str, str]:
-    wanted = set(order_ids)
-    if not wanted:
+    ids = set(order_ids)
+    if not ids:
         return {}
     columns = (orders.c.order_id, orders.c.payload_hash)
-    found = connection.execute(select(*columns).where(orders.c.order_id.in_(wanted)))
-    return {row.order_id: row.payload_hash for row in found}
+    rows = connection.execute(select(*columns).where(orders.c.order_id.in_(ids)))
+    return {row.order_id: row.payload_hash for row in rows}
 
 
 def _values(order: Order, now: datetime) -> dict[str, Any]:

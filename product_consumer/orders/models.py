@@ -8,36 +8,37 @@ from product_consumer.money import money_text
 
 @dataclass(frozen=True, slots=True)
 class OrderItem:
-    """One line of an order; lines of the same product at the same price are one."""
+    """One line of an order; no two lines have the same product and price."""
 
     product_id: str
     quantity: int
     """At least 1."""
     unit_minor: int
-    """Price of one, in the order's minor unit; at least 0."""
+    """Unit price, in the minor unit of the order's currency; at least 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A valid order message, cleaned. ``value_minor`` is the sum of its items, exactly."""
+    """A valid order message, cleaned."""
 
     order_id: str
     user_id: str
     ordered_at: datetime
     """UTC: ``order_timestamp``, else the time the queue took the message."""
     value_minor: int
+    """Sum of the items, in minor units of ``currency``, exactly."""
     currency: str
     """ISO 4217 code."""
     items: tuple[OrderItem, ...]
     payload_hash: str
-    """SHA-256 of what the message says, however it was written; equal for copies of one order."""
+    """SHA-256 of the cleaned content, hex: copies of one order have the same, however written."""
     payment_method: str | None = None
     flags: tuple[str, ...] = ()
-    """What was cleaned, for the counters: ``items_merged``, ``id_trimmed`` ..."""
+    """Names of the changes, for the counters: ``items_merged``, ``id_spaces`` ..."""
 
     @property
     def day(self) -> date:
-        """The UTC day it counts for."""
+        """The UTC day whose totals the order is added to."""
         return self.ordered_at.date()
 
 
@@ -92,7 +93,7 @@ class RejectedOrder:
 
     message_id: str
     order_id: str | None
-    """As far as it could be read."""
+    """None where it could not be read."""
     reason: str
     detail: str
     at: datetime
@@ -114,8 +115,9 @@ class StoredOrder:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much the order ledger holds; ``users`` counts each user once, whatever the currency."""
+    """Row counts of the order ledger."""
 
     orders: int
     users: int
+    """Each user once, in however many currencies."""
     rejected: int

@@ -1,8 +1,8 @@
 """Message body -> Order, or the named reason why it can never be one.
 
-Problems are looked for in one order, so that equal bodies get equal reasons: the JSON and its
-envelopes, the kind of message, required fields that are missing, the ids, the currency and the
-value, the items, their sum, and last the time.
+Checks run in a fixed order, so that equal bodies get equal reasons: the JSON and its envelopes, the
+kind of message, required fields that are missing, the ids, the currency and the value, the items,
+their sum, and last the time.
 """
 
 from collections.abc import Mapping
@@ -41,13 +41,13 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderParser(MessageParser):
-    """Turns messages into orders."""
+    """Parser of order messages. Any thread may call it."""
 
     def parse(self, message: Message, now: datetime | None = None) -> Order:
         """Return the order of a message; ``now`` (aware) is the time to measure the future from.
 
         Raises ``InvalidMessage`` with a reason that no retry can change, and ``IgnoreMessage`` for
-        a message that is known to carry nothing. Nothing else, whatever the body is.
+        a message that carries nothing. No body makes it raise anything else.
         """
         fields = open_body(message.body)
         _check_kind(fields)
@@ -66,7 +66,7 @@ class OrderParser(MessageParser):
         if not _plain(fields.get("shipping_address")):
             flags.append("address_missing")
         stated_at = self._stated_at(fields.get("order_timestamp"), now or datetime.now(UTC), flags)
-        said = {
+        content = {
             "order_id": order_id,
             "user_id": user_id,
             "ordered_at": stated_at.isoformat() if stated_at else None,
@@ -83,7 +83,7 @@ class OrderParser(MessageParser):
             value_minor=value.minor,
             currency=value.currency,
             items=items,
-            payload_hash=payload_hash(said),
+            payload_hash=payload_hash(content),
             payment_method=payment_method,
             flags=tuple(flags),
         )
@@ -99,11 +99,11 @@ class OrderParser(MessageParser):
 
 
 def readable_order_id(message: Message) -> str | None:
-    """Return the order id of a message that may be rejected, as far as it can be read."""
+    """Return the order id of a message that may be invalid; None where it cannot be read."""
     try:
         return clean_id(open_body(message.body).get("order_id"), "order_id", [])
     except Exception:
-        # Whatever is wrong with it was already said by the parser.
+        # The parser has already reported what is wrong with the message.
         return None
 
 
@@ -131,7 +131,7 @@ def _check_total(value_minor: int, currency: str, items: tuple[OrderItem, ...]) 
 
 
 def _plain(address: object) -> object:
-    """An address only tells copies of an order from other content; it is kept nowhere."""
+    """Return an address for the content's hash; it is stored nowhere."""
     if isinstance(address, str):
         return " ".join(address.split()) or None
     return address

@@ -1,8 +1,7 @@
 """What happens to an order message: validate -> record in the ledger -> write to Redis.
 
-The ledger counts; Redis is given what the ledger says and never adds anything itself. A message
-that was counted before walks the same way, because its first delivery may have ended between the
-two.
+The ledger counts; Redis gets the ledger's totals and never adds anything itself. A message that was
+counted before takes the same steps: its first delivery may have ended between the two writes.
 """
 
 import logging
@@ -28,12 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class OrderMessage:
-    """An order message, and what the steps have made of it."""
+    """An order message on its way through the pipeline. For one thread at a time."""
 
     message: Message
     outcome: Outcome | None = None
     order: Order = field(init=False, repr=False)
-    """The order that the body describes; there is none before the message was validated."""
+    """The order of the body; set when the message is validated."""
 
 
 Items = list[OrderMessage]
@@ -41,10 +40,10 @@ OrderBatch = Batch[OrderMessage]
 
 
 class OrderPipeline:
-    """Validate, record, write to Redis. Any thread may call it.
+    """The steps of an order message: validate, record, write to Redis. Any thread may call it.
 
-    ``stats`` is None where no Redis is configured. ``on_counted`` is told every order that was
-    counted for the first time; it must neither block nor raise.
+    ``stats`` is None where no Redis is configured. ``on_counted`` is called with every order when
+    it is first counted; it must neither block nor raise.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class OrderPipeline:
         probes = {"ledger": ledger.ping} | ({"redis": stats.ping} if stats else {})
         self._breakers = Breakers(probes, context)
         self._record = self._breakers.guarded("ledger", ledger.record)
-        self._note_rejected = self._breakers.guarded("ledger", ledger.list_rejected)
+        self._add_rejected = self._breakers.guarded("ledger", ledger.add_rejected)
         self._redis = RedisWriter(ledger, stats, self._breakers) if stats else None
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
@@ -80,8 +79,9 @@ class OrderPipeline:
         return batch.outcomes()
 
     def wait_until_ready(self) -> bool:
-        """Block while the ledger or Redis is down, and fill a Redis that may have lost data; False
-        when asked to stop.
+        """Block while the ledger or Redis is down, and fill a Redis that may have lost data.
+
+        Returns False when asked to stop.
         """
         while self._breakers.wait_until_closed():
             try:
@@ -99,7 +99,7 @@ class OrderPipeline:
             return batch.each("validate", batch.items, self._parse)
 
     def record(self, batch: OrderBatch, valid: Items) -> Items:
-        """Count what is new; return what is in the ledger now, counted by this batch or before."""
+        """Count the new orders; return all that the ledger has now, counted now or before."""
         held = batch.drop_lost(valid, self._in_flight.is_held)
         orders = [item.order for item in held]
         with batch.stage("order_ledger"):
@@ -108,14 +108,14 @@ class OrderPipeline:
         known = batch.open(held)
         repeated = len(known) - len(recorded.inserted)
         self._context.metrics.count_flags(("order_repeated",) * repeated)
-        # Of copies in one batch the first was counted.
+        # Of copies in one batch the ledger counted the first, which stays because of the reversal.
         new = [order for order in reversed(orders) if order.order_id in recorded.inserted]
         for order in {order.order_id: order for order in new}.values():
             self._on_counted(order)
         return known
 
     def write(self, batch: OrderBatch, recorded: Items) -> None:
-        """Write the current totals of everyone in the batch; then the messages are done."""
+        """Write the current totals of all users of the batch; then its messages are stored."""
         if self._redis is not None and recorded:
             with batch.stage("redis"):
                 self._redis.write({item.order.user_id for item in recorded})
@@ -127,7 +127,7 @@ class OrderPipeline:
         self._context.metrics.count_flags(item.order.flags)
 
     def _list_rejected(self, batch: OrderBatch) -> None:
-        """Keep what is rejected where the service can list it, before the queue lets it go."""
+        """Add rejected messages to the service's list before the queue lets go of them."""
         now = datetime.now(UTC)
         rejected = [item for item in batch.items if isinstance(item.outcome, Rejected)]
         entries = [
@@ -138,14 +138,14 @@ class OrderPipeline:
         if not entries:
             return
         try:
-            self._note_rejected(entries)
+            self._add_rejected(entries)
         except (Unavailable, ConfigurationError) as error:
             for item in rejected:
                 item.outcome = Released(str(error))
         except FatalError:
             raise
         except Exception:
-            # The copy in the dead-letter queue says the same; it must not wait for this list.
+            # The dead-letter queue gets the same reasons; its copies must not wait for this list.
             log.exception("Rejected orders could not be listed")
 
 

@@ -1,4 +1,4 @@
-"""Rebuild and verify what Redis shows, from the ledger, page by page, beside a running worker."""
+"""Rebuilds and verifies the totals in Redis from the ledger, page by page, beside a worker."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,22 +9,27 @@ from product_consumer.orders.redis_stats import REVISION, RedisStats, StatsHash
 MAX_EXAMPLES = 20
 
 Progress = Callable[[int, int], None]
-"""Told (hashes done, hashes in all) after each page."""
+"""Called with (hashes done, hashes in all) after each page."""
 
 
 @dataclass(slots=True)
 class Verification:
-    """What a comparison found. ``examples`` names some of the keys that differ."""
+    """The result of comparing Redis with the ledger, in hashes."""
 
     compared: int = 0
     differing: int = 0
     unknown: int = 0
     """Keys of ours in Redis for users that the ledger does not know."""
     examples: list[str] = field(default_factory=list)
+    """Some of the keys that differ or are unknown, ``MAX_EXAMPLES`` at most."""
 
     @property
     def is_right(self) -> bool:
         return not self.differing and not self.unknown
+
+    def add_examples(self, keys: list[str]) -> None:
+        """Name keys, as far as there is room."""
+        self.examples += keys[: MAX_EXAMPLES - len(self.examples)]
 
 
 def rebuild_stats(
@@ -32,9 +37,9 @@ def rebuild_stats(
 ) -> int:
     """Write every total of the ledger to Redis; return how many hashes were written.
 
-    A running worker may go on: a hash that is newer by then stays. ``force`` overwrites it, for a
-    ledger that came back from a backup, and removes users the ledger does not know; then no worker
-    may run.
+    A worker may go on meanwhile: a hash that is newer by then stays. ``force`` overwrites newer
+    hashes and removes users that the ledger does not know, for a ledger that came back from a
+    backup. No worker may run then.
     """
     written = 0
     done, total = 0, ledger.counts().users + 1
@@ -50,42 +55,43 @@ def rebuild_stats(
 def verify_stats(ledger: OrderLedger, stats: RedisStats, progress: Progress) -> Verification:
     """Compare every hash with the ledger.
 
-    One that differs is looked at again, from the ledger on, because a running worker may have
-    counted between the two looks.
+    A hash that differs is read again, first from the ledger, then from Redis: a worker may have
+    counted an order between the first two reads.
     """
     result = Verification()
     total = ledger.counts().users + 1
     for page in _pages(ledger, stats):
         differing = _differing(stats, page)
         if differing:
-            differing = _differing(stats, [_again(ledger, stats, one) for one in differing])
+            differing = _differing(stats, [_current(ledger, stats, hash_) for hash_ in differing])
         result.compared += len(page)
-        _note(result, [one.key for one in differing])
+        result.add_examples([hash_.key for hash_ in differing])
         result.differing += len(differing)
         progress(result.compared, max(result.compared, total))
     unknown = _unknown_keys(ledger, stats)
     result.unknown = len(unknown)
-    _note(result, unknown)
+    result.add_examples(unknown)
     return result
 
 
 def _pages(ledger: OrderLedger, stats: RedisStats) -> Iterator[list[StatsHash]]:
     for page in ledger.user_pages():
-        yield [stats.of_user(each) for each in page.values()]
+        yield [stats.of_user(totals) for totals in page.values()]
     yield [stats.of_everyone(ledger.global_stats())]
 
 
-def _differing(stats: RedisStats, wanted: list[StatsHash]) -> list[StatsHash]:
-    found = stats.read([one.key for one in wanted])
-    return [one for one, held in zip(wanted, found, strict=True) if not _equals(one, held)]
+def _differing(stats: RedisStats, hashes: list[StatsHash]) -> list[StatsHash]:
+    held = stats.read([hash_.key for hash_ in hashes])
+    pairs = zip(hashes, held, strict=True)
+    return [hash_ for hash_, fields in pairs if not _is_equal(hash_, fields)]
 
 
-def _equals(wanted: StatsHash, held: dict[str, str] | None) -> bool:
-    return held is not None and held == {**wanted.fields, REVISION: str(wanted.revision)}
+def _is_equal(hash_: StatsHash, held: dict[str, str] | None) -> bool:
+    return held is not None and held == {**hash_.fields, REVISION: str(hash_.revision)}
 
 
-def _again(ledger: OrderLedger, stats: RedisStats, shown: StatsHash) -> StatsHash:
-    user_id = stats.user_id_of(shown.key)
+def _current(ledger: OrderLedger, stats: RedisStats, hash_: StatsHash) -> StatsHash:
+    user_id = stats.user_id_of(hash_.key)
     if user_id is None:
         return stats.of_everyone(ledger.global_stats())
     return stats.of_user(ledger.user_stats(user_id))
@@ -98,7 +104,3 @@ def _unknown_keys(ledger: OrderLedger, stats: RedisStats) -> list[str]:
         if user_id is not None and not ledger.user_stats(user_id):
             unknown.append(key)
     return sorted(unknown)
-
-
-def _note(result: Verification, keys: list[str]) -> None:
-    result.examples += keys[: MAX_EXAMPLES - len(result.examples)]

@@ -1,14 +1,14 @@
-"""Shows the ledger's totals in Redis, for dashboards. The only file that imports redis.
+"""The ledger's totals in Redis, for dashboards. The only file that imports redis.
 
 Hash ``user:<user_id>``: ``order_count`` and ``total_spend``; hash ``global:stats``:
 ``total_orders`` and ``total_revenue``. These hold the main currency (``DEFAULT_CURRENCY``); every
-other currency has fields of its own, ``total_spend:EUR`` and so on, since amounts of two currencies
-are never added up. Money is a decimal string with the currency's own number of decimals.
+other currency has fields of its own, ``total_spend:EUR`` and so on: amounts of two currencies are
+never added up. Money is a decimal string with the currency's own number of decimals.
 
 Only absolute values are written, each hash by one script that refuses an older ``revision``. So a
-write may be repeated, delayed or overtaken without harm, nothing has to be remembered here, and a
-Redis that lost everything is rebuilt from the ledger. Adding in Redis would count a redelivered
-order twice, and HINCRBYFLOAT drifts. One key per script also works on a Redis Cluster.
+write may be repeated, delayed or overtaken without harm. Nothing is remembered here, and a Redis
+that lost everything is rebuilt from the ledger. Adding in Redis would count a redelivered order
+twice, and HINCRBYFLOAT drifts.
 """
 
 import logging
@@ -34,6 +34,7 @@ from redis.retry import Retry
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, StoreUnavailable
 from product_consumer.money import money_text
+from product_consumer.orders import redis_scripts
 from product_consumer.orders.models import GlobalStats, UserStats
 from product_consumer.settings import Settings
 
@@ -45,58 +46,23 @@ GLOBAL_KEY = "global:stats"
 USER_PREFIX = "user:"
 REVISION = "revision"
 FILL_KEY = "order-stats"
-"""A hash with the field ``filled`` as long as Redis holds all that was shown, and with one field
-for everyone who is filling it: a Redis that lost its data lost these too. The value is the run of
-the server that wrote it: after a restart or a failover Redis may hold an older snapshot of it all.
+"""A hash with the field ``filled`` while Redis holds every total, and a field for each filler. A
+Redis that lost its data lost these fields too. Their value is the run of the server that wrote
+them: after a restart or a failover Redis may hold an older snapshot of everything.
 """
 
 _KEYS_PER_CALL = 200
-# The type is looked at before anything is written: a script that fails half-way is not undone.
-# HSET is then the one write that can change what is shown.
-_SHOW = """
-local held_type = redis.call('TYPE', KEYS[1])['ok']
-if held_type ~= 'none' and held_type ~= 'hash' then
-  return redis.error_reply('WRONGTYPE ' .. held_type)
-end
-local held = tonumber(redis.call('HGET', KEYS[1], 'revision') or '0') or 0
-if ARGV[2] == '0' and held > tonumber(ARGV[1]) then
-  return 0
-end
-redis.call('HSET', KEYS[1], 'revision', ARGV[1], unpack(ARGV, 3))
-if ARGV[2] == '1' then
-  local shown = {revision = true}
-  for position = 3, #ARGV, 2 do shown[ARGV[position]] = true end
-  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if not shown[name] then redis.call('HDEL', KEYS[1], name) end
-  end
-end
-return 1
-"""
-# In the script, because on a cluster it must be the run of the server that holds the key. A server
-# that does not tell has one run only, and just an empty one is noticed.
-_RUN = """
-local server = redis.pcall('INFO', 'server')
-local run = type(server) == 'string' and string.match(server, 'run_id:(%w+)') or ''
-"""
-_IS_FILLED = f"{_RUN} return redis.call('HGET', KEYS[1], 'filled') == run and 1 or 0"
-_BEGIN_FILLING = f"{_RUN} return redis.call('HSET', KEYS[1], ARGV[1], run)"
-# A filler whose own field is gone, or of another run, filled a Redis that has lost data since.
-_MARK_FILLED = f"""{_RUN}
-if redis.call('HGET', KEYS[1], ARGV[1]) == run then
-  redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'filled', run)
-end
-return redis.call('HGET', KEYS[1], 'filled') == run and 1 or 0
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class StatsHash:
-    """What a key must hold: its fields without ``revision``, and the ledger's revision of them."""
+    """The wanted content of one key."""
 
     key: str
     revision: int
+    """The ledger's revision of these totals."""
     fields: Mapping[str, str]
+    """All fields but ``revision``."""
 
 
 def open_redis_stats(settings: Settings) -> "RedisStats | None":
@@ -112,9 +78,11 @@ def open_redis_stats(settings: Settings) -> "RedisStats | None":
 
 
 class RedisStats:
-    """Thread-safe. Every method but ``close`` may raise ``StoreUnavailable("redis")`` while Redis
-    is down or busy, and ``ConfigurationError("REDIS_URL")`` where a person has to mend something: a
-    refused password, or a key that another program gave another type.
+    """The totals of orders in one Redis, or Redis Cluster. Thread-safe.
+
+    Every method but ``close`` may raise ``StoreUnavailable("redis")`` while Redis is down or busy.
+    It raises ``ConfigurationError("REDIS_URL")`` where a person has to fix something: a refused
+    password, or a key that another program gave another type.
     """
 
     def __init__(
@@ -144,13 +112,13 @@ class RedisStats:
         with _translated_errors():
             client.ping()
             for key in sorted(self._mistyped):
-                found = cast(str, client.type(key))
-                if found not in ("hash", "none"):
-                    raise _mistyped(key, found)
+                type_ = cast(str, client.type(key))
+                if type_ not in ("hash", "none"):
+                    raise _mistyped(key, type_)
                 self._mistyped.discard(key)
 
     def describe(self) -> str:
-        """Return for people what was reached; raises as ``ping`` does."""
+        """Return, for people, which kind of server answers; raises as ``ping`` does."""
         self.ping()
         return "Redis Cluster" if self._is_cluster else "Redis"
 
@@ -158,23 +126,23 @@ class RedisStats:
         """False for a Redis that is new, was emptied, or has been restarted or replaced since."""
         client = self._connected()
         with _translated_errors():
-            return bool(client.eval(_IS_FILLED, 1, FILL_KEY))
+            return bool(client.eval(redis_scripts.IS_FILLED, 1, FILL_KEY))
 
     def start_filling(self) -> str:
-        """Note who fills Redis from now on; ``finish_filling`` needs what this returns."""
+        """Record that Redis is being filled; return the filler's name for ``finish_filling``."""
         client, filler = self._connected(), uuid.uuid4().hex
         with _translated_errors():
-            client.eval(_BEGIN_FILLING, 1, FILL_KEY, filler)
+            client.eval(redis_scripts.START_FILLING, 1, FILL_KEY, filler)
         return filler
 
     def finish_filling(self, filler: str) -> bool:
-        """Note that every total has been shown; False when Redis may have lost data meanwhile."""
+        """Record that every total is written; False when Redis may have lost data meanwhile."""
         client = self._connected()
         with _translated_errors():
-            return bool(client.eval(_MARK_FILLED, 1, FILL_KEY, filler))
+            return bool(client.eval(redis_scripts.FINISH_FILLING, 1, FILL_KEY, filler))
 
     def write(self, hashes: Sequence[StatsHash], *, force: bool = False) -> int:
-        """Write what is not older than what is there; return how many hashes were written.
+        """Write each hash unless Redis has a newer one; return how many hashes were written.
 
         ``force``: write even over a greater revision, as after the ledger came back from a backup.
         When one key fails the others are still written, and the first failure is raised.
@@ -184,9 +152,9 @@ class RedisStats:
         failure: Exception | None = None
         for start in range(0, len(hashes), _KEYS_PER_CALL):
             group = hashes[start : start + _KEYS_PER_CALL]
-            for shown, reply in zip(group, self._evaluate(client, group, force), strict=True):
+            for hash_, reply in zip(group, self._evaluate(client, group, force), strict=True):
                 if isinstance(reply, Exception):
-                    failure = failure or self._failure(shown.key, reply)
+                    failure = failure or self._failure(hash_.key, reply)
                 else:
                     written += int(reply)
         if failure is not None:
@@ -194,9 +162,9 @@ class RedisStats:
         return written
 
     def read(self, keys: Sequence[str]) -> list[dict[str, str] | None]:
-        """Return the fields of each key; None for one that is missing or no hash."""
+        """Return the fields of each key; None for a key that is missing or no hash."""
         client = self._connected()
-        found: list[dict[str, str] | None] = []
+        hashes: list[dict[str, str] | None] = []
         with _translated_errors():
             pipeline = client.pipeline(**({} if self._is_cluster else {"transaction": False}))
             for key in keys:
@@ -204,8 +172,8 @@ class RedisStats:
             for reply in pipeline.execute(raise_on_error=False):
                 if isinstance(reply, Exception) and not _is_wrong_type(reply):
                     raise reply
-                found.append(reply if isinstance(reply, dict) and reply else None)
-        return found
+                hashes.append(reply if isinstance(reply, dict) and reply else None)
+        return hashes
 
     def user_keys(self) -> Iterator[str]:
         """Yield the keys named ``user:...`` that carry our revision; some may come twice."""
@@ -223,17 +191,17 @@ class RedisStats:
                 client.delete(key)
 
     def of_user(self, stats: Sequence[UserStats]) -> StatsHash:
-        """What ``user:<id>`` must hold for one user's totals in all currencies (at least one)."""
-        rows = [(each.currency, each.order_count, each.spend_minor) for each in stats]
+        """Return the hash ``user:<id>`` for one user's totals in all currencies (at least one)."""
+        rows = [(total.currency, total.order_count, total.spend_minor) for total in stats]
         fields = self._fields("order_count", "total_spend", rows)
         key = f"{USER_PREFIX}{stats[0].user_id}"
-        return StatsHash(key, sum(each.revision for each in stats), fields)
+        return StatsHash(key, sum(total.revision for total in stats), fields)
 
     def of_everyone(self, stats: Sequence[GlobalStats]) -> StatsHash:
-        """What ``global:stats`` must hold."""
-        rows = [(each.currency, each.total_orders, each.revenue_minor) for each in stats]
+        """Return the hash ``global:stats`` for the totals of all users in all currencies."""
+        rows = [(total.currency, total.total_orders, total.revenue_minor) for total in stats]
         fields = self._fields("total_orders", "total_revenue", rows)
-        return StatsHash(GLOBAL_KEY, sum(each.revision for each in stats), fields)
+        return StatsHash(GLOBAL_KEY, sum(total.revision for total in stats), fields)
 
     @staticmethod
     def user_id_of(key: str) -> str | None:
@@ -262,12 +230,11 @@ class RedisStats:
     ) -> list[Any]:
         with _translated_errors():
             pipeline = client.pipeline(**({} if self._is_cluster else {"transaction": False}))
-            for shown in group:
-                flat = [part for pair in shown.fields.items() for part in pair]
+            for hash_ in group:
+                arguments = [str(hash_.revision), str(int(force))]
+                arguments += [text for field in hash_.fields.items() for text in field]
                 # eval() exists on a cluster's pipeline but takes no arguments there.
-                pipeline.execute_command(
-                    "EVAL", _SHOW, 1, shown.key, str(shown.revision), str(int(force)), *flat
-                )
+                pipeline.execute_command("EVAL", redis_scripts.WRITE, 1, hash_.key, *arguments)
             return list(pipeline.execute(raise_on_error=False))
 
     def _failure(self, key: str, error: Exception) -> ProductConsumerError:
@@ -277,7 +244,7 @@ class RedisStats:
         return _translate(error)
 
     def _connected(self) -> "redis.Redis | RedisCluster":
-        """The client, which is another class on a cluster; found out at the first call."""
+        """Return the client; the first call asks the server whether it must be a cluster's."""
         with self._connecting:
             if self._is_cluster is None:
                 with _translated_errors():
@@ -312,6 +279,6 @@ def _is_wrong_type(error: Exception) -> bool:
     return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
-def _mistyped(key: str, found: str) -> ConfigurationError:
-    problem = f"key {key!r} there is a {found}, not a hash: rename or delete it"
+def _mistyped(key: str, type_: str) -> ConfigurationError:
+    problem = f"key {key!r} there is a {type_}, not a hash: rename or delete it"
     return ConfigurationError("REDIS_URL", problem)

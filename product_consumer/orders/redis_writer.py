@@ -1,4 +1,4 @@
-"""Writes the ledger's totals to Redis, and fills a Redis that may have lost some."""
+"""Writes the ledger's totals to Redis, and fills a Redis that may have lost some of them."""
 
 import logging
 import threading
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 class RedisWriter:
     """Keeps Redis equal to the ledger; any thread may call it.
 
-    ``breakers`` has ``ledger`` and ``redis``; every method waits while one is down and raises what
-    ``Breakers.call`` does.
+    ``breakers`` has ``ledger`` and ``redis``. While either is down every method waits, and raises
+    what ``Breakers.call`` raises.
     """
 
     def __init__(self, ledger: OrderLedger, stats: RedisStats, breakers: Breakers) -> None:
@@ -33,8 +33,8 @@ class RedisWriter:
         """Write the current totals of these users and of everyone."""
         written = self._current(user_ids)
         self._write(written)
-        # Redis refuses older revisions, so what is newer now is also written by whoever recorded
-        # it. Writing it here too covers a worker that died before it could.
+        # The worker that recorded a newer revision writes it, too; Redis refuses the older one.
+        # Written here as well, it survives the death of that worker.
         revisions = {total.key: total.revision for total in written}
         current = self._current(user_ids)
         newer = [total for total in current if total.revision > revisions.get(total.key, 0)]
@@ -42,7 +42,7 @@ class RedisWriter:
             self._write(newer)
 
     def keep_filled(self) -> None:
-        """Write everything again where Redis may lack some: a batch writes its own users only."""
+        """Write every total again if Redis may lack some: a batch writes its own users only."""
         if self._is_filled():
             return
         with self._filling:
@@ -55,7 +55,7 @@ class RedisWriter:
         filler = self._stats.start_filling()
         written = rebuild_stats(self._ledger, self._stats, lambda _done, _total: None)
         if not self._stats.finish_filling(filler):
-            log.warning("Redis lost data while it was filled: the next look fills it again")
+            log.warning("Redis lost data while it was filled: the next check fills it again")
         return written
 
     def _current(self, user_ids: Collection[str]) -> list[StatsHash]:

@@ -1,6 +1,6 @@
-"""What can be asked of the order ledger: totals by user, day and currency, rankings, rejections.
+"""Queries on the order ledger: totals by user, day and currency, rankings, rejections.
 
-Money of different currencies is never added up, so every answer is per currency. Days are UTC and
+Money of different currencies is never added up, so every result is per currency. Days are UTC and
 both ends of a range are included; ``None`` leaves that end open.
 """
 
@@ -32,13 +32,16 @@ from product_consumer.orders.tables import (
 )
 
 MAX_ROWS = 10_000
-"""Most rows of one answer, whatever was asked for."""
+"""Most rows of one result, whatever was asked for."""
 
 _Ranking = Literal["spend", "orders"]
 
 
 class OrderStatistics:
-    """Thread-safe. Every method may raise ``LedgerUnavailable`` or ``ConfigurationError``."""
+    """The reading half of the order ledger. Thread-safe.
+
+    Every method may raise ``LedgerUnavailable`` or ``ConfigurationError``.
+    """
 
     database: Database
 
@@ -52,7 +55,7 @@ class OrderStatistics:
     ) -> list[UserStats]:
         """Return a user's totals, one entry per currency in the order of its code.
 
-        Empty for a user who is not known, or who ordered nothing on these days.
+        Empty for an unknown user, and for a user without orders on these days.
         """
         if day_from is None and day_to is None:
             return self.users_stats([user_id]).get(user_id, [])
@@ -70,18 +73,18 @@ class OrderStatistics:
             ]
 
     def users_stats(self, user_ids: Iterable[str]) -> dict[str, list[UserStats]]:
-        """Return the totals of several users in one look; users without orders are left out."""
+        """Return the totals of several users in one query; users without orders are left out."""
         columns = user_totals.c
         query = (
             select(user_totals)
             .where(columns.user_id.in_(set(user_ids)))
             .order_by(columns.user_id, columns.currency)
         )
-        found: dict[str, list[UserStats]] = {}
+        totals: dict[str, list[UserStats]] = {}
         with self._reading() as connection:
             for row in connection.execute(query):
-                found.setdefault(row.user_id, []).append(_user_stats(row))
-        return found
+                totals.setdefault(row.user_id, []).append(_user_stats(row))
+        return totals
 
     def user_pages(self, page_size: int = 1000) -> Iterator[dict[str, list[UserStats]]]:
         """Yield the totals of all users, in pages, in the order of their ids."""
@@ -132,7 +135,7 @@ class OrderStatistics:
     ) -> list[UserStats]:
         """Return the ``n`` users with the greatest spend or most orders in one currency.
 
-        Greatest first; of equals, the lower id (compared byte by byte) first.
+        Greatest first; of equal users, the lower id (compared byte by byte) first.
         """
         if n < 1:
             return []
@@ -143,9 +146,9 @@ class OrderStatistics:
             else _ranking_of_days(by, currency, day_from, day_to)
         )
         with self._reading() as connection:
-            found = connection.execute(query.limit(min(n, MAX_ROWS))).all()
+            rows = connection.execute(query.limit(min(n, MAX_ROWS))).all()
         return [
-            UserStats(user_id, currency, int(count), int(spend)) for user_id, count, spend in found
+            UserStats(user_id, currency, int(count), int(spend)) for user_id, count, spend in rows
         ]
 
     def daily(
@@ -155,8 +158,10 @@ class OrderStatistics:
         currency: str | None = None,
         user_id: str | None = None,
     ) -> list[DayStats]:
-        """Return the days with orders, oldest first: of everyone or of one user, in one currency or
-        in all (then one entry per day and currency).
+        """Return the totals of each day with orders, oldest first.
+
+        ``user_id``: None for all users. ``currency``: None for all, with one entry per day and
+        currency.
         """
         table = daily_totals if user_id is None else user_daily_totals
         query = (
@@ -173,7 +178,7 @@ class OrderStatistics:
             return [DayStats(*row) for row in connection.execute(query)]
 
     def rejected(self, limit: int = 100) -> list[RejectedOrder]:
-        """Return what was rejected, the latest first."""
+        """Return rejected messages, the latest first."""
         columns = rejected_orders.c
         query = (
             select(columns.message_id, columns.order_id, columns.reason, columns.detail, columns.at)
@@ -184,7 +189,7 @@ class OrderStatistics:
             return [RejectedOrder(*row) for row in connection.execute(query)]
 
     def order(self, order_id: str) -> StoredOrder | None:
-        """Return one order; None when it is not known."""
+        """Return one order; None for an unknown id."""
         with self._reading() as connection:
             row = connection.execute(select(orders).where(orders.c.order_id == order_id)).first()
         return None if row is None else _stored_order(row)
@@ -206,9 +211,8 @@ class OrderStatistics:
         users = select(func.count(distinct(user_totals.c.user_id)))
         rejected = select(func.count()).select_from(rejected_orders)
         with self._reading() as connection:
-            return Counts(
-                *(int(connection.execute(each).scalar_one()) for each in (total, users, rejected))
-            )
+            queries = (total, users, rejected)
+            return Counts(*(int(connection.execute(query).scalar_one()) for query in queries))
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -16,8 +16,8 @@ orders = Table(
     Column("value_minor", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     Column("payment_method", Text),
-    # JSON: [[product id, quantity, unit price in minor units], ...]. Nothing is looked up by item,
-    # so a row per item would only triple the writes.
+    # JSON: [[product id, quantity, unit price in minor units], ...]. No query is by item, so a row
+    # per item would only triple the writes.
     Column("items", Text, nullable=False),
     Column("recorded_at", UtcTimestamp, nullable=False),
     Index("orders_user", "user_id", "ordered_at"),
@@ -31,7 +31,7 @@ user_totals = Table(
     Column("order_count", BigInteger, nullable=False),
     Column("spend_minor", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),
-    # The rankings, in the order in which they are shown.
+    # The rankings, in the order in which they are read.
     Index("user_totals_by_spend", "currency", "spend_minor", "user_id"),
     Index("user_totals_by_orders", "currency", "order_count", "user_id"),
 )
@@ -53,7 +53,7 @@ user_daily_totals = Table(
     Column("currency", Text, primary_key=True),
     Column("order_count", BigInteger, nullable=False),
     Column("spend_minor", BigInteger, nullable=False),
-    # Everything a ranking over some days reads, so that it never leaves the index.
+    # All that a ranking over some days reads, so that the query never leaves the index.
     Index("user_daily_totals_by_day", "currency", "day", "user_id", "order_count", "spend_minor"),
 )
 

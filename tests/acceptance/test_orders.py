@@ -78,14 +78,14 @@ def drawn_orders(count: int, users: int, rng: random.Random) -> list[Sent]:
 
 
 def winners(orders: Sequence[Sent], others: Sequence[Sent], rows: Sequence[Any]) -> list[Sent]:
-    """What was sent, and of an id with two contents the one that the ledger saw first."""
-    sent = {one.order_id: [one] for one in orders}
-    for one in others:
-        sent[one.order_id].append(one)
+    """Return the orders that the ledger counted: of an id with two contents, the first it saw."""
+    sent = {order.order_id: [order] for order in orders}
+    for order in others:
+        sent[order.order_id].append(order)
     counted = {row[0]: row[1] for row in rows}
     assert counted.keys() == sent.keys()
     return [
-        next(one for one in choices if one.cents == counted[order_id])
+        next(order for order in choices if order.cents == counted[order_id])
         for order_id, choices in sent.items()
     ]
 
@@ -98,12 +98,12 @@ def check_everything_adds_up(
     orders: Sequence[Sent], query: Callable[[str], list[Any]], reader: Any
 ) -> None:
     by_user: Counter[str] = Counter()
-    count_by_user = Counter(one.user_id for one in orders)
+    count_by_user = Counter(order.user_id for order in orders)
     by_day: Counter[date] = Counter()
-    count_by_day = Counter(one.day for one in orders)
-    for one in orders:
-        by_user[one.user_id] += one.cents
-        by_day[one.day] += one.cents
+    count_by_day = Counter(order.day for order in orders)
+    for order in orders:
+        by_user[order.user_id] += order.cents
+        by_day[order.day] += order.cents
     total = sum(by_user.values())
 
     totals = query("SELECT user_id, order_count, spend_minor FROM user_totals")
@@ -121,8 +121,8 @@ def check_everything_adds_up(
     expected = sorted(by_user, key=lambda user: (-by_user[user], user))[:20]
     assert [row[0] for row in ranking] == expected
     for user in by_user:
-        shown = reader.hmget(f"user:{user}", "order_count", "total_spend")
-        assert shown == [str(count_by_user[user]), money(by_user[user])]
+        totals_in_redis = reader.hmget(f"user:{user}", "order_count", "total_spend")
+        assert totals_in_redis == [str(count_by_user[user]), money(by_user[user])]
     everyone = reader.hmget("global:stats", "total_orders", "total_revenue")
     assert everyone == [str(len(orders)), money(total)]
 
@@ -148,12 +148,12 @@ def test_every_sum_is_right_after_duplicates_conflicts_a_kill_and_a_redis_restar
     rng = random.Random(20)
     orders = drawn_orders(count, users=count // 20, rng=rng)
     others = [
-        Sent(one.order_id, one.user_id, one.day, one.cents + 1)
-        for one in rng.sample(orders, count // 50)
+        Sent(order.order_id, order.user_id, order.day, order.cents + 1)
+        for order in rng.sample(orders, count // 50)
     ]
     deliveries = orders + others + rng.sample(orders, int(count * 0.3))
     rng.shuffle(deliveries)
-    world.send(*(one.body for one in deliveries))
+    world.send(*(order.body for order in deliveries))
     port = backends.free_port()
     server = backends.start_redis(port)
     settings = {"REDIS_URL": server.url, "THREADS": "8"}
@@ -180,7 +180,7 @@ def test_every_sum_is_right_after_duplicates_conflicts_a_kill_and_a_redis_restar
     letters = world.dead_letters()
     assert {letter["reason"] for letter in letters} == {"order_conflict"}
     rejected = {json.loads(letter["body"])["order_id"] for letter in letters}
-    assert rejected == {one.order_id for one in others}
+    assert rejected == {order.order_id for order in others}
 
 
 def test_two_workers_on_postgresql_share_the_work(
@@ -190,7 +190,7 @@ def test_two_workers_on_postgresql_share_the_work(
     orders = drawn_orders(400, users=15, rng=rng)
     deliveries = orders + rng.sample(orders, 120)
     rng.shuffle(deliveries)
-    world.send(*(one.body for one in deliveries))
+    world.send(*(order.body for order in deliveries))
     settings = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_url, "THREADS": "4"}
     workers = [
         world.start_worker("--stream", "orders", "--until-empty", **settings) for _ in range(2)
@@ -229,7 +229,7 @@ def test_bad_orders_are_dead_lettered_with_their_reason_and_listed(world: World)
 
 def test_a_stop_in_the_middle_loses_nothing(world: World) -> None:
     orders = drawn_orders(300, users=10, rng=random.Random(22))
-    world.send(*(one.body for one in orders))
+    world.send(*(order.body for order in orders))
     worker = world.start_worker("--stream", "orders", "--threads", "2", BATCH_SIZE="2")
     worker.wait_for_log("processed ID", count=10)
     worker.send_signal(signal.SIGTERM)

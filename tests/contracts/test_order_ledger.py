@@ -42,7 +42,8 @@ def open_ledger(url: str) -> OrderLedger:
 
 
 def spend(ledger: OrderLedger, user_id: str) -> list[tuple[str, int, str]]:
-    return [(one.currency, one.order_count, one.total_spend) for one in ledger.user_stats(user_id)]
+    totals = ledger.user_stats(user_id)
+    return [(total.currency, total.order_count, total.total_spend) for total in totals]
 
 
 def test_an_order_counts_for_its_user_its_day_and_everyone(ledger: OrderLedger) -> None:
@@ -87,10 +88,10 @@ def test_a_ping_of_a_server_that_is_not_there_is_an_outage() -> None:
 
 
 def test_an_order_that_comes_twice_counts_once(ledger: OrderLedger) -> None:
-    one = order()
+    copy = order()
 
-    assert ledger.record([one, one]).inserted == {one.order_id}
-    again = ledger.record([one])
+    assert ledger.record([copy, copy]).inserted == {copy.order_id}
+    again = ledger.record([copy])
     assert (again.inserted, again.failures) == (frozenset(), {})
     assert spend(ledger, "U1") == [("USD", 1, "10.00")]
 
@@ -124,8 +125,8 @@ def test_currencies_are_never_added_up(ledger: OrderLedger) -> None:
     ledger.record([order(), order(currency="VND", value_minor=50_000)])
 
     assert spend(ledger, "U1") == [("USD", 1, "10.00"), ("VND", 1, "50000")]
-    assert [one.currency for one in ledger.global_stats()] == ["USD", "VND"]
-    assert [one.order_count for one in ledger.daily(currency="VND")] == [1]
+    assert [total.currency for total in ledger.global_stats()] == ["USD", "VND"]
+    assert [day.order_count for day in ledger.daily(currency="VND")] == [1]
 
 
 def test_an_unknown_user_has_no_totals(ledger: OrderLedger) -> None:
@@ -136,9 +137,9 @@ def test_a_range_of_days_includes_both_ends(ledger: OrderLedger) -> None:
     ledger.record([order(ordered_at=ORDERED_AT + timedelta(days=day)) for day in range(5)])
     first, last = date(2024, 12, 14), date(2024, 12, 16)
 
-    assert [one.order_count for one in ledger.user_stats("U1", first, last)] == [3]
+    assert [total.order_count for total in ledger.user_stats("U1", first, last)] == [3]
     assert ledger.global_stats(first, last) == [GlobalStats("USD", 3, 3000)]
-    assert [one.day for one in ledger.daily(first, last)] == [
+    assert [row.day for row in ledger.daily(first, last)] == [
         date(2024, 12, day) for day in (14, 15, 16)
     ]
     assert ledger.user_stats("U1", day_to=date(2024, 12, 1)) == []
@@ -155,8 +156,8 @@ def test_rankings_are_by_spend_or_by_orders_and_ties_by_id(ledger: OrderLedger) 
         ]
     )
 
-    assert [one.user_id for one in ledger.top("spend", 3, "USD")] == ["rich", "also", "busy"]
-    assert [one.user_id for one in ledger.top("orders", 2, "USD")] == ["busy", "also"]
+    assert [user.user_id for user in ledger.top("spend", 3, "USD")] == ["rich", "also", "busy"]
+    assert [user.user_id for user in ledger.top("orders", 2, "USD")] == ["busy", "also"]
     assert ledger.top("spend", 0, "USD") == []
 
 
@@ -169,16 +170,16 @@ def test_a_ranking_of_some_days_counts_these_days_only(ledger: OrderLedger) -> N
             order(user_id="early", value_minor=5, ordered_at=later),
         ]
     )
-    found = ledger.top("spend", 5, "USD", day_from=later.date())
+    users = ledger.top("spend", 5, "USD", day_from=later.date())
 
-    assert [(one.user_id, one.spend_minor) for one in found] == [("late", 10), ("early", 5)]
+    assert [(user.user_id, user.spend_minor) for user in users] == [("late", 10), ("early", 5)]
 
 
 def test_an_order_is_kept_with_its_items(ledger: OrderLedger) -> None:
     items = (OrderItem("₫'\"", 2, 300), OrderItem("P2", 1, 400))
-    one = order(items=items, payment_method="Cash")
-    ledger.record([one])
-    stored = ledger.order(one.order_id)
+    sent = order(items=items, payment_method="Cash")
+    ledger.record([sent])
+    stored = ledger.order(sent.order_id)
 
     assert stored is not None
     assert (stored.items, stored.ordered_at, stored.payment_method) == (items, ORDERED_AT, "Cash")
@@ -191,8 +192,8 @@ def test_rejected_messages_are_listed_latest_first_and_once(ledger: OrderLedger)
         RejectedOrder(f"m{n}", None, "json_invalid", "detail", ORDERED_AT + timedelta(seconds=n))
         for n in range(3)
     ]
-    ledger.list_rejected(entries)
-    ledger.list_rejected(entries[:1])
+    ledger.add_rejected(entries)
+    ledger.add_rejected(entries[:1])
 
     assert ledger.rejected(2) == [entries[2], entries[1]]
     assert ledger.counts().rejected == 3
@@ -200,9 +201,9 @@ def test_rejected_messages_are_listed_latest_first_and_once(ledger: OrderLedger)
 
 def test_hostile_ids_are_data(ledger: OrderLedger) -> None:
     ids = ["'; DROP TABLE orders;--", 'x\' or "1"="1', "a\\b", "%_", "₫" * 100]
-    ledger.record([order(order_id=one, user_id=one) for one in ids])
+    ledger.record([order(order_id=id_, user_id=id_) for id_ in ids])
 
-    assert all(spend(ledger, one) == [("USD", 1, "10.00")] for one in ids)
+    assert all(spend(ledger, id_) == [("USD", 1, "10.00")] for id_ in ids)
 
 
 def test_a_total_beyond_the_databases_integers_is_refused_and_harms_nobody(
@@ -212,12 +213,12 @@ def test_a_total_beyond_the_databases_integers_is_refused_and_harms_nobody(
     recorded = ledger.record([order(value_minor=11), order(value_minor=10)])
 
     assert [error.reason for error in recorded.failures.values()] == ["amount_range"]  # type: ignore[attr-defined]
-    assert [one.spend_minor for one in ledger.user_stats("U1")] == [2**62]
+    assert [total.spend_minor for total in ledger.user_stats("U1")] == [2**62]
 
 
 def test_all_users_can_be_paged_through(ledger: OrderLedger) -> None:
     users = {f"U{n}" for n in range(25)}
-    ledger.record([order(user_id=one) for one in sorted(users)])
+    ledger.record([order(user_id=user) for user in sorted(users)])
     pages = [set(page) for page in ledger.user_pages(10)]
 
     assert [len(page) for page in pages] == [10, 10, 5]
@@ -225,16 +226,16 @@ def test_all_users_can_be_paged_through(ledger: OrderLedger) -> None:
 
 
 def test_the_revision_grows_with_every_batch_that_adds(ledger: OrderLedger) -> None:
-    one = order()
+    known = order()
     revisions = []
-    for batch in ([one], [one], [order(), order()]):
+    for batch in ([known], [known], [order(), order()]):
         ledger.record(batch)
         revisions.append(ledger.user_stats("U1")[0].revision)
 
     assert revisions == [1, 1, 2]
 
 
-def test_set_up_twice_keeps_what_is_there(ledger: OrderLedger) -> None:
+def test_a_second_set_up_keeps_the_orders(ledger: OrderLedger) -> None:
     ledger.record([order()])
     ledger.setup()
 
@@ -262,10 +263,10 @@ def test_threads_with_overlapping_batches_neither_lose_nor_deadlock(ledger: Orde
 def test_totals_are_the_sum_for_any_order_and_duplication(
     ledger: OrderLedger, data: st.DataObject
 ) -> None:
-    mark = f"c{next(_examples)}-"
+    prefix = f"c{next(_examples)}-"
     orders = [
         order(
-            user_id=mark + data.draw(st.sampled_from("abc")),
+            user_id=prefix + data.draw(st.sampled_from("abc")),
             value_minor=data.draw(st.integers(0, 2**53)),
             currency=data.draw(st.sampled_from(["USD", "VND"])),
             ordered_at=ORDERED_AT + timedelta(days=data.draw(st.integers(0, 2))),
@@ -276,8 +277,8 @@ def test_totals_are_the_sum_for_any_order_and_duplication(
     for group in groups(deliveries, data.draw(st.integers(1, 5))):
         ledger.record(group)
 
-    for user_id in {one.user_id for one in orders}:
-        mine = [one for one in orders if one.user_id == user_id]
+    for user_id in {sent.user_id for sent in orders}:
+        mine = [sent for sent in orders if sent.user_id == user_id]
         assert user_sums(ledger, user_id) == sums_of(mine)
 
 
@@ -290,20 +291,21 @@ def groups(items: Sequence[Order], size: int) -> list[Sequence[Order]]:
 
 def sums_of(orders: Sequence[Order]) -> dict[str, tuple[int, int]]:
     sums: dict[str, tuple[int, int]] = {}
-    for one in orders:
-        count, spent = sums.get(one.currency, (0, 0))
-        sums[one.currency] = (count + 1, spent + one.value_minor)
+    for sent in orders:
+        count, spent = sums.get(sent.currency, (0, 0))
+        sums[sent.currency] = (count + 1, spent + sent.value_minor)
     return sums
 
 
 def user_sums(ledger: OrderLedger, user_id: str) -> dict[str, tuple[int, int]]:
-    return {one.currency: (one.order_count, one.spend_minor) for one in ledger.user_stats(user_id)}
+    totals = ledger.user_stats(user_id)
+    return {total.currency: (total.order_count, total.spend_minor) for total in totals}
 
 
 def check_totals(ledger: OrderLedger, orders: Sequence[Order]) -> None:
     spent: Counter[str] = Counter()
-    for one in orders:
-        spent[one.user_id] += one.value_minor
+    for sent in orders:
+        spent[sent.user_id] += sent.value_minor
     assert {user: user_sums(ledger, user)["USD"][1] for user in spent} == spent
     [everyone] = ledger.global_stats()
     assert (everyone.total_orders, everyone.revenue_minor) == (len(orders), spent.total())

@@ -100,7 +100,7 @@ def test_a_key_without_our_revision_is_taken_over(stats: RedisStats, reader: Any
 def test_writers_in_any_order_end_with_the_newest(stats: RedisStats, reader: Any) -> None:
     totals = [user(number, revision=number) for number in range(1, 101)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda one: stats.write([stats.of_user([one])]), totals[::-1] + totals))
+        list(pool.map(lambda total: stats.write([stats.of_user([total])]), totals[::-1] + totals))
 
     assert reader.hget("user:U5678", "order_count") == "100"
 
@@ -119,7 +119,7 @@ def test_a_key_of_another_type_is_a_configuration_error_and_stays_as_it_is(
     assert reader.hget("user:U1", "order_count") == reader.hget("user:U2", "order_count") == "1"
 
 
-def test_the_probe_fails_until_the_wrong_type_is_mended(stats: RedisStats, reader: Any) -> None:
+def test_the_probe_fails_until_the_wrong_type_is_fixed(stats: RedisStats, reader: Any) -> None:
     reader.lpush("user:U5678", "a list")
     with pytest.raises(ConfigurationError):
         stats.write([stats.of_user([user(2)])])
@@ -143,7 +143,7 @@ def test_a_refused_password_is_a_configuration_error() -> None:
             assert "wrong" not in str(refused.value)
 
 
-def test_a_url_that_is_none_is_a_configuration_error() -> None:
+def test_an_address_that_is_no_url_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="REDIS_URL"):
         open_stats("localhost:6379")
 
@@ -152,17 +152,17 @@ def test_a_redis_that_is_gone_is_unavailable_and_comes_back_empty_but_usable() -
     port = backends.free_port()
     server = backends.start_redis(port)
     stats = open_stats(server.url)
-    shown = [stats.of_user([user(2)])]
-    stats.write(shown)
+    written = [stats.of_user([user(2)])]
+    stats.write(written)
     server.stop()
 
     with pytest.raises(StoreUnavailable, match="redis"):
-        stats.write(shown)
+        stats.write(written)
     for ask in (stats.ping, stats.describe):
         with pytest.raises(StoreUnavailable):
             ask()
     with backends.start_redis(port):
-        assert stats.write(shown) == 1
+        assert stats.write(written) == 1
         stats.close()
 
 
@@ -199,12 +199,12 @@ def test_a_redis_cluster_works_the_same() -> None:
             wait_until(lambda: is_ready(node), 10)
         with closing(open_stats(server.url)) as stats:
             assert stats.describe() == "Redis Cluster"
-            shown = [stats.of_user([user(1, user_id=f"U{number}")]) for number in range(300)]
-            assert stats.write(shown) == 300
-            held = stats.read([one.key for one in shown])
-            assert held == [{**one.fields, "revision": "1"} for one in shown]
-            assert set(stats.user_keys()) == {one.key for one in shown}
-            stats.delete([one.key for one in shown])
+            written = [stats.of_user([user(1, user_id=f"U{number}")]) for number in range(300)]
+            assert stats.write(written) == 300
+            held = stats.read([hash_.key for hash_ in written])
+            assert held == [{**hash_.fields, "revision": "1"} for hash_ in written]
+            assert set(stats.user_keys()) == {hash_.key for hash_ in written}
+            stats.delete([hash_.key for hash_ in written])
             assert list(stats.user_keys()) == []
             assert stats.finish_filling(stats.start_filling())
             assert stats.is_filled()
@@ -224,7 +224,7 @@ def test_a_wiped_redis_is_rebuilt_and_verified(
     assert reader.hget("global:stats", "total_revenue") == "49.50"
 
 
-def test_verification_finds_what_differs_and_what_is_unknown(
+def test_verification_finds_different_and_unknown_keys(
     ledger: OrderLedger, stats: RedisStats, reader: Any
 ) -> None:
     ledger.record([order(user_id=f"U{number}") for number in range(5)])
@@ -233,10 +233,10 @@ def test_verification_finds_what_differs_and_what_is_unknown(
     reader.delete("user:U2")
     reader.hset("user:stranger", mapping={"order_count": "1", "revision": "1"})
     reader.hset("user:of-another-program", "name", "An")
-    found = verify_stats(ledger, stats, ignore_progress)
+    result = verify_stats(ledger, stats, ignore_progress)
 
-    assert (found.compared, found.differing, found.unknown) == (6, 2, 1)
-    assert found.examples == ["user:U1", "user:U2", "user:stranger"]
+    assert (result.compared, result.differing, result.unknown) == (6, 2, 1)
+    assert result.examples == ["user:U1", "user:U2", "user:stranger"]
 
 
 def test_only_a_forced_rebuild_overwrites_a_greater_revision(
@@ -276,15 +276,15 @@ def test_a_redis_that_comes_back_with_an_older_snapshot_is_not_filled(tmp_path: 
     port, where = backends.free_port(), ("--dir", str(tmp_path))
     server = backends.start_redis(port, *where)
     with closing(open_stats(server.url)) as stats:
-        shown = stats.of_user([user(2)])
-        stats.write([shown])
+        written = stats.of_user([user(2)])
+        stats.write([written])
         stats.finish_filling(stats.start_filling())
         unfinished = stats.start_filling()
         with redis.Redis.from_url(server.url) as reader:
             reader.save()
         server.stop()
         with backends.start_redis(port, *where):
-            assert stats.read([shown.key]) == [{**shown.fields, "revision": "1"}]
+            assert stats.read([written.key]) == [{**written.fields, "revision": "1"}]
 
             assert not stats.is_filled()
             assert not stats.finish_filling(unfinished)
@@ -292,7 +292,7 @@ def test_a_redis_that_comes_back_with_an_older_snapshot_is_not_filled(tmp_path: 
             assert stats.is_filled()
 
 
-def test_of_several_that_fill_it_one_is_enough(stats: RedisStats, redis_url: str) -> None:
+def test_one_of_several_fillers_is_enough(stats: RedisStats, redis_url: str) -> None:
     with closing(open_stats(redis_url)) as other:
         fillers = stats.start_filling(), other.start_filling()
 

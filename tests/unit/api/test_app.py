@@ -71,7 +71,7 @@ def fill(ledger: OrderLedger) -> None:
             order(user_id="U1", value_minor=7, currency="EUR", ordered_at=DAY),
         ]
     )
-    ledger.list_rejected([RejectedOrder("m1", None, "json_invalid", "not JSON", DAY)])
+    ledger.add_rejected([RejectedOrder("m1", None, "json_invalid", "not JSON", DAY)])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The producer: the same orders for the same seed, realistic, with a share that must be refused."""
+"""Generated orders: the same for the same seed, realistic, a share of them to be refused."""
 
 import json
 from collections import Counter
@@ -46,13 +46,13 @@ def test_all_but_the_bad_share_are_valid(currency: str) -> None:
     orders, reasons = read(list(producer(currency=currency, bad=0.0).messages(500)))
 
     assert reasons == []
-    assert {one.currency for one in orders} == {currency}
-    assert len({one.order_id for one in orders}) == 500
+    assert {order.currency for order in orders} == {currency}
+    assert len({order.order_id for order in orders}) == 500
 
 
 def test_a_share_is_bad_in_several_ways_and_a_share_has_to_be_cleaned() -> None:
     orders, reasons = read(list(producer(bad=0.1).messages(2000)))
-    flags = {flag for one in orders for flag in one.flags}
+    flags = {flag for order in orders for flag in order.flags}
 
     assert 120 < len(reasons) < 280
     assert set(reasons) == {
@@ -70,12 +70,12 @@ def test_a_share_is_bad_in_several_ways_and_a_share_has_to_be_cleaned() -> None:
 
 def test_users_baskets_and_days_are_unequal_as_in_a_shop() -> None:
     orders, _ = read(list(producer().messages(2000)))
-    by_user = Counter(one.user_id for one in orders)
+    by_user = Counter(order.user_id for order in orders)
 
     assert by_user.most_common(1)[0][1] > 10 * min(by_user.values())
-    assert {len(one.items) for one in orders} == {1, 2, 3, 4, 5, 6}
-    assert len({one.day for one in orders}) >= 30
-    assert max(one.day for one in orders) <= LAST_DAY
+    assert {len(order.items) for order in orders} == {1, 2, 3, 4, 5, 6}
+    assert len({order.day for order in orders}) >= 30
+    assert max(order.day for order in orders) <= LAST_DAY
 
 
 def test_messages_are_json_numbers_and_text_only() -> None:

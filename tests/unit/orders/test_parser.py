@@ -1,4 +1,4 @@
-"""Order messages: what is accepted, what is mended first, and which reason the rest gets."""
+"""Order messages: which are accepted, how they are cleaned, which reason the others get."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -116,7 +116,7 @@ def test_cents_in_a_currency_without_them_name_the_setting() -> None:
         ({"schema_version": 9}, "unsupported_schema"),
     ],
 )
-def test_what_cannot_be_counted_gets_its_reason(changes: dict[str, Any], expected: str) -> None:
+def test_an_invalid_order_gets_its_reason(changes: dict[str, Any], expected: str) -> None:
     assert reason(**changes) == expected
 
 
@@ -174,7 +174,7 @@ def test_an_order_wrapped_by_sns_is_unwrapped() -> None:
         ({"unknown": 1}, "unknown_fields"),
     ],
 )
-def test_what_is_cleaned_is_counted_and_is_the_same_order(
+def test_a_cleaned_order_is_flagged_and_is_the_same_order(
     changes: dict[str, Any], flag: str
 ) -> None:
     cleaned, plain = parsed(**changes), parsed()
@@ -202,7 +202,7 @@ def test_ids_of_other_forms_keep_their_case(order_id: str) -> None:
     assert parsed(order_id=order_id).order_id == order_id
 
 
-def test_a_sum_of_doubles_is_rounded_to_what_was_meant() -> None:
+def test_a_sum_of_doubles_is_rounded_to_the_cent_that_was_meant() -> None:
     items = [item(quantity=3, price_per_unit=19.99), item(product_id="P2", price_per_unit=0.1)]
     order = parsed(order_value=59.97 + 0.1 + 1e-14, items=items)
 

@@ -1,5 +1,6 @@
-"""The story of an order message: counted once, shown, and never lost or rejected for an outage."""
+"""Order messages: counted once, written to Redis, never lost or rejected because of an outage."""
 
+import itertools
 import random
 import threading
 from collections.abc import Iterator
@@ -32,12 +33,12 @@ from tests.support.order_factories import order_text
 
 
 class FailingStats(RedisStats):
-    """A Redis that is not there; remembers what it was asked to show."""
+    """A Redis that is down until its error is removed; remembers the keys written."""
 
     def __init__(self, error: ProductConsumerError) -> None:
         super().__init__("redis://127.0.0.1:1", main_currency="USD", timeout_seconds=1)
         self.error: ProductConsumerError | None = error
-        self.shown: list[str] = []
+        self.written: list[str] = []
 
     def ping(self) -> None:
         if self.error is not None:
@@ -45,7 +46,7 @@ class FailingStats(RedisStats):
 
     def write(self, hashes: Any, *, force: bool = False) -> int:
         self.ping()
-        self.shown += [one.key for one in hashes]
+        self.written += [hash_.key for hash_ in hashes]
         return len(hashes)
 
 
@@ -84,9 +85,9 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.ledger.close()
+    bench = Bench(tmp_path)
+    yield bench
+    bench.ledger.close()
 
 
 def test_an_order_is_counted_and_stored(bench: Bench) -> None:
@@ -105,7 +106,7 @@ def test_one_bad_order_never_harms_its_batch(bench: Bench) -> None:
     good = [order_text(order_id=f"ORD{number}") for number in range(3)]
     outcomes = bench.process(good[0], "{", good[1], order_text(order_value=1), good[2])
 
-    assert [type(one) for one in outcomes] == [Stored, Rejected, Stored, Rejected, Stored]
+    assert [type(outcome) for outcome in outcomes] == [Stored, Rejected, Stored, Rejected, Stored]
     assert bench.stats_of("U5678") == (3, "299.97")
 
 
@@ -118,16 +119,16 @@ def test_other_content_under_a_known_id_is_a_conflict(bench: Bench) -> None:
     assert bench.stats_of("U5678") == (1, "99.99")
 
 
-def test_what_is_rejected_is_listed_with_its_order_id_where_it_has_one(bench: Bench) -> None:
+def test_rejected_messages_are_listed_with_their_order_id_if_readable(bench: Bench) -> None:
     bench.process("{", order_text(order_value=1))
 
-    assert {(one.reason, one.order_id) for one in bench.ledger.rejected()} == {
+    assert {(order.reason, order.order_id) for order in bench.ledger.rejected()} == {
         ("json_invalid", None),
         ("order_total", "ORD1234"),
     }
 
 
-def test_what_is_cleaned_is_counted_in_the_metrics(bench: Bench) -> None:
+def test_changes_by_cleaning_are_counted_in_the_metrics(bench: Bench) -> None:
     bench.process(order_text(user_id=" u5678"))
 
     text = bench.metrics.registry.get_sample_value
@@ -153,13 +154,13 @@ def test_a_redis_outage_gives_messages_back_and_rejects_none(
     bench = Bench(tmp_path, stats)
     outcomes = [bench.process(order_text(), receive_count=count)[0] for count in (1, 50)]
 
-    assert [type(one) for one in outcomes] == [Released, Released]
+    assert [type(outcome) for outcome in outcomes] == [Released, Released]
     assert bench.ledger.rejected() == []
     assert bench.metrics.down_dependencies() == ["redis"]
     stats.error = None
     assert bench.process(order_text()) == [Stored("ORD1234")]
     assert bench.stats_of("U5678") == (1, "99.99")
-    assert "user:U5678" in stats.shown
+    assert "user:U5678" in stats.written
     bench.ledger.close()
 
 
@@ -182,16 +183,16 @@ def test_a_ledger_outage_gives_messages_back(
     def fail(*_: object) -> None:
         raise LedgerUnavailable("ledger", "gone")
 
-    for name in ("record", "list_rejected", "ping"):
+    for name in ("record", "add_rejected", "ping"):
         monkeypatch.setattr(OrderLedger, name, fail)
     bench = Bench(tmp_path)
     outcomes = bench.process(order_text(), "{")
     bench.ledger.close()
 
-    assert [type(one) for one in outcomes] == [Released, Released]
+    assert [type(outcome) for outcome in outcomes] == [Released, Released]
 
 
-def test_an_order_recorded_before_a_crash_is_shown_by_its_next_delivery(
+def test_an_order_recorded_before_a_crash_is_written_by_its_next_delivery(
     tmp_path: Path, redis_url: str
 ) -> None:
     with_redis = closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=2))
@@ -284,13 +285,13 @@ def test_two_workers_with_duplicates_end_with_the_same_numbers_everywhere(
         benches = [Bench(tmp_path, stats), Bench(tmp_path, stats)]
         with ThreadPoolExecutor(8) as pool:
             batches = [bodies[start : start + 6] for start in range(0, len(bodies), 6)]
-            numbered = enumerate(batches)
-            done = list(pool.map(lambda each: benches[each[0] % 2].process(*each[1]), numbered))
+            workers = itertools.cycle(benches)
+            done = list(pool.map(lambda bench, batch: bench.process(*batch), workers, batches))
     for bench in benches:
         bench.ledger.close()
 
-    assert {type(one) for outcomes in done for one in outcomes} == {Stored}
+    assert {type(outcome) for outcomes in done for outcome in outcomes} == {Stored}
     with redis.Redis.from_url(redis_url, decode_responses=True) as reader:
-        shown = [reader.hmget(f"user:U{n}", "order_count", "total_spend") for n in range(5)]
-        assert shown == [["12", "1199.88"]] * 5
+        totals = [reader.hmget(f"user:U{n}", "order_count", "total_spend") for n in range(5)]
+        assert totals == [["12", "1199.88"]] * 5
         assert reader.hget("global:stats", "total_revenue") == "5999.40"
