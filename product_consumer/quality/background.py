@@ -1,4 +1,4 @@
-"""Work that nothing waits for: a bounded queue, one thread, at most half of the time."""
+"""Background work that nothing waits for: a bounded queue, one thread, at most half of its time."""
 
 import logging
 import threading
@@ -14,17 +14,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _WAIT_SECONDS = 0.2
-"""How soon a stop is noticed while nothing is waiting."""
+"""How soon a stop is noticed while the queue is empty."""
 _FAILURE_PAUSE_SECONDS = 5.0
 _GATHER_SECONDS = 0.2
-"""A batch that is not full is followed by this pause: small batches cost the most per item."""
+"""Pause after a batch that was not full: small batches cost the most per item."""
 
 
 class Background(Generic[T]):
-    """Hands what was put in to ``handle``, in batches, in one thread.
+    """A queue of items that one thread hands to ``handle`` in batches. Any thread may ``put``.
 
-    ``handle`` may raise anything: its batch is lost and ``lost`` is told how many. Work takes at
-    most half of the time, so that the consumer threads keep the rest.
+    ``handle`` may raise anything: its batch is lost, and ``lost`` is called with the number of its
+    items. Work takes at most half of the time, so that the consumer threads keep the rest.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Background(Generic[T]):
         return True
 
     def stop(self, seconds: float) -> None:
-        """Let the thread finish what is waiting, at most this long; what is left is lost."""
+        """Let the thread finish the queue, for so many seconds at most; the rest is lost."""
         self._deadline = monotonic() + seconds
         self._stopping.set()
         if self._thread.is_alive():

@@ -39,7 +39,7 @@ _Subject = Literal["order", "product"]
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One description for the model; the flags of its answer belong to this subject only."""
+    """One description for the model; the flags of its reply belong to this subject only."""
 
     subject: _Subject
     subject_id: str
@@ -47,11 +47,12 @@ class _Question:
 
 
 class QualityChecker:
-    """Never blocks, raises or changes what it is given.
+    """Background checks of orders and products, in two threads of its own.
 
-    ``orders`` and ``products``: where histories are read, None where there is no such stream.
-    ``count``: told ``checked``, ``skipped``, ``lost``, ``model_asked``, ``model_skipped:<why>``
-    and ``model_failed:<cause>``.
+    Any thread may submit. Submitting never blocks, never raises and changes nothing. ``orders`` and
+    ``products``: where histories are read; None without such a stream. ``count``: called with a
+    number and ``checked``, ``skipped``, ``lost``, ``model_asked``, ``model_skipped:<why>`` or
+    ``model_failed:<cause>``.
     """
 
     def __init__(
@@ -93,15 +94,15 @@ class QualityChecker:
         self._questions.start()
 
     def submit(self, order: Order) -> None:
-        """Have a counted order checked, some time."""
+        """Check a counted order, later."""
         self._put(order)
 
     def check_product(self, product: Product) -> None:
-        """Have a stored product checked, some time."""
+        """Check a stored product, later."""
         self._put(product)
 
     def stop(self, seconds: float = 5.0) -> None:
-        """Finish what is waiting, at most this long for the rules and this long for the model."""
+        """Finish the queues: so many seconds at most for the rules, and again for the model."""
         self._rules.stop(seconds)
         self._questions.stop(seconds)
         if self._model is not None:
@@ -115,8 +116,8 @@ class QualityChecker:
         if not self._is_set_up:
             self._store.setup()
             self._is_set_up = True
-        orders = [each for each in batch if isinstance(each, Order)]
-        products = [each for each in batch if isinstance(each, Product)]
+        orders = [subject for subject in batch if isinstance(subject, Order)]
+        products = [subject for subject in batch if isinstance(subject, Product)]
         if orders:
             self._check_orders(orders)
         if products:
@@ -130,9 +131,9 @@ class QualityChecker:
         recent = self._recent(order.user_id for order in orders)
         flags: list[QualityFlag] = []
         for order in orders:
-            found = check_order(order, recent.get(order.user_id, []), uses, now)
-            flags += found
-            self._ask_about_order(order, recent.get(order.user_id, []), uses, found)
+            by_rules = check_order(order, recent.get(order.user_id, []), uses, now)
+            flags += by_rules
+            self._ask_about_order(order, recent.get(order.user_id, []), uses, by_rules)
         self._store.add(flags)
         self._store.observe(orders)
 
@@ -148,15 +149,16 @@ class QualityChecker:
         order: Order,
         recent: Sequence[StoredOrder],
         uses: dict[tuple[str, str], ProductUse],
-        found: Sequence[QualityFlag],
+        by_rules: Sequence[QualityFlag],
     ) -> None:
         if self._wants_model():
             values = [
-                each.value_minor
-                for each in recent
-                if each.currency == order.currency and each.order_id != order.order_id
+                other.value_minor
+                for other in recent
+                if other.currency == order.currency and other.order_id != order.order_id
             ]
-            self._put_question("order", order.order_id, order_document(order, values, uses, found))
+            document = order_document(order, values, uses, by_rules)
+            self._put_question("order", order.order_id, document)
 
     def _check_products(self, batch: Sequence[Product]) -> None:
         now = datetime.now(UTC)
@@ -168,11 +170,11 @@ class QualityChecker:
             reviews = self._products.recent_reviews(ids, RECENT_PRICES)
         flags: list[QualityFlag] = []
         for product in batch:
-            counts = [each.reviews_count for each in reviews.get(product.id, ())]
-            found = check_product(product, prices.get(product.id, ()), counts, now)
-            flags += found
+            counts = [observation.reviews_count for observation in reviews.get(product.id, ())]
+            by_rules = check_product(product, prices.get(product.id, ()), counts, now)
+            flags += by_rules
             if not product.deleted and self._wants_model():
-                self._put_question("product", product.id, product_document(product, found))
+                self._put_question("product", product.id, product_document(product, by_rules))
         self._store.add(flags)
 
     def _wants_model(self) -> bool:

@@ -1,8 +1,8 @@
 """Asks an OpenAI-compatible endpoint what else is odd; the only file that imports requests.
 
-The model is not trusted. It is given a description as JSON data, apart from the instructions; of
-its reply only codes of a closed set and short reasons are kept, and they belong to what was asked
-about, whatever else the reply names. At worst it adds a wrong flag.
+The model is not trusted. It gets a description as JSON data, apart from the instructions. Of its
+reply only codes of a closed set and short reasons are kept. They belong to the described order or
+product, whatever else the reply names. At worst the model adds a wrong flag.
 """
 
 import json
@@ -28,7 +28,7 @@ MAX_REPLY_BYTES = 64 * 1024
 MAX_REASON_CHARACTERS = 200
 MAX_FLAGS = 10
 PAUSE_SECONDS = 30.0
-"""After a failure nobody asks for this long."""
+"""How long the model is not asked after a failure."""
 
 MODEL_CODES: Final = (
     "implausible_price",
@@ -38,7 +38,7 @@ MODEL_CODES: Final = (
     "suspicious_pattern",
 )
 UNKNOWN = "unknown"
-"""The code that is kept when a reply cannot be used."""
+"""Code of the flag that stands for an unusable reply."""
 
 _INSTRUCTIONS = (
     "You check records of an online shop for mistakes and fraud. The next message is one record "
@@ -80,7 +80,7 @@ class ModelFailed(ProductConsumerError):
 
     @property
     def is_outage(self) -> bool:
-        """Whether the endpoint failed, rather than one reply of it."""
+        """Whether the endpoint failed, rather than a single reply."""
         return not self.cause.startswith("reply_")
 
 
@@ -111,7 +111,7 @@ class _Completion(BaseModel):
 
 
 class LanguageModel:
-    """One endpoint. ``ask`` is for one thread at a time.
+    """Client of one chat completions endpoint. ``ask`` is for one thread at a time.
 
     ``url``: up to and including ``/v1``, or the whole address of the chat completions.
     """
@@ -123,7 +123,7 @@ class LanguageModel:
         self._model = model
         self._timeout_seconds = timeout_seconds
         self._session = requests.Session()
-        # Otherwise .netrc would replace our key, and a proxy variable would see what is asked.
+        # Otherwise .netrc would replace our key, and a proxy would see the descriptions.
         self._session.trust_env = False
         # A compressed reply could be a thousand times its size.
         self._session.headers["Accept-Encoding"] = "identity"
@@ -131,7 +131,7 @@ class LanguageModel:
             self._session.headers["Authorization"] = f"Bearer {api_key}"
 
     def ask(self, document: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Return (code, reason) of what the model finds odd in a redacted description.
+        """Return (code, reason) for each oddity that the model finds in a redacted description.
 
         Raises ``ModelFailed``; asks once and never again by itself.
         """
@@ -185,9 +185,9 @@ class LanguageModel:
 
 
 class Allowance:
-    """Whether the model may be asked now: a share of all subjects, so many a minute, and not soon
-    after it failed. Thread-safe.
+    """The budget of questions to the model. Thread-safe.
 
+    It allows a share of all subjects, so many calls a minute, and none soon after a failure.
     ``sample_ratio``: 0 to 1. ``clock`` counts seconds.
     """
 
@@ -206,8 +206,8 @@ class Allowance:
         self._lock = threading.Lock()
 
     def is_sampled(self) -> bool:
-        """Draw whether a subject is one of those the model is asked about."""
-        # Not by the id: a sender could choose one that is never drawn.
+        """Draw whether the model is asked about a subject."""
+        # Not by the id: a sender could choose an id that is never drawn.
         return secrets.randbelow(1_000_000) < self._sample_ratio * 1_000_000
 
     def refusal(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What the quality checks say. Frozen, without I/O."""
+"""The results of the quality checks. Frozen, without I/O."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def open_product_checks(
     settings: Settings, ledger: "Ledger", metrics: "Metrics"
 ) -> "Iterator[Callable[[Product], None]]":
-    """Yield what to tell of every stored product; it returns at once."""
+    """Yield a function to call with every stored product; it returns at once."""
     checker = open_quality_checker(
         settings, ledger.database, products=ledger, count=metrics.count_quality
     )
@@ -38,7 +38,7 @@ def open_product_checks(
 def open_order_checks(
     settings: Settings, ledger: "OrderLedger", metrics: "Metrics"
 ) -> "Iterator[Callable[[Order], None]]":
-    """Yield what to tell of every counted order; it returns at once."""
+    """Yield a function to call with every counted order; it returns at once."""
     checker = open_quality_checker(
         settings, ledger.database, orders=ledger, count=metrics.count_quality
     )
@@ -56,7 +56,7 @@ def open_quality_checker(
     products: "Ledger | None" = None,
     count: Callable[[str, int], None] = lambda _name, _number: None,
 ) -> QualityChecker:
-    """Return a running checker: call its ``stop``. It creates its tables when it first needs them.
+    """Return a running checker, to be stopped. It creates its tables when it first needs them.
 
     Without ``QUALITY_LLM_URL`` only the rules run.
     """

@@ -1,9 +1,9 @@
-"""What leaves the process for a language model, and what never does.
+"""Redaction: descriptions of orders and products that may leave the process for a language model.
 
-Of an order: amounts, quantities, days and what is usual. None of its text: users and products are
-numbered, and address, payment method and ids stay here, so neither a name in an id nor an
-instruction in one can leave. Of a product: its name, brand, category and description, which are
-public, after everything that looks like a person's data has been taken out.
+- Of an order leave amounts, quantities, days and usual values, but no text. Users and products are
+  numbered. Address, payment method and ids stay here: an id may hold a name or an instruction.
+- Of a product leave its name, brand, category and description. They are public, and anything that
+  looks like a person's data is taken out first.
 """
 
 import re
@@ -45,10 +45,12 @@ _PERSONAL = (_URL, _EMAIL, _LONG_NUMBER, _STREET, _STREET_FIRST, _TITLED_NAME)
 
 
 def redact(text: str) -> str:
-    """Return at most ``MAX_TEXT_CHARACTERS`` printable characters without what looks like an
-    e-mail or web address, telephone or card number, street address or titled name.
+    """Return printable text without personal data, cut at ``MAX_TEXT_CHARACTERS``.
+
+    Personal is anything that looks like an e-mail or web address, telephone or card number, street
+    address or titled name.
     """
-    # Full-width digits and signs are read by a model as the plain ones.
+    # A model reads full-width digits and signs as the plain ones.
     plain = unicodedata.normalize("NFKC", text[: 4 * MAX_TEXT_CHARACTERS])
     plain = "".join(_plain_character(character) for character in plain)
     for pattern in _PERSONAL:
@@ -62,8 +64,9 @@ def order_document(
     uses: Mapping[tuple[str, str], ProductUse],
     flags: Sequence[QualityFlag],
 ) -> dict[str, Any]:
-    """Describe an order without any of its text. ``values``: the user's recent order values in the
-    order's currency, minor units.
+    """Describe an order without any of its text.
+
+    ``values``: the user's recent order values, in minor units of the order's currency.
     """
     items = []
     numbers: dict[str, int] = {}
@@ -86,7 +89,7 @@ def order_document(
         "day": order.day.isoformat(),
         "item_count": len(order.items),
         "items": items,
-        "recent_values_of_this_user": [money_text(each, order.currency) for each in values],
+        "recent_values_of_this_user": [money_text(value, order.currency) for value in values],
         "found_by_rules": [flag.code for flag in flags],
     }
 
@@ -113,7 +116,7 @@ def product_document(product: Product, flags: Sequence[QualityFlag]) -> dict[str
 def _plain_character(character: str) -> str:
     if character.isdecimal():
         return str(unicodedata.decimal(character))
-    # Invisible characters would split a number that a reader sees in one piece.
+    # An invisible character would split a number that a reader sees in one piece.
     if unicodedata.category(character) == "Cf":
         return ""
     return character if character.isprintable() else " "

@@ -1,6 +1,6 @@
-"""What is odd about an order or a product: rules, and its own history. Pure functions.
+"""Rules: compare an order or a product with fixed limits and its own history. Pure functions.
 
-A reason never quotes the message: it names positions, amounts and counts only, so that no text of a
+A reason never quotes the message. It names positions, amounts and counts only, so that no text of a
 sender reaches a reader through a flag.
 
 Orders: ``total_mismatch``, ``total_zero``, ``value_outlier``, ``price_outlier``,
@@ -20,7 +20,7 @@ from product_consumer.orders.models import Order, OrderItem, StoredOrder
 from product_consumer.quality.models import QualityFlag
 
 MIN_HISTORY = 5
-"""Observations below which nothing counts as usual."""
+"""Fewer observations than this tell nothing about the usual value."""
 ORDER_FACTOR = 10
 """An order worth more than this many times the median of its user's recent orders is odd."""
 PRICE_FACTOR = 5
@@ -34,10 +34,12 @@ MAX_AGE = timedelta(days=5 * 365)
 
 @dataclass(frozen=True, slots=True)
 class ProductUse:
-    """How a product was ordered so far, in one currency."""
+    """The usual price and quantity of a product in orders, in one currency."""
 
     observations: int
+    """Order lines so far."""
     mean_unit_minor: float
+    """Unit price, in minor units."""
     mean_quantity: float
 
 
@@ -53,10 +55,10 @@ def check_order(
 ) -> list[QualityFlag]:
     """Return an order's flags.
 
-    ``recent``: its user's latest orders, itself perhaps among them; ``uses``: its products'
-    histories without it, by (product id, currency); ``now``: aware.
+    ``recent``: the latest orders of its user, itself perhaps among them. ``uses``: the histories of
+    its products without this order, by (product id, currency). ``now``: aware.
     """
-    others = [each for each in recent if each.order_id != order.order_id]
+    others = [other for other in recent if other.order_id != order.order_id]
     findings = [
         *_total(order),
         *_value_outlier(order, others),
@@ -80,8 +82,8 @@ def check_product(
 ) -> list[QualityFlag]:
     """Return a product's flags; a tombstone has none.
 
-    ``prices`` and ``reviews_counts``: its histories, newest first, the message's own observation
-    perhaps among them.
+    ``prices`` and ``reviews_counts``: its histories, newest first, perhaps with the observation of
+    this message.
     """
     if product.deleted:
         return []
@@ -101,7 +103,8 @@ def check_product(
 def _total(order: Order) -> list[Finding]:
     total = sum(item.quantity * item.unit_minor for item in order.items)
     if total != order.value_minor:
-        stated, summed = (money_text(each, order.currency) for each in (order.value_minor, total))
+        stated = money_text(order.value_minor, order.currency)
+        summed = money_text(total, order.currency)
         return [("total_mismatch", f"value {stated}, items {summed} {order.currency}")]
     if total == 0:
         return [("total_zero", "everything is free")]
@@ -109,21 +112,22 @@ def _total(order: Order) -> list[Finding]:
 
 
 def _value_outlier(order: Order, others: Sequence[StoredOrder]) -> list[Finding]:
-    values = [each.value_minor for each in others if each.currency == order.currency]
+    currency = order.currency
+    values = [other.value_minor for other in others if other.currency == currency]
     if len(values) < MIN_HISTORY:
         return []
-    usual = median(values)
-    if order.value_minor <= ORDER_FACTOR * max(usual, 1):
+    usual_minor = median(values)
+    if order.value_minor <= ORDER_FACTOR * max(usual_minor, 1):
         return []
-    value, normal = (money_text(int(each), order.currency) for each in (order.value_minor, usual))
-    return [("value_outlier", f"{value} {order.currency}; the user's last {len(values)}: {normal}")]
+    value, usual = money_text(order.value_minor, currency), money_text(int(usual_minor), currency)
+    return [("value_outlier", f"{value} {currency}; the user's last {len(values)}: {usual}")]
 
 
 def _duplicate(order: Order, others: Sequence[StoredOrder]) -> list[Finding]:
     cart = _cart(order.items)
-    for each in others:
-        is_near = abs(each.ordered_at - order.ordered_at) <= DUPLICATE_WINDOW
-        if is_near and each.currency == order.currency and _cart(each.items) == cart:
+    for other in others:
+        is_near = abs(other.ordered_at - order.ordered_at) <= DUPLICATE_WINDOW
+        if is_near and other.currency == order.currency and _cart(other.items) == cart:
             minutes = DUPLICATE_WINDOW.seconds // 60
             return [("duplicate_cart", f"the same cart within {minutes} minutes, under another id")]
     return []
@@ -140,10 +144,8 @@ def _line_outliers(order: Order, uses: Mapping[tuple[str, str], ProductUse]) -> 
         if use is None or use.observations < MIN_HISTORY:
             continue
         if _is_far(item.unit_minor, use.mean_unit_minor):
-            price, usual = (
-                money_text(round(each), order.currency)
-                for each in (item.unit_minor, use.mean_unit_minor)
-            )
+            price = money_text(item.unit_minor, order.currency)
+            usual = money_text(round(use.mean_unit_minor), order.currency)
             findings.append(
                 ("price_outlier", f"item {position}: {price} {order.currency}, usually {usual}")
             )
@@ -161,16 +163,16 @@ def _price(product: Product, prices: Sequence[PriceObservation]) -> list[Finding
         return []
     if product.price_minor == 0:
         return [("price_zero", "the price is zero")]
-    earlier = [each for each in prices if each.observed_at < product.observed_at]
-    if earlier and earlier[0].currency != product.currency:
-        return [("currency_changed", f"{earlier[0].currency} before, {product.currency} now")]
-    values = [each.price_minor for each in earlier if each.currency == product.currency]
+    currency = product.currency
+    earlier = [price for price in prices if price.observed_at < product.observed_at]
+    if earlier and earlier[0].currency != currency:
+        return [("currency_changed", f"{earlier[0].currency} before, {currency} now")]
+    values = [price.price_minor for price in earlier if price.currency == currency]
     if not values or not _is_far(product.price_minor, median(values)):
         return []
-    price, usual = (
-        money_text(int(each), product.currency) for each in (product.price_minor, median(values))
-    )
-    return [("price_jump", f"{price} {product.currency}, usually {usual}")]
+    usual = money_text(int(median(values)), currency)
+    price_now = money_text(product.price_minor, currency)
+    return [("price_jump", f"{price_now} {currency}, usually {usual}")]
 
 
 def _reviews(product: Product, counts: Sequence[int]) -> list[Finding]:
@@ -183,7 +185,7 @@ def _reviews(product: Product, counts: Sequence[int]) -> list[Finding]:
 
 
 def _is_far(value: float, usual: float) -> bool:
-    # A tenth of a minor unit keeps a usual price of zero from making every price infinite times it.
+    # A tenth of a minor unit stands for zero: any price is infinitely many times a price of zero.
     ratio = max(value, 0.1) / max(usual, 0.1)
     return ratio > PRICE_FACTOR or ratio < 1 / PRICE_FACTOR
 

@@ -1,4 +1,4 @@
-"""Keeps flags, and what products usually cost, in the ledger's database."""
+"""Stores flags, and the usual price and quantity of products, in the ledger's database."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,19 +13,22 @@ from product_consumer.quality.rules import ProductUse
 from product_consumer.quality.tables import metadata, product_order_history, quality_flags
 
 MAX_FLAGS = 1000
-"""Most flags of one answer."""
+"""Most flags of one result."""
 _KEY = ("subject", "subject_id", "code", "source")
 
 
 class QualityStore:
-    """Thread-safe. Every method may raise ``LedgerUnavailable`` or ``ConfigurationError``."""
+    """The tables of the quality checks. Thread-safe.
+
+    Every method may raise ``LedgerUnavailable`` or ``ConfigurationError``.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._add = BulkInsert(database, quality_flags, _replace_flag)
         self._observe = BulkInsert(database, product_order_history, _add_to_history)
-        wanted = database.among(product_order_history.c.product_id, "ids")
-        self._uses = select(product_order_history).where(wanted)
+        is_asked_for = database.among(product_order_history.c.product_id, "ids")
+        self._uses = select(product_order_history).where(is_asked_for)
 
     def setup(self) -> None:
         """Create the tables that are missing; safe when several processes start together."""
@@ -33,7 +36,7 @@ class QualityStore:
             metadata.create_all(connection)
 
     def add(self, flags: Sequence[QualityFlag]) -> None:
-        """Keep flags; the same flag again replaces its reason and time."""
+        """Store flags; the same flag again replaces its reason and time."""
         rows = {tuple(getattr(flag, name) for name in _KEY): _flag_row(flag) for flag in flags}
         if not rows:
             return
@@ -56,15 +59,15 @@ class QualityStore:
             .order_by(columns.at.desc(), columns.subject_id, columns.code)
             .limit(max(0, min(limit, MAX_FLAGS)))
         )
-        wanted = {"subject": subject, "subject_id": subject_id, "code": code}
-        for name, value in wanted.items():
+        filters = {"subject": subject, "subject_id": subject_id, "code": code}
+        for name, value in filters.items():
             if value is not None:
                 query = query.where(columns[name] == value)
         with self._database.reading() as connection:
             return [QualityFlag(*row) for row in connection.execute(query)]
 
     def product_uses(self, product_ids: Iterable[str]) -> dict[tuple[str, str], ProductUse]:
-        """Return how products were ordered so far, by (product id, currency)."""
+        """Return usual prices and quantities, by (product id, currency)."""
         parameters = {"ids": self._database.texts(set(product_ids))}
         with self._database.reading() as connection:
             return {

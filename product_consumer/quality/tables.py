@@ -18,7 +18,7 @@ quality_flags = Table(
     Index("quality_flags_at", "at"),
 )
 
-# Means are doubles: they only tell what is usual, and no amount is ever derived from them.
+# Means are doubles: they only tell the usual value, and no amount is ever derived from them.
 product_order_history = Table(
     "product_order_history",
     metadata,

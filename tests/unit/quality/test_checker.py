@@ -63,8 +63,8 @@ class World:
         """Count the orders, check them to the end, and return every flag there is."""
         self.orders.record(orders)
         self.checker.start()
-        for each in orders:
-            self.checker.submit(each)
+        for subject in orders:
+            self.checker.submit(subject)
         self.checker.stop(20.0)
         return self.store.flags()
 
@@ -78,9 +78,9 @@ def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
         return made[-1]
 
     yield make
-    for each in made:
-        each.checker.stop(5.0)
-        each.database.close()
+    for world in made:
+        world.checker.stop(5.0)
+        world.database.close()
 
 
 def codes(flags: list[QualityFlag]) -> set[str]:
@@ -335,7 +335,7 @@ def test_the_same_flag_again_is_one_row(world: Callable[..., World]) -> None:
     made.store.add([flag])
     made.store.add([again, again])
 
-    assert [each.reason for each in made.store.flags()] == ["second"]
+    assert [stored.reason for stored in made.store.flags()] == ["second"]
 
 
 def test_threads_of_consumers_may_submit_at_once(world: Callable[..., World]) -> None:
@@ -344,12 +344,12 @@ def test_threads_of_consumers_may_submit_at_once(world: Callable[..., World]) ->
     made.orders.record(subjects)
     made.checker.start()
 
-    def submit(part: list[Order]) -> None:
-        for each in part:
-            made.checker.submit(each)
+    def submit(half: list[Order]) -> None:
+        for subject in half:
+            made.checker.submit(subject)
 
-    parts = (subjects[:100], subjects[100:])
-    threads = [threading.Thread(target=submit, args=(part,)) for part in parts]
+    halves = (subjects[:100], subjects[100:])
+    threads = [threading.Thread(target=submit, args=(half,)) for half in halves]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -381,6 +381,6 @@ def test_the_pipeline_hands_over_each_order_once(tmp_path: Path) -> None:
             with in_flight.track(messages):
                 pipeline.process(messages)
 
-    assert [(each.order_id, each.payment_method) for each in handed_over] == [
+    assert [(order.order_id, order.payment_method) for order in handed_over] == [
         ("ORD1234", "CreditCard")
     ]

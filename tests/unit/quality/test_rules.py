@@ -1,4 +1,4 @@
-"""Rules: what is odd about an order or a product, against its own history."""
+"""Rules: which orders and products get a flag, against fixed limits and their own history."""
 
 from datetime import timedelta
 from typing import Any
