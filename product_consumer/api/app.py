@@ -1,7 +1,7 @@
 """The order service: totals, rankings, days, rejections and quality flags over HTTP, read only.
 
-It reads the ledger, never Redis, so an answer is right even while Redis is behind. Nothing that a
-client sends reaches a database as anything but a bound, typed value.
+It reads the ledger, never Redis, so a response is right even while Redis is behind. Input of a
+client reaches a database only as a bound, typed value.
 """
 
 import logging
@@ -13,27 +13,27 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
-from product_consumer.api.guard import HttpGuard, error_answer
+from product_consumer.api.guard import HttpGuard, error_response
 from product_consumer.api.schemas import (
     DailyQuery,
-    DayAnswer,
+    DayResponse,
     DaysQuery,
-    ErrorAnswer,
-    FlagAnswer,
-    GlobalAnswer,
-    HealthAnswer,
+    ErrorResponse,
+    FlagResponse,
+    GlobalResponse,
+    HealthResponse,
     LatestQuery,
     NoQuery,
     QualityQuery,
-    RejectedAnswer,
+    RejectedResponse,
     TopQuery,
-    UserAnswer,
-    day_answer,
+    UserResponse,
+    day_response,
     first_problem,
-    flag_answer,
-    global_answer,
-    rejected_answer,
-    user_answer,
+    flag_response,
+    global_response,
+    rejected_response,
+    user_response,
 )
 from product_consumer.errors import (
     ConfigurationError,
@@ -42,6 +42,7 @@ from product_consumer.errors import (
     RejectMessage,
 )
 from product_consumer.orders.cleaning import clean_user_id
+from product_consumer.orders.models import GlobalStats
 from product_consumer.orders.statistics import OrderStatistics
 from product_consumer.quality.models import QualityFlag
 
@@ -51,21 +52,21 @@ RETRY_AFTER_SECONDS = 5
 _NO_CURRENCY = "XXX"
 """ISO 4217's code for "no currency": nothing was ordered and no default is set."""
 
-_DAY_ANSWERS = TypeAdapter(list[DayAnswer])
+_DAY_RESPONSES = TypeAdapter(list[DayResponse])
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    401: {"model": ErrorAnswer, "description": "The key in X-API-Key is missing or wrong."},
-    413: {"model": ErrorAnswer, "description": "The request carries a large body."},
-    422: {"model": ErrorAnswer, "description": "The query cannot be answered as it is."},
-    503: {"model": ErrorAnswer, "description": "The ledger cannot be reached now."},
+    401: {"model": ErrorResponse, "description": "The key in X-API-Key is missing or wrong."},
+    413: {"model": ErrorResponse, "description": "The request carries a large body."},
+    422: {"model": ErrorResponse, "description": "The query cannot be answered as it is."},
+    503: {"model": ErrorResponse, "description": "The ledger cannot be reached now."},
 }
 _UNKNOWN_USER: dict[int | str, dict[str, Any]] = {
-    404: {"model": ErrorAnswer, "description": "No order of this user was ever counted."}
+    404: {"model": ErrorResponse, "description": "No order of this user was ever counted."}
 }
 
 
 class QualityFlags(Protocol):
-    """Where the flags of the quality checks are kept."""
+    """A store of quality flags, as the service reads it."""
 
     def flags(
         self, *, subject: str | None, subject_id: str | None, code: str | None, limit: int
@@ -75,7 +76,7 @@ class QualityFlags(Protocol):
 
 
 class UnknownUser(ProductConsumerError):
-    """Raised for a user of whom no order was ever counted."""
+    """Raised for a user without any counted order."""
 
 
 def create_app(
@@ -87,8 +88,8 @@ def create_app(
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
-    ``default_currency``: the currency of the main fields; empty: the one with the most orders.
-    ``api_key``: asked for in ``X-API-Key`` everywhere but in ``/healthz`` and ``/readyz``.
+    ``default_currency``: the currency of the main fields; empty for the currency with the most
+    orders. ``api_key``: required in ``X-API-Key``, except at ``/healthz`` and ``/readyz``.
     """
     # No documentation pages: they load scripts from a third party. The schema is served.
     app = FastAPI(
@@ -101,155 +102,159 @@ def create_app(
         redirect_slashes=False,
     )
     app.add_middleware(HttpGuard, api_key=api_key)
-    _add_error_answers(app)
-    answers = _Answers(ledger, default_currency)
-    _add_statistics(app, answers)
+    _add_error_responses(app)
+    responses = _Responses(ledger, default_currency)
+    _add_statistics(app, responses)
     _add_lists(app, ledger, quality)
     _add_health(app, ledger)
     return app
 
 
-class _Answers:
-    """Which currency an answer is in, and who is known."""
+class _Responses:
+    """The statistics of the ledger as responses, each in its main currency. Thread-safe.
+
+    Raises ``UnknownUser``, and the ledger's errors.
+    """
 
     def __init__(self, ledger: OrderStatistics, default_currency: str) -> None:
         self.ledger = ledger
         self._default_currency = default_currency
 
-    def user(self, raw_id: str, days: DaysQuery) -> UserAnswer:
+    def user(self, raw_id: str, days: DaysQuery) -> UserResponse:
         try:
             user_id = clean_user_id(raw_id, [])
         except InvalidMessage:
-            # Such an order is never counted, so such a user is never known.
+            # An order with such a user id is never counted.
             raise UnknownUser from None
-        ever = self.ledger.user_stats(user_id)
-        if not ever:
+        all_time = self.ledger.user_stats(user_id)
+        if not all_time:
             raise UnknownUser
-        is_all_time = days.day_from is None and days.day_to is None
-        found = ever if is_all_time else self.ledger.user_stats(user_id, days.day_from, days.day_to)
-        return user_answer(
-            user_id, found, self._main([(each.order_count, each.currency) for each in ever])
-        )
+        totals = all_time
+        if days.day_from is not None or days.day_to is not None:
+            totals = self.ledger.user_stats(user_id, days.day_from, days.day_to)
+        currency = self._main([(total.order_count, total.currency) for total in all_time])
+        return user_response(user_id, totals, currency)
 
-    def everyone(self) -> GlobalAnswer:
-        found = self.ledger.global_stats()
-        return global_answer(
-            found, self._main([(each.total_orders, each.currency) for each in found])
-        )
+    def everyone(self) -> GlobalResponse:
+        totals = self.ledger.global_stats()
+        return global_response(totals, self._main_of(totals))
 
-    def top(self, query: TopQuery) -> list[UserAnswer]:
-        currency = query.currency or self._named()
-        found = self.ledger.top(query.by, query.n, currency)
-        return [user_answer(each.user_id, [each], currency) for each in found]
+    def top(self, query: TopQuery) -> list[UserResponse]:
+        currency = query.currency or self._usual()
+        users = self.ledger.top(query.by, query.n, currency)
+        return [user_response(user.user_id, [user], currency) for user in users]
 
-    def daily(self, query: DailyQuery) -> list[DayAnswer]:
-        currency = query.currency or self._named()
-        return [
-            day_answer(each) for each in self.ledger.daily(query.day_from, query.day_to, currency)
-        ]
+    def daily(self, query: DailyQuery) -> list[DayResponse]:
+        currency = query.currency or self._usual()
+        days = self.ledger.daily(query.day_from, query.day_to, currency)
+        return [day_response(day) for day in days]
 
-    def _main(self, found: list[tuple[int, str]]) -> str:
-        return self._default_currency or (max(found)[1] if found else _NO_CURRENCY)
+    def _usual(self) -> str:
+        return self._default_currency or self._main_of(self.ledger.global_stats())
 
-    def _named(self) -> str:
-        return self._default_currency or self._main(
-            [(each.total_orders, each.currency) for each in self.ledger.global_stats()]
-        )
+    def _main_of(self, totals: Sequence[GlobalStats]) -> str:
+        return self._main([(total.total_orders, total.currency) for total in totals])
+
+    def _main(self, order_counts: list[tuple[int, str]]) -> str:
+        if self._default_currency:
+            return self._default_currency
+        return max(order_counts)[1] if order_counts else _NO_CURRENCY
 
 
-def _add_statistics(app: FastAPI, answers: _Answers) -> None:
+def _add_statistics(app: FastAPI, responses: _Responses) -> None:
     @app.get(
         "/users/{user_id:path}/stats", responses=_UNKNOWN_USER, response_model_exclude_none=True
     )
-    def user_stats(user_id: str, days: Annotated[DaysQuery, Query()]) -> UserAnswer:
+    def user_stats(user_id: str, days: Annotated[DaysQuery, Query()]) -> UserResponse:
         """One user's totals: of all time, or of a range of days."""
-        return answers.user(user_id, days)
+        return responses.user(user_id, days)
 
     @app.get("/stats/global", response_model_exclude_none=True)
-    def global_stats(_: Annotated[NoQuery, Query()]) -> GlobalAnswer:
+    def global_stats(_: Annotated[NoQuery, Query()]) -> GlobalResponse:
         """The totals of all users."""
-        return answers.everyone()
+        return responses.everyone()
 
     @app.get("/stats/top", response_model_exclude_none=True)
-    def top_users(query: Annotated[TopQuery, Query()]) -> list[UserAnswer]:
+    def top_users(query: Annotated[TopQuery, Query()]) -> list[UserResponse]:
         """The users with the greatest spend or most orders in one currency, greatest first."""
-        return answers.top(query)
+        return responses.top(query)
 
-    @app.get("/stats/daily", response_model=list[DayAnswer])
+    @app.get("/stats/daily", response_model=list[DayResponse])
     def daily_stats(query: Annotated[DailyQuery, Query()]) -> Response:
         """The UTC days with orders in one currency, oldest first."""
-        # Written out here: checking a year of answers once more takes longer than finding them.
-        content = _DAY_ANSWERS.dump_json(answers.daily(query))
+        # Encoded here: FastAPI would validate a year of days again, which takes longer than the
+        # query.
+        content = _DAY_RESPONSES.dump_json(responses.daily(query))
         return Response(content, media_type="application/json")
 
 
 def _add_lists(app: FastAPI, ledger: OrderStatistics, quality: QualityFlags) -> None:
     @app.get("/orders/rejected")
-    def rejected_orders(query: Annotated[LatestQuery, Query()]) -> list[RejectedAnswer]:
+    def rejected_orders(query: Annotated[LatestQuery, Query()]) -> list[RejectedResponse]:
         """Orders that went to the dead-letter queue, the latest first."""
-        return [rejected_answer(each) for each in ledger.rejected(query.limit)]
+        return [rejected_response(rejected) for rejected in ledger.rejected(query.limit)]
 
     @app.get("/quality")
-    def quality_flags(query: Annotated[QualityQuery, Query()]) -> list[FlagAnswer]:
-        """What the quality checks found odd, the latest first."""
-        found = quality.flags(
+    def quality_flags(query: Annotated[QualityQuery, Query()]) -> list[FlagResponse]:
+        """Oddities that the quality checks found, the latest first."""
+        flags = quality.flags(
             subject=query.subject,
             subject_id=query.subject_id,
             code=query.code,
             limit=query.limit,
         )
-        return [flag_answer(each) for each in found]
+        return [flag_response(flag) for flag in flags]
 
 
 def _add_health(app: FastAPI, ledger: OrderStatistics) -> None:
     @app.get("/healthz")
-    def healthz() -> HealthAnswer:
+    def healthz() -> HealthResponse:
         """The process answers."""
-        return HealthAnswer(status="ok")
+        return HealthResponse(status="ok")
 
     @app.get("/readyz")
-    def readyz(response: Response) -> HealthAnswer:
+    def readyz(response: Response) -> HealthResponse:
         """The ledger answers."""
         try:
             ledger.ping()
         except ProductConsumerError as error:
             log.warning("Not ready: %s", error)
             response.status_code = 503
-            return HealthAnswer(status="ledger")
-        return HealthAnswer(status="ok")
+            return HealthResponse(status="ledger")
+        return HealthResponse(status="ok")
 
 
-def _add_error_answers(app: FastAPI) -> None:
+def _add_error_responses(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def invalid_query(_: Request, error: RequestValidationError) -> JSONResponse:
-        return error_answer(422, "query_invalid", first_problem(error.errors()))
+        return error_response(422, "query_invalid", first_problem(error.errors()))
 
     @app.exception_handler(UnknownUser)
     def unknown_user(_: Request, __: UnknownUser) -> JSONResponse:
-        return error_answer(404, "user_unknown", "no order of this user was ever counted")
+        return error_response(404, "user_unknown", "no order of this user was ever counted")
 
     @app.exception_handler(404)
     def unknown_path(_: Request, __: Exception) -> JSONResponse:
-        return error_answer(404, "path_unknown", "there is nothing at this path")
+        return error_response(404, "path_unknown", "there is nothing at this path")
 
     @app.exception_handler(405)
     def wrong_method(_: Request, __: Exception) -> JSONResponse:
-        answer = error_answer(405, "method_not_allowed", "everything here is read with GET")
-        answer.headers["Allow"] = "GET"
-        return answer
+        response = error_response(405, "method_not_allowed", "everything here is read with GET")
+        response.headers["Allow"] = "GET"
+        return response
 
     @app.exception_handler(ProductConsumerError)
     def unavailable(_: Request, error: ProductConsumerError) -> JSONResponse:
         if isinstance(error, RejectMessage):
-            # Text that no database column could hold, such as one with a NUL.
-            return error_answer(422, "query_invalid", "a value holds what cannot be looked up")
+            # Text that no database column can hold, such as text with a NUL.
+            return error_response(422, "query_invalid", "a value holds what cannot be looked up")
         kind = "configuration" if isinstance(error, ConfigurationError) else "outage"
         log.warning("Answered 503 (%s): %s", kind, error)
-        answer = error_answer(503, "unavailable", "the ledger cannot be reached now")
-        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return answer
+        response = error_response(503, "unavailable", "the ledger cannot be reached now")
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return response
 
     @app.exception_handler(Exception)
     def unexpected(_: Request, __: Exception) -> JSONResponse:
         # The server logs the traceback.
-        return error_answer(500, "unexpected", "this should not have happened")
+        return error_response(500, "unexpected", "this should not have happened")

@@ -1,4 +1,4 @@
-"""What every request passes before it is routed: the key, and limits of query and body."""
+"""Checks of every request before it is routed: the key, and the sizes of query and body."""
 
 import asyncio
 import hmac
@@ -15,26 +15,29 @@ _OPEN_PATHS = {"/healthz", "/readyz"}
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def error_answer(status: int, error: str, detail: str) -> JSONResponse:
-    """A refusal: a name for programs and a sentence for people."""
+def error_response(status: int, error: str, detail: str) -> JSONResponse:
+    """Return a refusal: a name for programs and a sentence for people."""
     return JSONResponse({"error": error, "detail": detail}, status, headers=dict(_HEADERS))
 
 
 class HttpGuard:
-    """ASGI middleware. ``api_key``: None lets everyone in."""
+    """ASGI middleware that refuses requests without the key, and large ones.
+
+    ``api_key``: None lets everyone in.
+    """
 
     def __init__(self, app: Any, *, api_key: str | None) -> None:
         self._app = app
         self._api_key = None if api_key is None else api_key.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer with a refusal, or hand the request on."""
+        """Refuse the request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         refusal = self._refusal(scope)
         if refusal is None and await _has_large_body(scope, receive):
-            refusal = error_answer(413, "body_too_large", "no path takes a body")
+            refusal = error_response(413, "body_too_large", "no path takes a body")
         if refusal is not None:
             await refusal(scope, receive, send)
             return
@@ -42,24 +45,27 @@ class HttpGuard:
 
     def _refusal(self, scope: Any) -> JSONResponse | None:
         if not self._is_allowed(scope):
-            answer = error_answer(401, "key_invalid", "X-API-Key is missing or wrong")
-            answer.headers["WWW-Authenticate"] = "X-API-Key"
-            return answer
+            response = error_response(401, "key_invalid", "X-API-Key is missing or wrong")
+            response.headers["WWW-Authenticate"] = "X-API-Key"
+            return response
         if len(scope["query_string"]) > MAX_QUERY_BYTES:
             detail = f"the query is longer than {MAX_QUERY_BYTES} bytes"
-            return error_answer(422, "query_too_long", detail)
+            return error_response(422, "query_too_long", detail)
         return None
 
     def _is_allowed(self, scope: Any) -> bool:
         if self._api_key is None or scope["path"] in _OPEN_PATHS:
             return True
         given = [value for name, value in scope["headers"] if name == b"x-api-key"]
-        # Compared in constant time: the answer's delay tells nothing about the key.
+        # Compared in constant time: the delay of the response tells nothing about the key.
         return len(given) == 1 and hmac.compare_digest(given[0], self._api_key)
 
 
 async def _has_large_body(scope: Any, receive: Any) -> bool:
-    """Read a body and drop it: a connection that is closed on unread bytes loses the answer."""
+    """Read a body and drop it; return whether it is too large.
+
+    Closing a connection with unread bytes would lose the response.
+    """
     names = {name for name, _ in scope["headers"]}
     if not names & {b"content-length", b"transfer-encoding"}:
         return False

@@ -1,4 +1,4 @@
-"""What the order service is asked and what it answers. Money is a decimal string, never a float."""
+"""Queries and responses of the order service. Money is a decimal string, never a float."""
 
 import re
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _To = Annotated[_Day, Field(alias="to", description="Last UTC day, included.")]
 
 
 class _Query(BaseModel):
-    # A misspelt parameter that changes nothing would be a wrong answer with status 200.
+    # A misspelt parameter that is ignored would give a wrong response with status 200.
     model_config = ConfigDict(extra="forbid")
 
 
@@ -62,14 +62,14 @@ class DailyQuery(DaysQuery):
 
     @model_validator(mode="after")
     def _check_length(self) -> "DailyQuery":
-        # One row a day: more would be cut off without a word.
+        # One row a day: more rows would be cut off silently.
         if self.day_from and self.day_to and (self.day_to - self.day_from).days >= MAX_ROWS:
             raise ValueError(f"the range is longer than {MAX_ROWS} days")
         return self
 
 
 class TopQuery(_Query):
-    """Which users come first."""
+    """A ranking of users."""
 
     by: Literal["spend", "orders"] = "spend"
     n: Annotated[int, Field(ge=1, le=MAX_USERS)] = 10
@@ -77,13 +77,13 @@ class TopQuery(_Query):
 
 
 class LatestQuery(_Query):
-    """How much of a list, the latest first."""
+    """The length of a list, the latest first."""
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
 class QualityQuery(LatestQuery):
-    """Which flags."""
+    """A selection of flags, the latest first."""
 
     subject: Literal["order", "product"] | None = None
     # PostgreSQL refuses NUL in text.
@@ -99,8 +99,8 @@ class Amount(BaseModel):
     total_spend: str
 
 
-class UserAnswer(BaseModel):
-    """A user's totals in ``currency``; what was ordered in others stands beside it, if anything."""
+class UserResponse(BaseModel):
+    """A user's totals in ``currency``, and in the user's other currencies, if there are any."""
 
     user_id: str
     order_count: int
@@ -109,8 +109,8 @@ class UserAnswer(BaseModel):
     other_currencies: list[Amount] | None = None
 
 
-class GlobalAnswer(BaseModel):
-    """The totals of all users in ``currency``; others stand beside it, if there are any."""
+class GlobalResponse(BaseModel):
+    """The totals of all users in ``currency``, and in other currencies, if there are any."""
 
     total_orders: int
     total_revenue: str
@@ -118,7 +118,7 @@ class GlobalAnswer(BaseModel):
     other_currencies: list[Amount] | None = None
 
 
-class DayAnswer(BaseModel):
+class DayResponse(BaseModel):
     """One UTC day with orders."""
 
     day: date
@@ -126,7 +126,7 @@ class DayAnswer(BaseModel):
     total_spend: str
 
 
-class RejectedAnswer(BaseModel):
+class RejectedResponse(BaseModel):
     """A message that went to the dead-letter queue."""
 
     message_id: str
@@ -136,7 +136,7 @@ class RejectedAnswer(BaseModel):
     at: datetime
 
 
-class FlagAnswer(BaseModel):
+class FlagResponse(BaseModel):
     """Something odd about one order or product; it was counted or stored all the same."""
 
     subject: Literal["order", "product"]
@@ -147,64 +147,60 @@ class FlagAnswer(BaseModel):
     at: datetime
 
 
-class HealthAnswer(BaseModel):
-    """``ok``, or which part is down."""
+class HealthResponse(BaseModel):
+    """``ok``, or the dependency that is down."""
 
     status: str
 
 
-class ErrorAnswer(BaseModel):
-    """Why a request was not answered: a name for programs, a sentence for people."""
+class ErrorResponse(BaseModel):
+    """The reason of a refusal: a name for programs, a sentence for people."""
 
     error: str
     detail: str
 
 
-def user_answer(user_id: str, found: Sequence[UserStats], currency: str) -> UserAnswer:
-    """``found``: the user's totals by currency, in any order; zero where there are none."""
-    main = [each for each in found if each.currency == currency]
-    shown = main[0] if main else UserStats(user_id, currency, 0, 0)
+def user_response(user_id: str, totals: Sequence[UserStats], currency: str) -> UserResponse:
+    """``totals``: of the user, by currency, in any order. ``currency``: of the main fields."""
+    by_currency = {total.currency: total for total in totals}
+    main = by_currency.pop(currency, UserStats(user_id, currency, 0, 0))
     others = [
-        Amount(currency=each.currency, order_count=each.order_count, total_spend=each.total_spend)
-        for each in found
-        if each.currency != currency
+        Amount(currency=code, order_count=total.order_count, total_spend=total.total_spend)
+        for code, total in by_currency.items()
     ]
-    return UserAnswer(
+    return UserResponse(
         user_id=user_id,
-        order_count=shown.order_count,
-        total_spend=shown.total_spend,
+        order_count=main.order_count,
+        total_spend=main.total_spend,
         currency=currency,
         other_currencies=others or None,
     )
 
 
-def global_answer(found: Sequence[GlobalStats], currency: str) -> GlobalAnswer:
-    """``found``: totals by currency, in any order; zero where there are none."""
-    main = [each for each in found if each.currency == currency]
-    shown = main[0] if main else GlobalStats(currency, 0, 0)
+def global_response(totals: Sequence[GlobalStats], currency: str) -> GlobalResponse:
+    """``totals``: of all users, by currency, in any order. ``currency``: of the main fields."""
+    by_currency = {total.currency: total for total in totals}
+    main = by_currency.pop(currency, GlobalStats(currency, 0, 0))
     others = [
-        Amount(
-            currency=each.currency, order_count=each.total_orders, total_spend=each.total_revenue
-        )
-        for each in found
-        if each.currency != currency
+        Amount(currency=code, order_count=total.total_orders, total_spend=total.total_revenue)
+        for code, total in by_currency.items()
     ]
-    return GlobalAnswer(
-        total_orders=shown.total_orders,
-        total_revenue=shown.total_revenue,
+    return GlobalResponse(
+        total_orders=main.total_orders,
+        total_revenue=main.total_revenue,
         currency=currency,
         other_currencies=others or None,
     )
 
 
-def day_answer(day: DayStats) -> DayAnswer:
-    """The day's currency is the one that was asked for."""
-    return DayAnswer(day=day.day, order_count=day.order_count, total_spend=day.total_spend)
+def day_response(day: DayStats) -> DayResponse:
+    """The totals are in the currency that was asked for."""
+    return DayResponse(day=day.day, order_count=day.order_count, total_spend=day.total_spend)
 
 
-def rejected_answer(rejected: RejectedOrder) -> RejectedAnswer:
+def rejected_response(rejected: RejectedOrder) -> RejectedResponse:
     """Times are UTC."""
-    return RejectedAnswer(
+    return RejectedResponse(
         message_id=rejected.message_id,
         order_id=rejected.order_id,
         reason=rejected.reason,
@@ -213,9 +209,9 @@ def rejected_answer(rejected: RejectedOrder) -> RejectedAnswer:
     )
 
 
-def flag_answer(flag: QualityFlag) -> FlagAnswer:
+def flag_response(flag: QualityFlag) -> FlagResponse:
     """Times are UTC."""
-    return FlagAnswer(
+    return FlagResponse(
         subject=flag.subject,
         id=flag.subject_id,
         code=flag.code,
@@ -226,10 +222,10 @@ def flag_answer(flag: QualityFlag) -> FlagAnswer:
 
 
 def first_problem(errors: Sequence[Any]) -> str:
-    """One sentence on what is wrong with a query, without the value that was sent."""
+    """Describe the first error of a query in one sentence, without the value that was sent."""
     first = errors[0]
-    place = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
+    names = [str(name) for name in first["loc"] if name not in ("query", "path", "body")]
     message = str(first["msg"]).removeprefix("Value error, ")
-    # The name may be the sender's own, for a parameter that does not exist.
-    name = ascii(".".join(place))[1:-1][:64] if place else ""
+    # The sender may have made the name up, for a parameter that does not exist.
+    name = ascii(".".join(names))[1:-1][:64] if names else ""
     return f"{name}: {message}" if name else message

@@ -11,19 +11,20 @@ from product_consumer.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 5
-"""How long a stop lets answers that are being written finish."""
+"""How long a stop waits for responses that are being written."""
 START_SECONDS = 10.0
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
-# The longest request line that is read at all. An overlong query within it gets an answer with a
-# reason from HttpGuard; beyond it the connection is closed.
+# The longest request line that is read at all. HttpGuard refuses an overlong query within it with a
+# reason; beyond it the connection is closed.
 _MAX_HEAD_BYTES = 1_572_864
 _MAX_CONNECTIONS = 512
 
 
 class ApiServer:
-    """Serves an ASGI application between ``start`` and ``stop``. Signals are the caller's: uvicorn
-    handles none outside the main thread.
+    """An HTTP server for an ASGI application, in a thread of its own.
+
+    Signals are the caller's: uvicorn handles none outside the main thread.
     """
 
     def __init__(self, app: Any, *, host: str, port: int, has_key: bool) -> None:
@@ -69,8 +70,8 @@ class ApiServer:
 
     @property
     def port(self) -> int:
-        """The port that was really taken, where port 0 was asked for."""
-        sockets = [each for server in self._server.servers for each in server.sockets]
+        """The port in use; the system chooses it where port 0 was asked for."""
+        sockets = [socket for server in self._server.servers for socket in server.sockets]
         return int(sockets[0].getsockname()[1]) if sockets else self._port
 
     @property
@@ -79,7 +80,7 @@ class ApiServer:
         return self._ended.is_set()
 
     def stop(self) -> None:
-        """Stop listening and let answers finish; returns within twice ``STOP_SECONDS``."""
+        """Stop listening and let responses finish; returns within twice ``STOP_SECONDS``."""
         self._server.should_exit = True
         self._thread.join(2 * STOP_SECONDS)
 
@@ -87,7 +88,7 @@ class ApiServer:
         try:
             self._server.run()
         except SystemExit:
-            # uvicorn's way of saying that it could not bind; the reason is in its log line.
+            # uvicorn could not bind; its log line has the reason.
             self._problem = "the address is in use or not ours"
         except Exception as error:
             log.exception("The order service died")
@@ -98,7 +99,7 @@ class ApiServer:
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """A server that sets ``ready`` once it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""The order service: settings -> a running HTTP server, alone or beside a worker."""
+"""Settings -> a running order service, alone or beside a worker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def order_service(settings: Settings, database: Database, stopping: Event) -> "Iterator[ApiServer]":
-    """Serve on ``API_HOST`` and ``API_PORT`` inside the block, which begins once the database has
-    its tables.
+    """Serve on ``API_HOST`` and ``API_PORT`` during the block.
 
-    Raises ``Stopped`` when asked to stop before that, and ``ConfigurationError`` when the address
-    cannot be listened on.
+    The block begins once the database has its tables. Raises ``Stopped`` when asked to stop before
+    that, and ``ConfigurationError`` when the address cannot be listened on.
     """
     from product_consumer.api.app import create_app
     from product_consumer.api.server import ApiServer

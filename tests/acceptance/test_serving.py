@@ -39,7 +39,7 @@ def ask(world: World, path: str) -> Any:
 
 
 def found(world: World) -> set[tuple[str, str]]:
-    return {(each["id"], each["code"]) for each in ask(world, "/quality") or []}
+    return {(flag["id"], flag["code"]) for flag in ask(world, "/quality") or []}
 
 
 def test_a_worker_answers_while_it_counts_and_asks_the_model(world: World) -> None:
@@ -82,13 +82,13 @@ def test_the_service_runs_on_its_own_and_ends_on_a_signal(world: World) -> None:
         )
     try:
         wait_until(lambda: ask(world, "/readyz") == {"status": "ok"}, 30.0)
-        answer = ask(world, "/stats/global")
+        response = ask(world, "/stats/global")
     finally:
         process.terminate()
         code = process.wait(20)
 
     assert code == 0
-    assert answer == {"total_orders": 0, "total_revenue": "0.00", "currency": "USD"}
+    assert response == {"total_orders": 0, "total_revenue": "0.00", "currency": "USD"}
 
 
 def test_a_port_in_use_ends_the_service_with_78(world: World) -> None:

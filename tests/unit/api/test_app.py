@@ -1,4 +1,4 @@
-"""The order service over HTTP on loopback: answers, refusals, keys, outages."""
+"""The order service over HTTP on loopback: responses, refusals, keys, outages."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -105,7 +105,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
         yield lambda **options: serving(ledger, **options)
 
 
-def test_a_users_stats_are_the_documented_answer(api: Api) -> None:
+def test_a_users_stats_are_the_documented_response(api: Api) -> None:
     assert api.json("/users/U5678/stats") == {
         "user_id": "U5678",
         "order_count": 2,
@@ -125,10 +125,10 @@ def test_other_currencies_stand_beside_the_main_one(api: Api) -> None:
 
 
 def test_a_user_of_another_currency_has_zero_in_the_main_one(api: Api) -> None:
-    answer = api.json("/users/abroad/stats")
+    response = api.json("/users/abroad/stats")
 
-    assert (answer["order_count"], answer["total_spend"]) == (0, "0.00")
-    assert answer["other_currencies"] == [
+    assert (response["order_count"], response["total_spend"]) == (0, "0.00")
+    assert response["other_currencies"] == [
         {"currency": "VND", "order_count": 1, "total_spend": "5000"}
     ]
 
@@ -145,9 +145,9 @@ def test_a_user_of_another_currency_has_zero_in_the_main_one(api: Api) -> None:
 def test_a_users_stats_of_some_days_include_both_ends(
     api: Api, days: str, count: int, spend: str
 ) -> None:
-    answer = api.json(f"/users/U5678/stats?{days}")
+    response = api.json(f"/users/U5678/stats?{days}")
 
-    assert (answer["order_count"], answer["total_spend"]) == (count, spend)
+    assert (response["order_count"], response["total_spend"]) == (count, spend)
 
 
 @pytest.mark.parametrize("path", ["/users/a%2Fb%20c/stats", "/users/a/b%20c/stats"])
@@ -159,12 +159,12 @@ def test_an_id_is_cleaned_as_those_of_orders_are(api: Api) -> None:
     assert api.json("/users/u%205678/stats")["user_id"] == "U5678"
 
 
-def test_global_stats_are_the_documented_answer(api: Api) -> None:
-    answer = api.json("/stats/global")
-    others = answer.pop("other_currencies")
+def test_global_stats_are_the_documented_response(api: Api) -> None:
+    response = api.json("/stats/global")
+    others = response.pop("other_currencies")
 
-    assert answer == {"total_orders": 6, "total_revenue": "300.03", "currency": "USD"}
-    assert [each["currency"] for each in others] == ["EUR", "VND"]
+    assert response == {"total_orders": 6, "total_revenue": "300.03", "currency": "USD"}
+    assert [amount["currency"] for amount in others] == ["EUR", "VND"]
 
 
 def test_the_top_users_come_in_order_of_spend(api: Api) -> None:
@@ -175,7 +175,7 @@ def test_the_top_users_come_in_order_of_spend(api: Api) -> None:
 
 
 def test_the_top_users_come_in_order_of_orders(api: Api) -> None:
-    users = [each["user_id"] for each in api.json("/stats/top?by=orders")]
+    users = [user["user_id"] for user in api.json("/stats/top?by=orders")]
 
     assert users == ["U1", "U5678", "a/b c"]
 
@@ -235,8 +235,8 @@ def _leaves(value: Any) -> Iterator[Any]:
     if not isinstance(value, list):
         yield value
         return
-    for each in value:
-        yield from _leaves(each)
+    for inner in value:
+        yield from _leaves(inner)
 
 
 @pytest.mark.parametrize(
@@ -312,14 +312,16 @@ def test_a_small_body_is_ignored(api: Api) -> None:
     ("method", "path", "status"),
     [("POST", "/stats/global", 405), ("DELETE", "/users/U1/stats", 405), ("GET", "/stats", 404)],
 )
-def test_what_is_not_there_says_so(api: Api, method: str, path: str, status: int) -> None:
+def test_unknown_paths_and_methods_are_refused(
+    api: Api, method: str, path: str, status: int
+) -> None:
     response = requests.request(method, api.url + path, timeout=10)
 
     assert response.status_code == status
     assert response.json().keys() == {"error", "detail"}
 
 
-def test_answers_are_not_cached_and_name_no_server(api: Api) -> None:
+def test_responses_are_not_cached_and_name_no_server(api: Api) -> None:
     response = api.get("/stats/nothing")
 
     assert response.headers["Cache-Control"] == "no-store"
@@ -394,7 +396,7 @@ def test_the_key_opens_the_service_and_health_needs_none(start: Callable[..., An
         assert api.get("/readyz").status_code == 200
 
 
-def test_while_the_ledger_is_down_the_answer_is_503_without_details(
+def test_while_the_ledger_is_down_the_response_is_503_without_details(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -403,10 +405,10 @@ def test_while_the_ledger_is_down_the_answer_is_503_without_details(
     with start() as api:
         for name in ("global_stats", "ping"):
             monkeypatch.setattr(api.ledger, name, fail)
-        answer, ready = api.get("/stats/global"), api.get("/readyz")
+        response, ready = api.get("/stats/global"), api.get("/readyz")
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert "db-7" not in answer.text
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+    assert "db-7" not in response.text
     assert (ready.status_code, ready.json()) == (503, {"status": "ledger"})
 
 

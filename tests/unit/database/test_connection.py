@@ -107,9 +107,9 @@ def test_an_insert_may_say_what_becomes_of_a_row_that_is_there(database: Databas
 @given(wanted=st.lists(STORABLE, max_size=8))
 def test_any_texts_are_one_parameter(database: Database, wanted: list[str]) -> None:
     with database.reading() as connection:
-        each = database.each("wanted")
+        table = database.table_of("wanted")
         parameters = {"wanted": database.texts(wanted)}
-        found = connection.execute(select(each.c.value), parameters).scalars()
+        found = connection.execute(select(table.c.value), parameters).scalars()
         assert sorted(found) == sorted(wanted)
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from product_consumer.api.app import create_app
-from product_consumer.api.schemas import DayAnswer, GlobalAnswer, UserAnswer
+from product_consumer.api.schemas import DayResponse, GlobalResponse, UserResponse
 from product_consumer.errors import InvalidMessage
 from product_consumer.images.decoder import FORMATS
 from product_consumer.ledger.tables import metadata as ledger_tables
@@ -37,8 +37,8 @@ OPERATIONS, GUARANTEES = DOCS / "operations.md", DOCS / "guarantees.md"
 ARCHITECTURE, DEPLOYMENT = DOCS / "architecture.md", DOCS / "deployment.md"
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
-RESPONSES: TypeAdapter[Any] = TypeAdapter(UserAnswer | GlobalAnswer | DayAnswer)
-# Errors whose first argument names the reason.
+RESPONSES: TypeAdapter[Any] = TypeAdapter(UserResponse | GlobalResponse | DayResponse)
+# Raised with a first argument that names the reason.
 REASONED = {"InvalidMessage", "RejectMessage", "ImageRejected", "EmbeddingRejected"}
 
 
@@ -110,8 +110,8 @@ def test_the_documented_order_and_responses_are_valid() -> None:
     assert (parsed.value_minor, parsed.flags) == (9999, ())
     assert responses
     for response in responses:
-        parsed_response = RESPONSES.validate_json(response)
-        assert json.loads(RESPONSES.dump_json(parsed_response, exclude_none=True))
+        valid = RESPONSES.validate_json(response)
+        assert json.loads(RESPONSES.dump_json(valid, exclude_none=True))
 
 
 def test_the_fields_of_a_product_message_are_those_of_its_schema() -> None:
