@@ -3,6 +3,6 @@
 service    settings -> a running server, alone or beside a worker
 server     runs an app with uvicorn in a thread
 app        the routes: totals, rankings, days, rejected orders, quality flags
-schemas    what is asked and answered; money is a decimal string
-guard      the key, and limits of query and body, before a request is routed
+schemas    queries and responses; money is a decimal string
+guard      the key, and the sizes of query and body, before a request is routed
 """

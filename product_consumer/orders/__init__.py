@@ -3,13 +3,13 @@
 pipeline         validate -> record -> write to Redis
 parser           message body -> Order, or a named reason
 cleaning         ids, words and amounts as producers write them
-models           Order and what is read back; money in minor units
+models           Order and its totals; money in minor units
 ledger           SQL: every order once, with totals per user, day and currency
-statistics       what can be asked of the ledger
-tables           the tables
+statistics       queries on the ledger
+tables           the ledger's tables
 redis_stats      totals in Redis: absolute values, never an older one over a newer
 redis_scripts    the Lua scripts that Redis runs for it
-redis_writer     writes current totals, fills a Redis that lost some
+redis_writer     writes current totals, and fills a Redis that may have lost some
 redis_rebuild    rebuilds and verifies all of Redis
 components       settings -> the components above
 generator        realistic orders from a seed

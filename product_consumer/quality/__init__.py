@@ -1,13 +1,13 @@
 """Advice on orders and products, beside the stream and never in its way.
 
-checker           runs the rules on what was stored, then the language model on some
-rules             what is odd, by rules and by the subject's own history
+checker           runs the rules on stored subjects, then the language model on some
+rules             compare a subject with fixed limits and its own history
 language_model    optionally asks an OpenAI-compatible endpoint; it can only add flags
-redaction         what leaves the process for it, and what never does
+redaction         descriptions for the model, without personal data
 background        a bounded queue and one thread; when it is full, checks are skipped
 models            QualityFlag
-store             flags and what products usually cost, in the ledger's database
-tables            the tables
+store             flags and the usual price of products, in the ledger's database
+tables            its tables
 opening           settings -> running checks
 
 A crash, a full queue or a slow language model costs advice only.

@@ -10,6 +10,7 @@ exit_codes            the codes, and which errors lead to them
 processes             several workers on one machine
 process_supervisor    the parent: starts, watches and drains its children
 child_process         one child as its parent sees it
-systemd               tells systemd how the service is
+deaths                too many deaths in a short time: a restart does not help
+systemd               tells systemd the state of the service
 health_server         /metrics, /healthz, /readyz
 """

@@ -1,4 +1,4 @@
-"""One worker process as its parent sees it: started, heard, signalled and reaped."""
+"""A child process as its parent sees it: started, heard, signalled and reaped."""
 
 import contextlib
 import os
@@ -10,20 +10,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 WATCHDOG_SECONDS = 30.0
-"""How often a child is asked to show signs of life; it shows three in that time."""
+"""Time within which a child must send a sign of life; it sends three."""
 
 START_SECONDS = 1800.0
-"""Bound of a start: the first one downloads the weights, and waits for stores that are down."""
+"""Bound of a start: the first start downloads the weights, and waits for stores that are down."""
 
 _MOST_DATAGRAMS = 100
 _DATAGRAM_BYTES = 4096
 
 
 class Child:
-    """A process that talks to its parent as it would to systemd, at a socket of its own.
+    """A running worker process, which talks to its parent as it would to systemd.
 
-    It gets a process group of its own, so that a terminal's Ctrl-C reaches it only by way of its
-    parent, and a standard input that ends when its parent does (see ``end_with_parent``).
+    It gets a socket of its own; a process group of its own, so that a terminal's Ctrl-C reaches it
+    only by way of its parent; and a standard input that ends with its parent, for
+    ``end_with_parent``. One thread starts, hears and closes it; any thread may signal it.
     """
 
     def __init__(
@@ -37,13 +38,17 @@ class Child:
         watchdog_seconds: float = WATCHDOG_SECONDS,
         drain_seconds: float,
     ) -> None:
-        """Start it. ``directory``: private to this user, holds the socket. Raises ``OSError``."""
+        """Start the process. Raises ``OSError``.
+
+        ``directory``: private to this user, holds the socket. ``start_seconds``: bound of its
+        start. ``watchdog_seconds`` and ``drain_seconds``: bound of its silence, together.
+        """
         self.number = number
         self.is_ready = False
         self.status = "Starting"
         self._has_spoken = False
         self._start_seconds = start_seconds
-        # It shows no signs of life while it finishes what is in flight.
+        # A child that drains sends no signs of life.
         self._silence_seconds = watchdog_seconds + drain_seconds
         self._quiet_seconds = 0.0
         path = directory / str(number)
@@ -71,7 +76,7 @@ class Child:
         return self._process.poll()
 
     def listen(self, elapsed_seconds: float) -> None:
-        """Take in what it said; ``elapsed_seconds`` have passed since the last call."""
+        """Read its messages; ``elapsed_seconds`` have passed since the last call."""
         self._quiet_seconds += elapsed_seconds
         for _ in range(_MOST_DATAGRAMS):
             try:
@@ -80,11 +85,11 @@ class Child:
                 return
             self._has_spoken = True
             for line in text.splitlines():
-                self._note(line)
+                self._take(line)
 
     @property
     def is_overdue(self) -> bool:
-        """Has shown no sign of life for longer than it may."""
+        """Whether it has sent no sign of life for longer than it may."""
         limit_seconds = self._silence_seconds if self.is_ready else self._start_seconds
         return self._quiet_seconds > limit_seconds
 
@@ -95,7 +100,7 @@ class Child:
 
     def dump_stacks(self) -> None:
         """Have it print the stacks of all its threads."""
-        # Before its first words it may have no handler yet, and the signal would end it.
+        # Before its first message it may have no handler yet, and the signal would end it.
         self.listen(0.0)
         if self._has_spoken:
             self.send_signal(signal.SIGUSR1)
@@ -104,12 +109,12 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of what belongs to it here; call it when it has ended."""
+        """Close its socket and pipe; call it when the process has ended."""
         self._listening.close()
         if self._process.stdin is not None:
             self._process.stdin.close()
 
-    def _note(self, line: str) -> None:
+    def _take(self, line: str) -> None:
         name, _, value = line.partition("=")
         if name == "STATUS":
             self.status = value
@@ -123,13 +128,13 @@ def _notify_environment(path: Path, watchdog_seconds: float) -> dict[str, str]:
     return {
         "NOTIFY_SOCKET": str(path),
         "WATCHDOG_USEC": str(round(watchdog_seconds * 1e6)),
-        # Empty means whichever process reads it. The parent may have inherited its own number.
+        # Empty stands for any process that reads it. The parent may have inherited its own number.
         "WATCHDOG_PID": "",
     }
 
 
 def end_in_words(code: int) -> str:
-    """Say how a process ended, by what ``Child.poll`` returned."""
+    """Describe how a process ended. ``code``: the result of ``Child.poll``."""
     if code >= 0:
         return f"ended with code {code}"
     with contextlib.suppress(ValueError):

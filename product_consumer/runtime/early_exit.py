@@ -1,6 +1,6 @@
-"""A clean end for a stop that comes while the program still loads its modules.
+"""A clean end for a stop signal that comes while the program still loads its modules.
 
-Imports nothing but the standard library: it is called before anything that takes time.
+Imports nothing but ``signal`` and ``sys``: it runs before anything that takes time.
 """
 
 import signal

@@ -1,7 +1,10 @@
-"""Exit codes: 0 done or drained, 1 second signal, 2 wrong usage or nothing configured, 70 fatal
-error (start me again), 78 configuration that cannot work (do not start me again).
+"""Exit codes of a worker, and the errors that lead to them.
 
-70 and 78 are ``EX_SOFTWARE`` and ``EX_CONFIG`` of sysexits.h.
+0   done or drained
+1   second signal
+2   wrong usage or nothing configured
+70  fatal error: start it again (``EX_SOFTWARE`` of sysexits.h)
+78  configuration that cannot work: do not start it again (``EX_CONFIG``)
 """
 
 import logging
@@ -23,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class UsageError(Exception):
-    """Raised when the program was started with nothing to do; the message says how to do better."""
+    """Raised when the program was started with nothing to do; the message says what to set."""
 
 
 @dataclass(slots=True)

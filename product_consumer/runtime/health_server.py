@@ -1,4 +1,4 @@
-"""``/metrics``, ``/healthz`` and ``/readyz`` over HTTP, for Prometheus and whoever supervises."""
+"""``/metrics``, ``/healthz`` and ``/readyz`` over HTTP, for Prometheus and supervisors."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer to a GET."""
+    """A response to a GET."""
 
     status: HTTPStatus
     content_type: str
@@ -32,7 +32,7 @@ class Page:
 
 
 class Health:
-    """What the pages say, from the state that the worker keeps anyway."""
+    """The pages of a worker, made from its current state. Any thread may ask for them."""
 
     def __init__(self, context: ProcessContext, shutdown: Shutdown) -> None:
         self._metrics = context.metrics
@@ -40,7 +40,7 @@ class Health:
         self._shutdown = shutdown
 
     def page(self, path: str, accept: str) -> Page:
-        """Answer a GET of ``path``, less its query; anything unknown is 404."""
+        """Return the page at ``path``, whatever its query; 404 for an unknown path."""
         pages: dict[str, Callable[[], Page]] = {
             "/metrics": partial(self.metrics, accept),
             "/healthz": self.healthz,
@@ -50,12 +50,15 @@ class Health:
         return make() if make else _json_page(HTTPStatus.NOT_FOUND, {"status": "not found"})
 
     def metrics(self, accept: str) -> Page:
-        """Everything counted and timed, in the format that ``accept`` asks for."""
+        """Return all metrics, in the format that ``accept`` asks for."""
         body, content_type = self._metrics.exposition(accept)
         return Page(HTTPStatus.OK, content_type, body)
 
     def healthz(self) -> Page:
-        """200 while every thread makes progress, or waits for what is down; else 503: restart."""
+        """Return 200 while every thread makes progress, or waits for a dependency that is down.
+
+        503 asks for a restart.
+        """
         # A stop has a bound of its own, and ends threads.
         overdue = [] if self._shutdown.stopping.is_set() else self._stages.overdue()
         if overdue:
@@ -65,7 +68,7 @@ class Health:
         return _json_page(HTTPStatus.OK, {"status": "ok"})
 
     def readyz(self) -> Page:
-        """200 while messages are consumed; else 503 with the names of what is down."""
+        """Return 200 while messages are consumed, else 503; both name the dependencies down."""
         down = self._metrics.down_dependencies()
         status = "consuming"
         if self._shutdown.stopping.is_set():
@@ -85,7 +88,7 @@ def serving(
 ) -> Iterator[int | None]:
     """Serve the pages during the block, in threads of their own; nothing without ``METRICS_PORT``.
 
-    Yields the port. Raises ``ConfigurationError`` when the address cannot be listened at.
+    Yields the port. Raises ``ConfigurationError`` when the address cannot be used.
     """
     if settings.metrics_port is None:
         yield None
@@ -142,8 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
-        """A scrape every few seconds is no news."""
+        """Log nothing: a scrape every few seconds is no news."""
 
 
-def _json_page(status: HTTPStatus, answer: dict[str, Any]) -> Page:
-    return Page(status, "application/json", json.dumps(answer).encode() + b"\n")
+def _json_page(status: HTTPStatus, content: dict[str, Any]) -> Page:
+    return Page(status, "application/json", json.dumps(content).encode() + b"\n")

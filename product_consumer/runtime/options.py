@@ -24,7 +24,7 @@ from product_consumer.settings import (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says; None where it leaves the choice to the settings."""
+    """The options of a command line; None leaves the choice to the settings."""
 
     arguments: tuple[str, ...]
     """As given, for the processes that this one starts."""
@@ -32,7 +32,7 @@ class Options:
     threads: int | None = None
     processes: int | None = None
     process_number: int | None = None
-    """Of a process that another one has started, from 1."""
+    """Number of a child process, from 1; None for a process without a parent of ours."""
     until_empty: bool = False
     serve: bool = False
     demo: bool = False
@@ -44,21 +44,23 @@ class Options:
         return self.serve and self.process_number in (None, 1)
 
     def prepare(self) -> Settings:
-        """Read the settings, which these options win over, and set up the log and the tie to a
-        parent process. Raises ``ConfigurationError``, or ``UsageError`` without a queue to read.
+        """Read the settings, set up the log, and follow the parent process, if there is one.
+
+        An option wins over its setting. Raises ``ConfigurationError``, and ``UsageError`` without
+        a queue to read.
         """
         given = {"threads": self.threads, "processes": self.processes}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         settings = read_settings(**chosen)
         configure_logging(settings.log_format, settings.log_level, self.process_number)
         if self.process_number is not None:
-            _greet_parent()
+            _follow_parent()
         if not self.demo:
             self._check_queues(settings)
         return settings
 
     def for_demo(self) -> Self:
-        """Return the options of the worker inside the demo: both streams, until they are empty."""
+        """Return the options of the demo's worker: both streams, until they are empty."""
         return replace(self, streams=tuple(StreamName), until_empty=True)
 
     def _check_queues(self, settings: Settings) -> None:
@@ -72,31 +74,31 @@ class Options:
 
 
 def read_options(arguments: Sequence[str] | None) -> Options:
-    """Return the options; on wrong ones print what is wrong and exit with 2."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Return the options; print the error and exit with 2 where they are wrong."""
+    given = tuple(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
-    found = parser.parse_args(given)
-    if found.demo and (found.stream or found.serve or found.processes is not None):
+    options = parser.parse_args(given)
+    if options.demo and (options.stream or options.serve or options.processes is not None):
         parser.error("--demo shows both streams; it takes no --stream, --serve or --processes")
-    if found.catalog is not None and not found.demo:
+    if options.catalog is not None and not options.demo:
         parser.error("--catalog goes with --demo")
     return Options(
-        tuple(given),
-        streams=tuple(map(StreamName, dict.fromkeys(found.stream or [StreamName.PRODUCTS]))),
-        threads=found.threads,
-        processes=found.processes,
-        process_number=found.process_number,
-        until_empty=found.until_empty,
-        serve=found.serve,
-        demo=found.demo,
-        catalog=found.catalog,
+        given,
+        streams=tuple(map(StreamName, dict.fromkeys(options.stream or [StreamName.PRODUCTS]))),
+        threads=options.threads,
+        processes=options.processes,
+        process_number=options.process_number,
+        until_empty=options.until_empty,
+        serve=options.serve,
+        demo=options.demo,
+        catalog=options.catalog,
     )
 
 
-def _greet_parent() -> None:
+def _follow_parent() -> None:
     dump_stacks_on_request()
     end_with_parent()
-    # From now on it may ask for the stacks.
+    # After this message the parent may ask for the stacks.
     Notifier(read_systemd_environment()).status("Starting")
 
 

@@ -1,4 +1,4 @@
-"""Several worker processes on one machine: the parent, and what each child is started with."""
+"""Several worker processes on one machine: their parent, their commands, their environments."""
 
 import os
 import sys
@@ -19,8 +19,8 @@ _LAST_PORT = 65_535
 def run_processes(settings: Settings, options: Options) -> int:
     """Supervise ``settings.processes`` workers, each this program again; return the exit code.
 
-    Raises ``FatalError`` when children keep
-    dying, ``ConfigurationError`` when there is no port for one.
+    Raises ``FatalError`` when a child keeps dying, and ``ConfigurationError`` when there is no
+    metrics port for a child.
     """
     notifier = Notifier(read_systemd_environment())
     with Shutdown(settings.drain_seconds + PARENT_GRACE_SECONDS, notifier) as shutdown:
@@ -36,9 +36,9 @@ def run_processes(settings: Settings, options: Options) -> int:
 
 
 def worker_command(arguments: Sequence[str], number: int) -> list[str]:
-    """Return the command of a child: this program with the ``arguments`` it was started with."""
+    """Return the command of a child: this program with its own ``arguments``."""
     program = str(Path(sys.argv[0]).resolve())
-    # Of an option given twice, the last one counts.
+    # If an option is given twice, the last value counts.
     own = ["--processes", "1", "--process-number", str(number)]
     return [sys.executable, program, *arguments, *own]
 
@@ -46,9 +46,9 @@ def worker_command(arguments: Sequence[str], number: int) -> list[str]:
 def worker_environment(settings: Settings, number: int) -> dict[str, str]:
     """Return the environment of a child, which leaves room for the others.
 
-    Each serves its metrics at a port of its own, ``METRICS_PORT`` and up, and torch takes a share
-    of the cores unless ``OMP_NUM_THREADS`` says otherwise. Raises ``ConfigurationError`` when there
-    is no such port.
+    Each child serves its metrics at a port of its own, from ``METRICS_PORT`` up. Torch gets a share
+    of the cores unless ``OMP_NUM_THREADS`` is set. Raises ``ConfigurationError`` when there is no
+    such port.
     """
     changes = {}
     if settings.metrics_port is not None:

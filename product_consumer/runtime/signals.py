@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first asks for a stop, the second ends the process; both have a bound."""
+"""SIGTERM and SIGINT: the first asks for a stop, the second ends the process, each in a bound."""
 
 import contextlib
 import logging
@@ -17,33 +17,35 @@ from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import SystemdEnvironment
 
 SECOND_SIGNAL_SECONDS = 2.0
-"""What a second signal leaves for giving back what is held."""
+"""Time after a second signal to release the messages in flight."""
 
 START_GRACE_SECONDS = 2.0
-"""What a signal during the start leaves for closing what is open: nothing is in flight then."""
+"""Time after a signal during the start to close everything: nothing is in flight then."""
 
 CLOSE_GRACE_SECONDS = 4.0
-"""What is left, after the time to finish work in flight, for releasing the rest and closing."""
+"""Time after the drain to release the messages that are left, and to close everything."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CLOSE, _WAKE = b"\x00", b"\xff"
 
 
 class Shutdown:
-    """Turns SIGTERM and SIGINT into ``stopping``; a second one ends the process with code 1.
+    """The end of a process: SIGTERM and SIGINT set ``stopping``, a second signal exits with 1.
 
-    A thread of its own reads the signals from a pipe that Python's C handler writes to. So nothing
-    runs inside a handler, where the interrupted code may hold any lock, and signals are obeyed
-    while the main thread is busy in a library. From the first signal on the process ends within
-    ``drain_seconds`` and ``CLOSE_GRACE_SECONDS`` whatever hangs, and during the start (before
-    ``consuming`` is set) within ``START_GRACE_SECONDS``.
+    A context manager for the main thread. A thread of its own reads the signals from a pipe that
+    Python's C handler writes to. So nothing runs inside a handler, where the interrupted code may
+    hold any lock, and signals are obeyed while the main thread is busy in a library.
+
+    After the first signal the process ends within ``drain_seconds`` and ``CLOSE_GRACE_SECONDS``,
+    whatever hangs. During the start (before ``consuming`` is set) it ends within
+    ``START_GRACE_SECONDS``.
     """
 
     def __init__(self, drain_seconds: float = 25.0, notifier: Notifier | None = None) -> None:
         self.stopping = threading.Event()
         self.consuming = False
         self.release: Callable[[float], None] | None = None
-        """Gives back what is held, within so many seconds; called at the second signal."""
+        """Releases the messages in flight within so many seconds; called at the second signal."""
         self._drain_seconds = drain_seconds
         self.notifier = notifier or Notifier(SystemdEnvironment())
         self._ends_at: float | None = None
@@ -76,8 +78,9 @@ class Shutdown:
         os.close(self._writer)
 
     def limit(self, seconds: float, exit_code: int) -> None:
-        """End the process with this code if it is still there after ``seconds`` and the time to
-        close; an earlier limit stays.
+        """End the process with this code after ``seconds`` and the time to close.
+
+        An earlier limit stays.
         """
         self._exit_code = exit_code
         self._end_within(seconds + CLOSE_GRACE_SECONDS)
@@ -121,18 +124,18 @@ class Shutdown:
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process now; what is open must have been closed.
+    """End the process now; everything must be closed before.
 
     The interpreter's own end has no bound: once torch is loaded it takes seconds, many on a busy
     machine, and a library's threads can make it hang.
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        # Whoever read it may be gone.
+        # The reader of the stream may be gone.
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(exit_code)
 
 
 def _do_nothing(_number: int, _frame: FrameType | None) -> None:
-    """Having a handler is what makes Python write to the pipe."""
+    """Python writes a signal to the pipe only if the signal has a handler."""

@@ -19,15 +19,15 @@ def _nothing_failed() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Where messages come from, and what is done with them."""
+    """An open queue with the pipeline of its messages. Frozen; its members are thread-safe."""
 
     queue: "MessageQueue"
     in_flight: "InFlightTracker"
-    """What was received from the queue and is not settled yet."""
+    """The messages that were received from the queue and are not settled yet."""
     pipeline: "Pipeline"
     background: AbstractContextManager[object] = field(default_factory=nullcontext)
-    """Runs beside the consumers."""
+    """Entered while the consumers run."""
     failure: Callable[[], str | None] = _nothing_failed
     """Names a component that cannot work any more; None while all can."""
     answer_seconds: float = 0.0
-    """Longest time in which its model answers; 0 without one."""
+    """Longest time until the model answers; 0 without a model."""

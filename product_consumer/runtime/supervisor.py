@@ -1,6 +1,4 @@
-"""Threads and signals: start consumers, notice when they die or hang, drain them when asked to
-stop.
-"""
+"""Consumer threads: starts them, restarts or ends those that die or hang, drains them on a stop."""
 
 import faulthandler
 import logging
@@ -8,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +14,7 @@ from time import monotonic
 
 from product_consumer.errors import FatalError, QueueUnavailable
 from product_consumer.pipeline.context import ProcessContext
+from product_consumer.runtime.deaths import Deaths
 from product_consumer.runtime.exit_codes import EXIT_FATAL, EXIT_OK
 from product_consumer.runtime.signals import Shutdown
 from product_consumer.runtime.stream import Stream
@@ -23,17 +22,17 @@ from product_consumer.runtime.stream import Stream
 log = logging.getLogger(__name__)
 
 MAX_RESTARTS, RESTART_WINDOW_SECONDS = 5, 60.0
-"""A thread that dies more often than this has a cause that a restart does not cure."""
+"""A thread that dies more often has a fault that a restart does not cure."""
 
 FATAL_DRAIN_SECONDS = 10.0
-"""What a fatal error leaves the other threads to finish in."""
+"""Time for the other threads to finish after a fatal error."""
 
 RELEASE_SECONDS = 3.0
-"""Bound on giving back what is held, when the queue is slow to answer."""
+"""Bound on releasing messages, when the queue is slow to answer."""
 
 OVERDUE_CHECKS = 5
-"""Checks, a second apart, that must all find a thread overdue: a process that was itself suspended
-finds every thread overdue at its first check."""
+"""Checks in a row, a second apart, that must find a thread overdue. After the process itself was
+suspended, the first check finds every thread overdue."""
 
 _CHECK_SECONDS = 1.0
 _EMPTY_POLLS = 2
@@ -47,12 +46,12 @@ def dump_stacks_on_request() -> None:
 
 
 class Supervisor:
-    """Runs consumer threads until stopped, then drains: finish, and release the rest.
+    """The consumer threads of one process: run until stopped, then drained. For the main thread.
 
-    A consumer thread that dies is started again. The process ends with ``FatalError`` or, where
-    nothing else is certain to work, at once with ``EXIT_FATAL``, when threads keep dying, when one
-    stays too long in a stage, or when a stream reports a failure. ``context``: the one that all
-    streams were built with, since its ``stages`` tell which thread hangs.
+    A consumer thread that dies is started again. The process ends with ``FatalError`` when threads
+    keep dying or a stream reports a failure. It ends at once, with ``EXIT_FATAL``, when a thread
+    stays too long in a stage: nothing else is certain to work then. ``context``: the one of all
+    streams, since its ``stages`` tell which thread hangs.
     """
 
     def __init__(
@@ -70,8 +69,8 @@ class Supervisor:
         self._drain_seconds = drain_seconds
         self._notifier = shutdown.notifier
         self._fatal: FatalError | None = None
-        self._deaths: defaultdict[str, deque[float]] = defaultdict(
-            partial(deque, maxlen=MAX_RESTARTS + 1)
+        self._deaths: defaultdict[str, Deaths] = defaultdict(
+            partial(Deaths, MAX_RESTARTS, RESTART_WINDOW_SECONDS)
         )
         self._overdue_checks = 0
         self._status = "Consuming"
@@ -84,12 +83,12 @@ class Supervisor:
         poll_seconds: float | None,
         may_end: threading.Event | None = None,
     ) -> int:
-        """Return the exit code once every thread has ended.
+        """Return the exit code once every thread has ended. Raises ``FatalError``.
 
-        ``poll_seconds``: None runs until a signal; otherwise also ends when the queues were empty
-        at two polls this far apart, not counted before ``may_end`` is set. Raises ``FatalError``.
+        ``poll_seconds``: None runs until a signal. A number also ends the run when the queues were
+        empty at two polls so far apart; polls count once ``may_end`` is set.
         """
-        with self._noting_deaths():
+        with self._counting_deaths():
             for stream in self._streams:
                 stream.in_flight.start(partial(self._stages.enter, "extend"))
             self._shutdown.release = self._release
@@ -117,7 +116,7 @@ class Supervisor:
         empty_polls, next_poll = 0, monotonic() + (poll_seconds or 0.0)
         while not stopping.wait(_CHECK_SECONDS):
             self._check_threads()
-            self._tell_status()
+            self._notify_status()
             if poll_seconds is None or monotonic() < next_poll:
                 continue
             next_poll = monotonic() + poll_seconds
@@ -140,7 +139,7 @@ class Supervisor:
             return False
 
     def _check_threads(self) -> None:
-        """Keep the watchdog quiet while everything makes progress; end the process else."""
+        """Keep the watchdog quiet while everything makes progress; otherwise end the process."""
         failures = (stream.failure() for stream in self._streams)
         failure = next((text for text in failures if text is not None), None)
         if failure is not None:
@@ -155,7 +154,7 @@ class Supervisor:
         if self._overdue_checks >= OVERDUE_CHECKS:
             self._end_hanging(overdue)
 
-    def _tell_status(self) -> None:
+    def _notify_status(self) -> None:
         down = self._metrics.down_dependencies()
         status = f"Waiting for {', '.join(down)}" if down else "Consuming"
         if status != self._status:
@@ -183,17 +182,16 @@ class Supervisor:
             self._abandon()
 
     def _abandon(self) -> None:
-        """Give back what could not be finished in time and leave: its threads cannot be ended from
-        outside.
-        """
+        """Release the messages that took too long, and leave: their threads cannot be ended."""
         log.warning("Stopping: releasing %d messages that took too long", self._held())
         self._release(RELEASE_SECONDS)
         logging.shutdown()
         os._exit(EXIT_OK if self._fatal is None else EXIT_FATAL)
 
     def _release(self, limit_seconds: float) -> None:
-        """Make what is held visible to others; what the queue does not take in time comes back by
-        itself.
+        """Release the messages in flight, as far as the queue answers in time.
+
+        The others become visible by themselves.
         """
         deadline = monotonic() + limit_seconds
         threads = [
@@ -206,7 +204,7 @@ class Supervisor:
             thread.join(max(0.0, deadline - monotonic()))
 
     def _keep_running(self, consume: Callable[[threading.Event], None]) -> None:
-        """Run one consumer; start it again after a bug of ours, unless threads keep dying."""
+        """Run a consumer; start it again after a bug of ours, unless threads keep dying."""
         stopping = self._shutdown.stopping
         while not stopping.is_set():
             self._stages.enter("start")
@@ -214,36 +212,36 @@ class Supervisor:
                 consume(stopping)
             except FatalError as error:
                 self._end(error)
-            # SystemExit too would end this thread, without a word.
+            # SystemExit, too, would end this thread silently.
             except BaseException as error:
                 log.exception("A consumer thread died; starting it again")
-                self._note_death(threading.current_thread().name, error)
+                self._count_death(threading.current_thread().name, error)
                 stopping.wait(1.0)
         self._stages.leave()
 
     @contextmanager
-    def _noting_deaths(self) -> Iterator[None]:
-        """Log the death of any other thread too, and count it."""
+    def _counting_deaths(self) -> Iterator[None]:
+        """Log and count the deaths of all other threads during the block."""
         previous = threading.excepthook
 
-        def note(arguments: threading.ExceptHookArgs) -> None:
+        def count(arguments: threading.ExceptHookArgs) -> None:
             name = arguments.thread.name if arguments.thread is not None else "unknown"
             error = arguments.exc_value or arguments.exc_type()
             log.critical("The thread %s died", name, exc_info=error)
-            self._note_death("other", error)
+            self._count_death("other", error)
 
-        threading.excepthook = note
+        threading.excepthook = count
         try:
             yield
         finally:
             threading.excepthook = previous
 
-    def _note_death(self, name: str, error: BaseException) -> None:
-        """``name``: of a thread that is started again, or one for all that are not."""
+    def _count_death(self, name: str, error: BaseException) -> None:
+        """``name``: of a thread that is started again; ``other`` for all threads that are not."""
         self._metrics.count_thread_death()
         deaths = self._deaths[name]
-        deaths.append(monotonic())
-        if len(deaths) > MAX_RESTARTS and deaths[-1] - deaths[0] < RESTART_WINDOW_SECONDS:
+        deaths.add()
+        if deaths.are_too_many:
             self._end(FatalError(f"threads keep dying ({name}): {type(error).__name__}: {error}"))
 
     def _end(self, error: FatalError) -> None:
@@ -259,4 +257,4 @@ def _release_held(stream: Stream) -> None:
         if held:
             stream.queue.release(held)
     except QueueUnavailable as error:
-        log.warning("Could not release them, they come back by themselves: %s", error)
+        log.warning("Could not release messages, they come back by themselves: %s", error)

@@ -1,4 +1,4 @@
-"""Tells systemd how the service is, by the datagrams of sd_notify(3); nothing without systemd."""
+"""Tells systemd the state of the service, by the datagrams of sd_notify(3)."""
 
 import logging
 import socket
@@ -12,7 +12,10 @@ _SEND_SECONDS = 1.0
 
 
 class Notifier:
-    """Every method may be called from any thread, returns within a second and never raises."""
+    """Sender of notifications to systemd; without systemd it does nothing. Any thread may call it.
+
+    Every method returns within a second and never raises.
+    """
 
     def __init__(self, environment: SystemdEnvironment) -> None:
         address = environment.notify_socket

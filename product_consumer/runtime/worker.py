@@ -1,4 +1,4 @@
-"""Worker: one process with its streams, from opening what they need to the exit code."""
+"""Worker: a process with its streams, from opening their components to the exit code."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -20,22 +20,24 @@ from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import Settings, read_systemd_environment
 
 UNTIL_EMPTY_WAIT_SECONDS = 2
-"""A short poll ends soon after the queue ran empty."""
+"""Longest poll with ``--until-empty``: a short poll ends soon after the queue ran empty."""
 
+Consume = Callable[[threading.Event], None]
 T = TypeVar("T")
 
 
 class Components(Protocol):
-    """What a stream is made of, built from settings."""
+    """The components of a stream, built from settings."""
 
     def opening_steps(self) -> Iterable[Callable[[], object]]:
-        """Connect to one dependency after the other; each step may raise ``Unavailable`` and be
-        called again.
+        """Return the steps that connect to one dependency after the other.
+
+        Each may raise ``Unavailable`` and be called again.
         """
         ...
 
     def close(self) -> None:
-        """Close whatever was opened."""
+        """Close everything that was opened."""
         ...
 
 
@@ -49,9 +51,10 @@ class RunsConsumer(Protocol):
 
 
 class Worker:
-    """One worker process; a context manager that closes what it opened, last opened first.
+    """A worker process as a context manager, which closes in the end what was opened in it.
 
-    Whatever decides that the process lives or ends is made here, once: signals, stages, supervisor.
+    It makes everything that decides about the life of the process, once: signals, stages and
+    supervisor. For the main thread.
     """
 
     def __init__(self, settings: Settings, options: Options) -> None:
@@ -93,7 +96,7 @@ class Worker:
         return self._closing.enter_context(context)
 
     def add(self, stream: Stream) -> None:
-        """Consume this stream, too."""
+        """Add a stream to consume."""
         self._streams.append(stream)
 
     def run(
@@ -103,8 +106,8 @@ class Worker:
     ) -> int:
         """Run the threads of all streams until the end; return the exit code.
 
-        ``consumer``: called once per thread, with what ``data_management.Consumer`` takes.
-        ``may_end``: with ``--until-empty``, an empty queue ends nothing before this is set. Raises
+        ``consumer``: called once per thread, with the arguments of ``data_management.Consumer``.
+        ``may_end``: with ``--until-empty``, an empty queue ends nothing before this event. Raises
         ``FatalError``.
         """
         settings = self._settings
@@ -121,13 +124,10 @@ class Worker:
         with ExitStack() as running:
             for stream in self._streams:
                 running.enter_context(stream.background)
-            return supervisor.run(
-                [each.consume for each in consumers],
-                poll_seconds=self._poll_seconds(),
-                may_end=may_end,
-            )
+            return supervisor.run(consumers, poll_seconds=self._poll_seconds(), may_end=may_end)
 
-    def _consumers(self, consumer: Callable[..., RunsConsumer]) -> list[RunsConsumer]:
+    def _consumers(self, consumer: Callable[..., RunsConsumer]) -> list[Consume]:
+        """Return what the consumer threads run, one function for each."""
         settings = self._settings
         wait_seconds = settings.sqs_wait_seconds
         if self._options.until_empty:
@@ -141,14 +141,14 @@ class Worker:
                 self.context,
                 batch_size=settings.batch_size,
                 wait_seconds=wait_seconds,
-            )
+            ).consume
             for first, stream in zip(count(1, settings.threads), self._streams, strict=False)
             for number in range(settings.threads)
         ]
 
     def _poll_seconds(self) -> float | None:
-        """Return the pause between two counts of what waits, with ``--until-empty``."""
+        """Return the pause between two polls for an empty queue; None without ``--until-empty``."""
         if not self._options.until_empty:
             return None
-        # AWS's own counts lag by up to a minute; servers that speak its API count exactly.
+        # Counts of AWS lag by up to a minute; servers that speak its API count exactly.
         return 1.0 if self._settings.aws_endpoint_url else 30.0

@@ -34,7 +34,7 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-def test_a_worker_tells_how_it_is_while_it_works(tmp_path: Path, elasticmq_url: str) -> None:
+def test_a_worker_reports_its_state_while_it_works(tmp_path: Path, elasticmq_url: str) -> None:
     model = make_tiny_clip(tmp_path)
     settings = {
         "OPENCLIP_MODEL": model.model_name,
@@ -52,18 +52,18 @@ def test_a_worker_tells_how_it_is_while_it_works(tmp_path: Path, elasticmq_url: 
         assert "READY=1" in manager.recv(4096).decode().splitlines()
         wait_until(lambda: "product_dead_letters_total{" in get(port, "/metrics"), 60)
         worker.wait_for_log("processed ID", count=2)
-        found = samples(get(port, "/metrics"))
-        assert found['product_messages_settled_total{outcome="stored",reason=""}'] == 2
-        assert found['product_dead_letters_total{reason="json_invalid"}'] == 1
-        assert found["product_forward_pass_items_sum"] == 2
-        assert found["product_message_age_seconds_count"] == 2
-        assert found["product_receive_batch_messages_sum"] == 3
-        assert {name for name in found if name.startswith("product_breaker_open")} == {
+        scraped = samples(get(port, "/metrics"))
+        assert scraped['product_messages_settled_total{outcome="stored",reason=""}'] == 2
+        assert scraped['product_dead_letters_total{reason="json_invalid"}'] == 1
+        assert scraped["product_forward_pass_items_sum"] == 2
+        assert scraped["product_message_age_seconds_count"] == 2
+        assert scraped["product_receive_batch_messages_sum"] == 3
+        assert {name for name in scraped if name.startswith("product_breaker_open")} == {
             'product_breaker_open{part="ledger"}',
             'product_breaker_open{part="milvus"}',
             'product_breaker_open{part="sqlite_search"}',
         }
-        assert "product_marks_waiting" in found
+        assert "product_marks_waiting" in scraped
         assert '"consuming"' in get(port, "/readyz")
         assert '"ok"' in get(port, "/healthz")
 

@@ -35,12 +35,12 @@ def world(tmp_path: Path, elasticmq_url: str) -> Iterator[World]:
 
 
 def found_by_keywords(world: World) -> set[str]:
-    found = world.run_console("search", "--keywords", "product number", "--limit", "100", "--json")
-    return {json.loads(line)["id"] for line in found.stdout.splitlines()}
+    search = world.run_console("search", "--keywords", "product number", "--limit", "100", "--json")
+    return {json.loads(line)["id"] for line in search.stdout.splitlines()}
 
 
 def two_free_ports() -> int:
-    """The first of two neighbours that nobody listens at."""
+    """Return the first of two neighbouring ports that are free."""
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
@@ -57,9 +57,9 @@ def test_a_process_killed_under_load_loses_nothing_and_the_service_stops_cleanly
         "--processes", "2", "--threads", "2", BATCH_SIZE="2", METRICS_PORT=str(port)
     )
     service.wait_for_log("started consuming", count=4, seconds=120)
-    for each in (port, port + 1):
-        with urlopen(f"http://127.0.0.1:{each}/healthz", timeout=10) as answer:
-            assert answer.status == 200
+    for metrics_port in (port, port + 1):
+        with urlopen(f"http://127.0.0.1:{metrics_port}/healthz", timeout=10) as response:
+            assert response.status == 200
     world.send(*(world.product(number) for number in range(COUNT)))
     service.wait_for_log("processed ID", count=3)
     [pid] = re.findall(r"Process 1 of 2 is (\d+)", service.log)

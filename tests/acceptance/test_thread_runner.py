@@ -56,8 +56,8 @@ def milvus_rows(uri: str, alias: str = "products") -> dict[str, dict[str, Any]]:
     client = MilvusClient(uri, dedicated=True)
     try:
         client.load_collection(alias)
-        found = client.query(alias, filter="revision >= 0", output_fields=["*"], limit=1000)
-        return {row["id"]: row for row in found}
+        rows = client.query(alias, filter="revision >= 0", output_fields=["*"], limit=1000)
+        return {row["id"]: row for row in rows}
     finally:
         client.close()
         # An embedded database stays open in this process otherwise, and the next worker needs it.
@@ -72,8 +72,8 @@ def check_everything_is_stored(world: World, ids: set[str]) -> None:
     for row in rows.values():
         for field in FIELDS:
             assert abs(np.linalg.norm(row[field]) - 1) < 1e-3
-    found = world.run_console("search", "--keywords", "product number", "--limit", "100", "--json")
-    assert {json.loads(line)["id"] for line in found.stdout.splitlines()} == ids, found.stderr
+    search = world.run_console("search", "--keywords", "product number", "--limit", "100", "--json")
+    assert {json.loads(line)["id"] for line in search.stdout.splitlines()} == ids, search.stderr
     assert world.left_in_queue() == 0
 
 
@@ -199,12 +199,12 @@ def test_the_console_works_beside_a_running_worker(world: World) -> None:
     worker.wait_for_log("processed ID", count=2)
 
     by_keywords = world.run_console("search", "--keywords", "ao thun")
-    by_picture = world.run_console("search", "--image", str(world.images / "8.jpg"), "--json")
+    by_image = world.run_console("search", "--image", str(world.images / "8.jpg"), "--json")
     history = world.run_console("history", "p7")
     worker.send_signal(signal.SIGTERM)
 
     assert "p7" in by_keywords.stdout, by_keywords.stderr
-    assert json.loads(by_picture.stdout.splitlines()[0])["id"] == "p8", by_picture.stderr
+    assert json.loads(by_image.stdout.splitlines()[0])["id"] == "p8", by_image.stderr
     assert "1,007 VND" in history.stdout
     assert worker.wait(30) == 0
 
@@ -227,8 +227,8 @@ def test_servers_are_used_by_settings_alone(
     assert set(milvus_rows(milvus_server_url, alias)) == IDS
     engine = sqlalchemy.create_engine(postgres_url)
     with engine.connect() as connection:
-        found = connection.execute(sqlalchemy.text("SELECT product_id FROM price_history"))
-        assert {row[0] for row in found} == IDS
+        rows = connection.execute(sqlalchemy.text("SELECT product_id FROM price_history"))
+        assert {row[0] for row in rows} == IDS
     engine.dispose()
     with Elasticsearch(elasticsearch_url) as client:
         client.indices.refresh(index=alias)
@@ -250,7 +250,7 @@ def test_stores_of_another_ledger_are_refused(world: World) -> None:
 def run_alone(
     directory: Path, *arguments: str, **settings: str
 ) -> "subprocess.CompletedProcess[str]":
-    """The program with nothing configured but what is given."""
+    """Run the program with these settings alone."""
     return subprocess.run(
         [sys.executable, str(REPOSITORY / "thread_runner.py"), *arguments],
         env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", **settings},

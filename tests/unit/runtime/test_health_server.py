@@ -84,7 +84,7 @@ def test_a_worker_that_consumes_is_ready(served: Served) -> None:
     assert served.get_json("/readyz") == (200, {"status": "consuming", "down": []})
 
 
-def test_a_part_that_is_down_is_named_and_no_reason_to_restart(served: Served) -> None:
+def test_a_dependency_that_is_down_is_named_and_no_reason_to_restart(served: Served) -> None:
     served.stop.consuming = True
     served.metrics.watch_breakers(lambda: {"milvus": True, "ledger": False})
 

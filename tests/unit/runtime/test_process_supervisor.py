@@ -227,7 +227,7 @@ def test_the_watchdog_hears_nothing_while_a_process_can_not_be_ended(
     service.wait_for("was ended by SIGKILL", "1 another life")
 
 
-def test_time_in_which_nothing_ran_is_not_held_against_a_process(start) -> None:
+def test_no_process_is_blamed_for_time_in_which_nothing_ran(start) -> None:
     service = start("work")
     service.wait_for("1 ready", "2 ready")
     everybody = [service.popen.pid, *service.pids()]
@@ -244,7 +244,7 @@ def test_time_in_which_nothing_ran_is_not_held_against_a_process(start) -> None:
     assert "no sign of life" not in service.err
 
 
-def test_sigusr1_shows_the_stacks_of_every_process_and_ends_none(start) -> None:
+def test_sigusr1_prints_the_stacks_of_every_process_and_ends_none(start) -> None:
     service = start("work")
     service.wait_for("1 ready", "2 ready")
     service.signal(signal.SIGUSR1)

@@ -45,7 +45,7 @@ def test_a_signal_drains_and_exits_0(start, number: signal.Signals) -> None:
     assert process.out.splitlines() == ["life 1", "holding", "finished", "left in flight: 0"]
 
 
-def test_what_is_not_finished_in_time_is_released(start) -> None:
+def test_messages_that_are_not_finished_in_time_are_released(start) -> None:
     process = start("hold", "1")
     process.wait_for("holding")
     process.signal(signal.SIGTERM)
@@ -62,7 +62,7 @@ def test_a_queue_that_does_not_answer_cannot_hold_up_the_end(start) -> None:
     assert process.exit_code(seconds=10) == 0
 
 
-def test_a_part_that_does_not_close_cannot_hold_up_the_end(start) -> None:
+def test_a_component_that_does_not_close_cannot_hold_up_the_end(start) -> None:
     process = start("close_hangs", "1")
     process.wait_for("life 1")
     process.signal(signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_a_hanging_consumer_ends_the_process_with_every_stack_and_its_messages_r
     assert "released 1" in process.out
 
 
-def test_sigusr1_shows_every_stack_and_ends_nothing(start) -> None:
+def test_sigusr1_prints_every_stack_and_ends_nothing(start) -> None:
     process = start("hold")
     process.wait_for("holding")
     process.signal(signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""What systemd is told, over a real datagram socket."""
+"""Notifications to systemd, over a real datagram socket."""
 
 import os
 import signal
@@ -33,12 +33,12 @@ def received(listening: socket.socket) -> str:
 
 def all_received(listening: socket.socket) -> list[str]:
     listening.setblocking(False)
-    found = []
+    datagrams = []
     while True:
         try:
-            found.append(received(listening))
+            datagrams.append(received(listening))
         except BlockingIOError:
-            return found
+            return datagrams
 
 
 def start(behaviour: str, address: Path, watchdog_usec: int) -> "subprocess.Popen[bytes]":
@@ -140,5 +140,5 @@ def test_the_watchdog_hears_nothing_of_a_worker_that_hangs(tmp_path: Path) -> No
         worker = start("hang", tmp_path / "notify", watchdog_usec=300_000)
         code = worker.wait(30)
 
-        assert not [each for each in all_received(listening) if "WATCHDOG" in each]
+        assert not [text for text in all_received(listening) if "WATCHDOG" in text]
         assert code == 70

@@ -54,16 +54,16 @@ def consumer_of(number: int, stream: Stream, context: ProcessContext) -> Consume
 
 @pytest.fixture
 def ended_as_hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sequence[str]]]:
-    """What the supervisor would have ended this process for."""
-    found: list[Sequence[str]] = []
+    """The overdue threads for which the supervisor would have ended this process."""
+    ends: list[Sequence[str]] = []
 
     def remember(supervisor: Supervisor, overdue: Sequence[str]) -> None:
-        found.append(overdue)
+        ends.append(overdue)
         supervisor._shutdown.stopping.set()
 
     monkeypatch.setattr(Supervisor, "_end_hanging", remember)
     monkeypatch.setattr(supervisor_module, "_CHECK_SECONDS", 0.02)
-    yield found
+    yield ends
 
 
 def run_for(
@@ -78,7 +78,7 @@ def run_for(
             for number, (stream, context) in enumerate(zip(streams, contexts, strict=True), 1)
         ]
         supervisor = Supervisor(shutdown, streams, contexts[0], drain_seconds=5)
-        return supervisor.run([each.consume for each in consumers], poll_seconds=None)
+        return supervisor.run([consumer.consume for consumer in consumers], poll_seconds=None)
     finally:
         timer.cancel()
 
@@ -141,7 +141,7 @@ def test_every_stream_of_a_worker_gets_the_context_that_its_supervisor_watches(
     assert contexts == [worker.context] * 4
 
 
-def test_what_a_worker_has_opened_is_closed_when_a_start_is_stopped(tmp_path: Path) -> None:
+def test_components_are_closed_when_a_start_is_stopped(tmp_path: Path) -> None:
     class DownForEver:
         closed = False
 
