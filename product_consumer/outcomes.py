@@ -1,6 +1,6 @@
-"""What became of one message: five frozen values, of which a pipeline returns one per message.
+"""Outcomes: five frozen values, of which a pipeline returns one per message.
 
-Only the consumer loop acts on them, exactly once each. Each has the words of its log line.
+Only the consumer loop acts on an outcome, exactly once. Each has the words of its log line.
 """
 
 import logging
@@ -21,7 +21,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The message carries nothing: acknowledge and count."""
+    """The message carries nothing: acknowledge it."""
 
     reason: str
     level: ClassVar[int] = logging.INFO
@@ -32,7 +32,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The message can never succeed: to the dead-letter queue."""
+    """The message can never succeed: send it to the dead-letter queue."""
 
     stage: str
     reason: str
@@ -40,13 +40,13 @@ class Rejected:
     level: ClassVar[int] = logging.WARNING
 
     def in_words(self, message_id: str) -> str:
-        what = f"rejected message {message_id} at {self.stage}"
-        return f"{what}: {self.reason} ({self.detail})"
+        place = f"message {message_id} at {self.stage}"
+        return f"rejected {place}: {self.reason} ({self.detail})"
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """Visible again after ``delay_seconds``."""
+    """The message may succeed later: make it visible again after ``delay_seconds``."""
 
     delay_seconds: float
     stage: str
@@ -54,13 +54,13 @@ class RetryLater:
     level: ClassVar[int] = logging.INFO
 
     def in_words(self, message_id: str) -> str:
-        what = f"will retry message {message_id} in {self.delay_seconds:.0f} s"
-        return f"{what} after {self.stage}: {self.reason}"
+        delay = f"{self.delay_seconds:.0f} s"
+        return f"will retry message {message_id} in {delay} after {self.stage}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Visible again at once, unworked or half-worked, because we or a dependency cannot go on."""
+    """We or a dependency cannot go on: make the message visible again at once."""
 
     reason: str
     level: ClassVar[int] = logging.INFO
@@ -70,4 +70,4 @@ class Released:
 
 
 Outcome = Stored | Ignored | Rejected | RetryLater | Released
-"""What became of one message; only the consumer loop settles it."""
+"""The outcome of one message; only the consumer loop settles messages."""

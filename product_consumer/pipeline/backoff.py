@@ -1,8 +1,8 @@
 """Growing randomised delays, for messages that are retried and threads that wait for a dependency.
 
-Both use "equal jitter" of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/:
-half of the exponential delay is certain, so that a struggling host gets its pause; the other half
-is random, so that what failed together does not come back together.
+Both use "equal jitter" of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
+Half of the exponential delay is certain, so that a struggling host gets its pause. The other half
+is random, so that messages that failed together do not come back together.
 """
 
 import logging
@@ -34,7 +34,7 @@ def exponential_delay_seconds(
 
 
 class Backoff:
-    """The pauses of one thread between attempts to reach a dependency; each thread has its own."""
+    """The pauses of one thread between attempts to reach a dependency. Not for two threads."""
 
     def __init__(
         self,
@@ -59,12 +59,13 @@ class Backoff:
 
 
 class Stopped(Exception):
-    """Raised when a start ends because a stop was asked for before it was done."""
+    """Raised when a stop is asked for before a start is done."""
 
 
 def wait_until_available(step: Callable[[], object], stopping: Event, waiting: str) -> None:
-    """Repeat a step of a start while it raises ``Unavailable``; every failure is logged as
-    ``waiting``. Raises ``Stopped`` when asked to stop before it was done.
+    """Repeat a step of a start while it raises ``Unavailable``; log each failure after ``waiting``.
+
+    Raises ``Stopped`` when asked to stop before the step is done.
     """
     backoff = Backoff()
     while not stopping.is_set():

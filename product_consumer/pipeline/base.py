@@ -1,4 +1,4 @@
-"""Pipeline: what the consumer loop needs of the work on one kind of message."""
+"""Pipeline: the contract between the consumer loop and the work on one kind of message."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from product_consumer.outcomes import Outcome
 
 
 class Pipeline(Protocol):
-    """The work on one kind of message."""
+    """The work on one kind of message. Any thread may call it."""
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
         """Return one outcome per message, in order; raises ``FatalError`` only."""

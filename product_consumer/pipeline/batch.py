@@ -1,7 +1,7 @@
-"""Batch: the messages of one receive on their way through a pipeline, and how each gets its end.
+"""Batch: the messages of one receive on their way through a pipeline, to one outcome each.
 
-Every pipeline begins with one, so that errors are handled the same way in every stream: an error
-settles its own item and spares the others, and what nobody settled goes back to the queue.
+Every pipeline begins with a batch, so that all streams handle errors the same way. An error settles
+its own item and spares the others; an item that nothing settled goes back to the queue.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from product_consumer.pipeline.error_policy import outcome_of
 
 
 class BatchItem(Protocol):
-    """One message, and its outcome once it has one: later steps leave it alone then."""
+    """One message, and its outcome once it is known; later steps leave the item alone then."""
 
     @property
     def message(self) -> Message: ...
@@ -31,12 +31,11 @@ Result = TypeVar("Result")
 
 
 class Batch(Generic[Item]):
-    """The items of one receive; a context manager in which every error becomes outcomes.
+    """The items of one receive, as a context manager in which errors become outcomes.
 
-    Steps take items and return those that go on: they have no outcome yet. An error that leaves
-    the block settles all of these; a ``FatalError`` leaves it.
-
-    ``max_attempts``: deliveries after which a passing failure is final.
+    For one thread. Steps take items and return those that go on: the items without an outcome. An
+    error that leaves the block settles all of these. Only a ``FatalError`` and the end of the
+    thread pass through. ``max_attempts``: deliveries after which a passing failure is final.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Batch(Generic[Item]):
         results: Sequence[Result],
         take: Callable[[Item, Result], object],
     ) -> list[Item]:
-        """Hand each item its result, in order; ``take`` raises a result that is an error."""
+        """Hand each item its result, in order; ``take`` raises if the result is an error."""
         for item, result in zip(items, results, strict=True):
             self._attempt(stage, item, partial(take, item, result))
         return self.open(items)
@@ -89,12 +88,12 @@ class Batch(Generic[Item]):
         item.outcome = outcome_of(error, item.message, stage, max_attempts=self._max_attempts)
 
     def fail(self, stage: str, items: Sequence[Item], errors: Mapping[int, Exception]) -> None:
-        """Settle the items whose positions have an error."""
+        """Settle each item that has an error at its position."""
         for position, error in errors.items():
             self.settle(items[position], stage, error)
 
     def drop_lost(self, items: Iterable[Item], is_held: Callable[[Message], bool]) -> list[Item]:
-        """Let go of messages that were delivered again: the next delivery does the work."""
+        """Drop messages that were delivered again, for the next delivery; return those held."""
         items = list(items)
         for item in items:
             if not is_held(item.message):

@@ -1,4 +1,4 @@
-"""A breaker per dependency: while one is down nobody receives, and what is held waits for it."""
+"""A breaker per dependency: while it is down, nobody receives and messages in hand wait for it."""
 
 import logging
 import threading
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class Breakers:
-    """The breakers of everything that a pipeline's messages need, shared by all its threads.
+    """The breakers of all dependencies of a pipeline. Thread-safe.
 
-    ``probes``: for each dependency by name, a cheap call that raises while it is down. The metrics
-    of ``context`` show which are down; a thread that waits here counts as making progress.
+    ``probes``: for each dependency by name, a cheap call that raises while the dependency is down.
+    The metrics of ``context`` report which are down; a thread that waits here makes progress.
     """
 
     def __init__(self, probes: Mapping[str, Callable[[], object]], context: ProcessContext) -> None:
@@ -38,8 +38,8 @@ class Breakers:
     def call(self, dependency: str, action: Callable[[], T]) -> T:
         """Return what ``action`` returns; while its dependency is down, wait for it.
 
-        Waits at most ``HOLD_SECONDS`` in all and not beyond a stop, then raises what ``action``
-        raised: ``Unavailable`` or ``ConfigurationError``. Other errors pass at once.
+        Waits at most ``HOLD_SECONDS`` in all and not beyond a stop. Then raises the last error of
+        ``action``: ``Unavailable`` or ``ConfigurationError``. Other errors pass at once.
         """
         breaker = self._breakers[dependency]
         deadline = monotonic() + HOLD_SECONDS
@@ -61,24 +61,25 @@ class Breakers:
         return waiting
 
     def wait_until_closed(self) -> bool:
-        """Block while a dependency is down: a message received then could only wait. False on
-        stop.
+        """Block while a dependency is down: a message received then could only wait.
+
+        Returns False on stop.
         """
         self._touch()
         return all(breaker.wait_until_closed() for breaker in self._breakers.values())
 
     def states(self) -> dict[str, bool]:
-        """For each dependency by name, whether it is down now."""
+        """Return for each dependency by name whether it is down now."""
         return {name: breaker.is_open for name, breaker in self._breakers.items()}
 
 
 class Breaker:
-    """Open while its dependency is down.
+    """A circuit breaker: open while its dependency is down. Thread-safe.
 
-    It opens at the first failure that says the dependency is unavailable, and a probe (never a real
-    message) decides when it closes: one thread at a time probes, after 0.5, 1, 2 ... 30 s, the
-    others wait. A single dropped connection therefore costs one probe, and an outage costs no
-    message a delivery. ``touch`` is called between the steps of a wait.
+    It opens at the first failure that says the dependency is unavailable. A probe, never a real
+    message, decides when it closes: one thread at a time probes, after 0.5, 1, 2 ... 30 s, while
+    the others wait. So a dropped connection costs one probe, and an outage costs no message a
+    delivery. ``touch`` is called between the steps of a wait.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Breaker:
         return not self._closed.is_set()
 
     def open(self, error: Exception) -> None:
-        """Note that the dependency failed; the first of a series is logged."""
+        """Open the breaker after a failure; the first failure of an outage is logged."""
         if self._closed.is_set():
             self._closed.clear()
             self._opened_at = monotonic()

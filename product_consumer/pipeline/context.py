@@ -1,4 +1,4 @@
-"""What every stream, thread and dependency of one process shares."""
+"""Stop event, counters and stages, shared by all streams and threads of one process."""
 
 import threading
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from product_consumer.pipeline.stages import Stages
 
 @dataclass(frozen=True, slots=True)
 class ProcessContext:
-    """One stop event, one set of counters, one watch over threads: made once, passed to all.
+    """The shared state of one process: made once, passed to all. Its members are thread-safe.
 
-    ``stages`` decides whether the process lives, so no stream may have another: a supervisor and
-    its consumers are built from the same context.
+    ``stages`` decides whether the process lives, so a supervisor and its consumers must be built
+    from the same context.
     """
 
     stopping: threading.Event
-    """Set once the process shall end: nothing new is received."""
+    """Set when the process is to end; no thread receives messages from then on."""
     metrics: Metrics
     stages: Stages
 

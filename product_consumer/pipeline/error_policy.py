@@ -1,4 +1,4 @@
-"""Maps an error to what happens to its message: the one place where that is decided."""
+"""Error -> outcome of its message: the one place that decides it."""
 
 import logging
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def outcome_of(error: Exception, message: Message, stage: str, *, max_attempts: int) -> Outcome:
-    """Reject, ignore, retry later or release, by the class of the error; raises a ``FatalError``.
+    """Return the outcome that the error's class asks for; raises a ``FatalError``.
 
     ``max_attempts``: deliveries after which a passing failure is final, unless the error has a
     limit of its own.
@@ -34,7 +34,7 @@ def outcome_of(error: Exception, message: Message, stage: str, *, max_attempts: 
         case RetryMessage():
             return _retry(message, stage, error, max_attempts)
         case Unavailable() | ConfigurationError():
-            # A dependency is down or set up wrongly: never the message's fault, for however long.
+            # A dependency is down or set up wrongly. That is never the message's fault.
             return Released(str(error))
         case _:
             log.error("Unexpected error at %s", stage, exc_info=error)
@@ -51,6 +51,6 @@ def _retry(message: Message, stage: str, error: RetryMessage, max_attempts: int)
 
 
 def _unexpected(error: Exception) -> RetryMessage:
-    """A bug of ours: tried again a few times, since the next attempt may take another path."""
+    """Return a bug of ours as a failure that may pass: the next attempt may take another path."""
     name = f"unexpected:{type(error).__name__}"
     return RetryMessage(name, str(error), max_attempts=MAX_UNEXPECTED_ATTEMPTS, final_reason=name)

@@ -1,9 +1,9 @@
-"""Group commit: what several threads ask of one dependency at the same time is one call.
+"""Group commit: calls of several threads to one dependency at the same time become one call.
 
 A transaction or a bulk request costs about the same for ten rows as for a hundred. The first
-caller starts at once, in its own thread; whoever comes while it works waits, and when it is done
-one of them asks for all that wait. There is no timer and no thread: an idle dependency answers a
-single caller without delay, and the busier it is the more a call carries.
+caller asks at once, in its own thread. Callers that come meanwhile wait; then one of them asks for
+all of them. There is no timer and no extra thread. An idle dependency answers a single caller
+without delay, and the busier it is, the more a call carries.
 """
 
 import threading
@@ -16,7 +16,7 @@ from product_consumer.errors import ConfigurationError, FatalError, Unavailable
 from product_consumer.pipeline.stages import TURN_SECONDS
 
 MAX_ITEMS = 200
-"""Items in one call: more would gain little and hold everyone up for longer."""
+"""Most items in one call: more would gain little and delay every caller for longer."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,22 +24,24 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True, eq=False)
 class _Call(Generic[Item, Result]):
+    """The items of one caller, and their results or error once it is done."""
+
     items: Sequence[Item]
     woken: threading.Event = field(default_factory=threading.Event)
     results: Sequence[Result] | None = None
     error: Exception | None = None
 
     @property
-    def is_answered(self) -> bool:
+    def is_done(self) -> bool:
         return self.results is not None or self.error is not None
 
 
 class GroupCommit(Generic[Item, Result]):
-    """One call for the items of one or more callers, first come first served.
+    """A function that joins the calls of several threads, first come, first served. Thread-safe.
 
     ``ask`` gets at least one item and returns one result per item, in order. An ``Unavailable``,
-    ``ConfigurationError`` or ``FatalError`` that it raises is everyone's; after any other exception
-    each caller's items are asked for on their own, so that it reaches the caller whose it is.
+    ``ConfigurationError`` or ``FatalError`` that it raises reaches all callers. After any other
+    exception it is called for each caller alone, so that the error reaches only its own caller.
     """
 
     def __init__(self, dependency: str, ask: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
@@ -52,7 +54,7 @@ class GroupCommit(Generic[Item, Result]):
     def __call__(self, items: Sequence[Item]) -> Sequence[Result]:
         """Return one result per item, in order; raises what ``ask`` raises.
 
-        ``Unavailable`` when the turn has not come, or no answer with it, for ``TURN_SECONDS``.
+        Raises ``Unavailable`` when the call has no turn, or no results, after ``TURN_SECONDS``.
         """
         if not items:
             return ()
@@ -63,12 +65,12 @@ class GroupCommit(Generic[Item, Result]):
             self._is_busy = True
         if not leads and not self._wait(call):
             raise Unavailable(self._dependency, f"no turn for {TURN_SECONDS:g} s")
-        if not call.is_answered:
+        if not call.is_done:
             self._lead()
         return self._result_of(call)
 
     def _wait(self, call: _Call[Item, Result]) -> bool:
-        """Return True when ``call`` is answered, or its caller is to lead."""
+        """Return True when ``call`` is done, or its caller is to lead."""
         if call.woken.wait(TURN_SECONDS):
             return True
         with self._lock:
@@ -80,15 +82,15 @@ class GroupCommit(Generic[Item, Result]):
         with self._lock:
             taken = self._take()
         try:
-            self._answer(taken)
+            self._finish(taken)
         finally:
-            # Even when this thread is dying: nobody may wait for it.
+            # Even when this thread is dying: no caller may wait for it.
             with self._lock:
                 self._is_busy = bool(self._waiting)
                 if self._waiting:
                     self._waiting[0].woken.set()
             for call in taken:
-                if not call.is_answered:
+                if not call.is_done:
                     call.error = Unavailable(self._dependency, "the thread that asked it died")
                 call.woken.set()
 
@@ -100,9 +102,9 @@ class GroupCommit(Generic[Item, Result]):
             taken.append(self._waiting.popleft())
         return taken
 
-    def _answer(self, taken: list[_Call[Item, Result]]) -> None:
+    def _finish(self, taken: list[_Call[Item, Result]]) -> None:
         try:
-            results = self._asked([item for call in taken for item in call.items])
+            results = self._results_for([item for call in taken for item in call.items])
         except (Unavailable, ConfigurationError, FatalError) as error:
             for call in taken:
                 call.error = error
@@ -111,14 +113,14 @@ class GroupCommit(Generic[Item, Result]):
                 taken[0].error = error
             else:
                 for call in taken:
-                    self._answer([call])
+                    self._finish([call])
         else:
             start = 0
             for call in taken:
                 call.results = results[start : start + len(call.items)]
                 start += len(call.items)
 
-    def _asked(self, items: Sequence[Item]) -> Sequence[Result]:
+    def _results_for(self, items: Sequence[Item]) -> Sequence[Result]:
         results = self._ask(items)
         if len(results) != len(items):
             raise RuntimeError(f"{self._dependency}: {len(results)} results for {len(items)} items")

@@ -1,7 +1,7 @@
-"""Stages: which thread is in which one since when, how long it may stay, and how long each takes.
+"""Stages: which thread is in which stage, since when, and how long it may stay there.
 
-One object of this kind watches a whole process, whatever streams and counters it has: a thread is
-alive or stuck in the process, not in a stream.
+One object watches a whole process, however many streams and counters it has: a thread is alive or
+stuck in the process, not in a stream.
 """
 
 import threading
@@ -14,7 +14,7 @@ BETWEEN = "between stages"
 OTHER_STAGE_SECONDS = 120.0
 """Timeout of a stage that ``timeouts`` does not name."""
 TURN_SECONDS = 60.0
-"""How long a call to the ledger or a store may wait to be made together with other threads'."""
+"""How long a call to the ledger or a store may wait for the group commit that carries it."""
 
 
 @dataclass(slots=True)
@@ -24,18 +24,19 @@ class _Stay:
 
 
 def _do_nothing(_stage: str, _seconds: float) -> None:
-    """Nobody wants to know how long stages take."""
+    """Time no stages."""
 
 
 class Stages:
-    """The stages of all threads of one process; each method may be called from any, none blocks.
+    """The current stages of all threads of one process. Thread-safe; no method blocks.
 
-    A thread is watched from its first ``enter`` to its ``leave``. Its stay begins anew when it
-    enters a stage and whenever it calls ``touch``: long work does so between two steps that each
+    A thread is watched from its first ``enter`` to its ``leave``. Its time starts again when it
+    enters a stage and when it calls ``touch``. Long work calls ``touch`` between steps that each
     have a bound.
 
-    ``observe``: told of each ``stage`` block by name, with its seconds. ``timeouts``: for a stage
-    by name, the longest stay in seconds; set it before threads start. ``clock``: monotonic seconds.
+    ``observe``: called after each ``stage`` block with its name and seconds. ``timeouts``: for a
+    stage by name, the longest stay in seconds; set it before threads start. ``clock``: monotonic
+    seconds.
     """
 
     def __init__(
@@ -60,24 +61,24 @@ class Stages:
             self.enter(BETWEEN)
 
     def enter(self, stage: str) -> None:
-        """The calling thread begins a stage."""
+        """Begin a stage in the calling thread."""
         self._stays[threading.current_thread()] = _Stay(stage, self._clock())
 
     def touch(self) -> None:
-        """The calling thread makes progress in its stage; ignored for one that is not watched.
+        """Report progress of the calling thread in its stage, if the thread is watched.
 
-        To wait for work, or for a dependency that is known to be down, is progress too.
+        Waiting for work, or for a dependency that is known to be down, is progress too.
         """
         stay = self._stays.get(threading.current_thread())
         if stay is not None:
             self.enter(stay.stage)
 
     def leave(self) -> None:
-        """The calling thread ends as it should and is no longer watched."""
+        """Stop watching the calling thread, which ends as it should."""
         self._stays.pop(threading.current_thread(), None)
 
     def overdue(self) -> list[str]:
-        """Describe each watched thread that ended by itself, or is in a stage for too long."""
+        """Describe each watched thread that died, or has been in a stage for too long."""
         now = self._clock()
         overdue = []
         for thread, stay in list(self._stays.items()):
@@ -98,15 +99,15 @@ def stage_timeouts(
 ) -> dict[str, float]:
     """Return the longest stay without progress for every stage of a worker, in seconds.
 
-    Each is the bound that the stage's own calls have, with a margin: a thread that takes longer is
-    not slow but stuck. ``wait_seconds``: of a long poll; ``answer_seconds``: the longest time in
-    which the model answers, which ends such a wait by itself.
+    Each is the bound of the stage's own calls, with a margin: a thread that takes longer is not
+    slow but stuck. ``wait_seconds``: of a long poll. ``answer_seconds``: the longest time until the
+    model answers, after which such a wait ends by itself.
     """
     # Three attempts to connect (5 s) and read (the poll and 10 s), and the pauses between them.
     queue = 3 * (wait_seconds + 15.0) + 30.0
     # One action is a few calls; a breaker touches between actions, probes and its pauses of 30 s.
     store = 3 * store_timeout_seconds + 30.0 + TURN_SECONDS
-    # First for room in the model's queue, then for the answer.
+    # A wait for room in the model's queue, then a wait for the embeddings.
     embed = 2 * answer_seconds + 15.0
     return {
         "receive": queue,
@@ -122,7 +123,7 @@ def stage_timeouts(
         "validate_order": 45.0,
         "order_ledger": store,
         "redis": store,
-        # It may be waiting for its next attempt, a minute at most.
+        # The sweeper may wait for its next attempt, for a minute at most.
         "sweep": store + 60.0,
         # A crash suspect is embedded alone, while other threads wait for it between stages.
         BETWEEN: max(embed, OTHER_STAGE_SECONDS),

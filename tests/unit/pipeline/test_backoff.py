@@ -59,7 +59,7 @@ def test_eight_deliveries_span_about_half_an_hour() -> None:
 
 
 class RecordingEvent(threading.Event):
-    """Takes down how long it was asked to wait, and does not wait."""
+    """Records how long it was asked to wait, and does not wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def test_a_wait_ends_at_once_on_stop() -> None:
     assert Backoff(3600.0, 3600.0).wait(stopping) is True
 
 
-def test_a_step_of_a_start_is_repeated_until_its_part_is_there() -> None:
+def test_a_step_of_a_start_is_repeated_until_its_dependency_is_there() -> None:
     answers = iter([StoreUnavailable("milvus", "down"), StoreUnavailable("milvus", "down"), None])
 
     def step() -> None:

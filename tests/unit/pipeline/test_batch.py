@@ -1,4 +1,4 @@
-"""How each message of a batch gets its one outcome."""
+"""Each message of a batch gets one outcome."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +56,7 @@ def test_each_item_takes_its_own_result() -> None:
     assert batch.items[1].outcome == RetryLater(7, "fetch_image", "later")
 
 
-def test_a_result_too_few_is_a_bug_of_ours_and_no_message_takes_another_ones() -> None:
+def test_a_missing_result_is_a_bug_of_ours_and_no_message_takes_that_of_another() -> None:
     batch = batch_of(2)
     with batch:
         batch.accept("embed", batch.items, ["only one"], FakeItem.take)
@@ -71,7 +71,7 @@ def test_errors_are_settled_by_position() -> None:
     assert batch.open(batch.items) == batch.items[:2]
 
 
-def test_what_leaves_the_block_settles_all_that_are_open() -> None:
+def test_an_error_that_leaves_the_block_settles_all_open_items() -> None:
     batch = batch_of(3)
     with batch:
         batch.items[0].outcome = Ignored("done before")
@@ -94,7 +94,7 @@ def test_the_end_of_a_thread_leaves_the_block() -> None:
         raise SystemExit
 
 
-def test_a_message_that_was_delivered_again_is_let_go() -> None:
+def test_a_message_that_was_delivered_again_is_dropped() -> None:
     batch = batch_of(2)
     lost = batch.items[0].message
     held = batch.drop_lost(batch.items, lambda message: message is not lost)

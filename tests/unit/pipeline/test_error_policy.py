@@ -1,4 +1,4 @@
-"""An error becomes what happens to its message, by its class and the message's deliveries."""
+"""An error becomes an outcome of its message, by its class and the message's deliveries."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Who is at which stage, and who has been there too long."""
+"""Which thread is in which stage, and which has been there for too long."""
 
 import threading
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def test_a_thread_that_left_is_not_watched() -> None:
     assert stages.overdue() == []
 
 
-def test_a_touch_of_a_stranger_is_nothing() -> None:
+def test_a_touch_of_an_unwatched_thread_changes_nothing() -> None:
     stages = stages_with(Clock())
     in_a_thread(stages.touch)
 
