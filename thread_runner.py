@@ -20,7 +20,8 @@ from product_consumer.runtime.processes import run_processes
 from product_consumer.runtime.signals import leave
 from product_consumer.runtime.stream import Stream
 from product_consumer.runtime.worker import Worker
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
+from product_consumer.streams import StreamName
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

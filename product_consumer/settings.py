@@ -1,4 +1,4 @@
-"""Every setting, typed and ranged, read once at the door; the only reader of the environment.
+"""Every setting: typed, ranged and read once, when a process starts.
 
 ``read_settings()`` takes ``.env`` and the environment (the environment wins). Old names keep
 working: ``SQS_QUEUE_URL`` for ``QUEUE_URL``, ``MILVUS_HOST`` and ``MILVUS_PORT`` for
@@ -6,17 +6,12 @@ working: ``SQS_QUEUE_URL`` for ``QUEUE_URL``, ``MILVUS_HOST`` and ``MILVUS_PORT`
 ``DEFAULT_CURRENCY``.
 """
 
-import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from dotenv import load_dotenv
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -28,55 +23,16 @@ from pydantic import (
     model_validator,
 )
 
+from product_consumer.environment import read_environment
 from product_consumer.errors import ConfigurationError
 from product_consumer.models import VECTOR_FIELDS
+from product_consumer.streams import QUEUE_SETTINGS, QueueAddress, StreamName
 
 DEFAULT_MODEL = "ViT-L-14-336"
 MAX_THREADS = 256
 MAX_PROCESSES = 64
 _EMPTY_HAS_A_MEANING = {"DEFAULT_CURRENCY"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.", re.IGNORECASE | re.DOTALL)
-
-
-class StreamName(StrEnum):
-    """What a worker can consume."""
-
-    PRODUCTS = "products"
-    ORDERS = "orders"
-
-
-# For each stream the names of its queue's URL and of its dead-letter queue's, the newest first; the
-# last are those that every version reads.
-QUEUE_SETTINGS = {
-    StreamName.PRODUCTS: (
-        ("QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
-        ("SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"),
-    ),
-    StreamName.ORDERS: (("ORDERS_QUEUE_URL", "ORDERS_DEAD_LETTER_QUEUE_URL"),),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class QueueAddress:
-    """Where a stream's messages come from. URLs may hold a password and are never printed."""
-
-    stream: StreamName
-    url: str | None = field(repr=False)
-    """None where no setting names the queue."""
-    dead_letter_url: str | None = field(repr=False)
-    """None where no setting names the dead-letter queue; the queue may know it."""
-    url_setting: str
-    """The setting that names the queue, by its newest name where none is set."""
-    dead_letter_url_setting: str
-    url_setting_names: str
-    """Every name of that setting, for a person: ``A or B``."""
-
-    def require_url(self) -> str:
-        """Return the URL; raise ``ConfigurationError`` where none is set."""
-        if self.url is None:
-            problem = f"not set: the {self.stream} need a queue (set {self.url_setting_names})"
-            raise ConfigurationError(self.url_setting, problem)
-        return self.url
 
 
 class Settings(BaseModel):
@@ -291,44 +247,15 @@ class Settings(BaseModel):
         return self.milvus_uri or str(self.data_dir.resolve() / "milvus.db")
 
 
-@dataclass(frozen=True, slots=True)
-class SystemdEnvironment:
-    """What systemd tells a service it starts; empty and 0 without systemd."""
-
-    notify_socket: str = ""
-    watchdog_usec: int = 0
-
-
-def read_systemd_environment() -> SystemdEnvironment:
-    """Read ``NOTIFY_SOCKET`` and, where it is meant for this process, ``WATCHDOG_USEC``."""
-    watchdog_usec = os.environ.get("WATCHDOG_USEC", "")
-    is_ours = os.environ.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
-    return SystemdEnvironment(
-        os.environ.get("NOTIFY_SOCKET", ""),
-        int(watchdog_usec) if is_ours and watchdog_usec.isdecimal() else 0,
-    )
-
-
-def child_environment(defaults: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment, ``.env`` included once it was read, for a process that is started.
-
-    ``changes`` win over what is set here, which wins over ``defaults``.
-    """
-    return {**defaults, **os.environ, **changes}
-
-
 def read_settings(env_file: Path | None = Path(".env"), **overrides: Any) -> Settings:
     """Read ``.env`` and the environment; ``overrides`` (field names) win over both.
 
-    ``.env`` is loaded into the environment, so that libraries with variables of their own (boto3's
-    ``AWS_PROFILE``, ``HF_HOME``) find them there too. Raises ``ConfigurationError`` naming the
-    first setting that cannot work, without its value where that may be a secret.
+    Raises ``ConfigurationError`` naming the first setting that cannot work, without its value where
+    that may be a secret.
     """
-    if env_file is not None:
-        load_dotenv(env_file, override=False)
     values: dict[str, Any] = {
         name.lower(): value.strip()
-        for name, value in os.environ.items()
+        for name, value in read_environment(env_file).items()
         if value.strip() or name.upper() in _EMPTY_HAS_A_MEANING
     }
     values.update(overrides)

@@ -122,7 +122,7 @@ def isolated_environment(
             return False
         return dotenv.load_dotenv(path, override=override)
 
-    monkeypatch.setattr("product_consumer.settings.load_dotenv", load_all_but_the_developers)
+    monkeypatch.setattr("product_consumer.environment.load_dotenv", load_all_but_the_developers)
     yield
     os.environ.clear()
     os.environ.update(before)

@@ -17,7 +17,7 @@ from product_consumer.cli import dead_letters, orders, serve
 from product_consumer.cli.configuration import command_settings
 from product_consumer.errors import ConfigurationError, ProductConsumerError
 from product_consumer.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_USAGE
-from product_consumer.settings import QUEUE_SETTINGS, StreamName
+from product_consumer.streams import QUEUE_SETTINGS, StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:

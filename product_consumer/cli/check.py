@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from product_consumer.errors import ProductConsumerError
 from product_consumer.orders.components import OrderComponents
 from product_consumer.products.components import ProductComponents
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
+from product_consumer.streams import StreamName
 
 CheckResult = tuple[str, bool, str]
 """Part, whether it works, and one line about it: what was reached, or which setting is wrong."""

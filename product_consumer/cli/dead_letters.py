@@ -21,7 +21,8 @@ from product_consumer.cli.dead_letter_views import (
     plural,
 )
 from product_consumer.runtime.exit_codes import EXIT_USAGE
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
+from product_consumer.streams import StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:

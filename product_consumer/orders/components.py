@@ -13,7 +13,8 @@ from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.opening import open_queue
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
+from product_consumer.streams import StreamName
 
 
 class OrderComponents:

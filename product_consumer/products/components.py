@@ -15,9 +15,10 @@ from product_consumer.products.parser import ProductParser
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.opening import open_queue
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import Stores, open_stores
+from product_consumer.streams import StreamName
 
 if TYPE_CHECKING:
     from product_consumer.embedding.embedder import Embedder

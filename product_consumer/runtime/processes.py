@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from product_consumer.environment import child_environment, read_systemd_environment
 from product_consumer.errors import ConfigurationError
 from product_consumer.runtime.options import Options
 from product_consumer.runtime.process_supervisor import PARENT_GRACE_SECONDS, ProcessSupervisor
 from product_consumer.runtime.signals import Shutdown
 from product_consumer.runtime.systemd import Notifier
-from product_consumer.settings import Settings, child_environment, read_systemd_environment
+from product_consumer.settings import Settings
 
 _LAST_PORT = 65_535
 

@@ -12,9 +12,9 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from product_consumer.environment import SystemdEnvironment
 from product_consumer.runtime.exit_codes import EXIT_OK, EXIT_SECOND_SIGNAL
 from product_consumer.runtime.systemd import Notifier
-from product_consumer.settings import SystemdEnvironment
 
 SECOND_SIGNAL_SECONDS = 2.0
 """Time after a second signal to release the messages in flight."""

@@ -4,7 +4,7 @@ import logging
 import socket
 from time import monotonic
 
-from product_consumer.settings import SystemdEnvironment
+from product_consumer.environment import SystemdEnvironment
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from product_consumer.database.connection import open_database
+from product_consumer.environment import read_systemd_environment
 from product_consumer.pipeline.backoff import wait_until_available
 from product_consumer.pipeline.context import new_context
 from product_consumer.pipeline.stages import stage_timeouts
@@ -17,7 +18,7 @@ from product_consumer.runtime.signals import Shutdown
 from product_consumer.runtime.stream import Stream
 from product_consumer.runtime.supervisor import Supervisor, dump_stacks_on_request
 from product_consumer.runtime.systemd import Notifier
-from product_consumer.settings import Settings, read_systemd_environment
+from product_consumer.settings import Settings
 
 UNTIL_EMPTY_WAIT_SECONDS = 2
 """Longest poll with ``--until-empty``: a short poll ends soon after the queue ran empty."""

@@ -24,7 +24,8 @@ from product_consumer.queues.dead_letters.redrive import (
     grouped,
 )
 from product_consumer.queues.opening import open_dead_letter_queue
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
+from product_consumer.streams import StreamName
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from botocore.exceptions import (
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, QueueUnavailable
 from product_consumer.queues.sqs.error_codes import NO_SUCH_QUEUE, NOT_ALLOWED, bare_code
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
+from product_consumer.streams import StreamName
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

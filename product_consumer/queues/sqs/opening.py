@@ -12,7 +12,8 @@ from product_consumer.queues.sqs.client import read_queue_attributes, sqs_client
 from product_consumer.queues.sqs.conversion import queue_name
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.queues.sqs.sender import SqsSender
-from product_consumer.settings import QueueAddress, Settings
+from product_consumer.settings import Settings
+from product_consumer.streams import QueueAddress
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from product_consumer.environment import read_systemd_environment
 from product_consumer.errors import FatalError
 from product_consumer.models import Message
 from product_consumer.outcomes import Outcome
@@ -21,7 +22,6 @@ from product_consumer.runtime.signals import Shutdown
 from product_consumer.runtime.stream import Stream
 from product_consumer.runtime.supervisor import Supervisor, dump_stacks_on_request
 from product_consumer.runtime.systemd import Notifier
-from product_consumer.settings import read_systemd_environment
 
 
 def say(text: str) -> None:

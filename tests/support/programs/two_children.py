@@ -114,6 +114,7 @@ class Child:
 
 
 def be_the_parent(behaviour: str, directory: str, drain_seconds: float = DRAIN_SECONDS) -> int:
+    from product_consumer.environment import child_environment, read_systemd_environment
     from product_consumer.errors import FatalError
     from product_consumer.logs import configure_logging
     from product_consumer.runtime.exit_codes import EXIT_FATAL
@@ -124,7 +125,6 @@ def be_the_parent(behaviour: str, directory: str, drain_seconds: float = DRAIN_S
     )
     from product_consumer.runtime.signals import Shutdown
     from product_consumer.runtime.systemd import Notifier
-    from product_consumer.settings import child_environment, read_systemd_environment
 
     configure_logging("text", "INFO")
     start_seconds = 3.0 if behaviour == "never_ready" else 60.0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from product_consumer.api import guard
-from product_consumer.api.guard import MAX_BODY_BYTES, MAX_QUERY_BYTES, HttpGuard, error_answer
+from product_consumer.api.guard import MAX_BODY_BYTES, MAX_QUERY_BYTES, HttpGuard, error_response
 
 KEY = "s3cret"
 Headers = list[tuple[bytes, bytes]]
@@ -141,7 +141,7 @@ def test_what_is_no_request_is_handed_on(app: FakeApp) -> None:
 
 
 def test_a_refusal_is_not_cached_and_says_why() -> None:
-    answer = error_answer(422, "query_too_long", "the query is longer than 1 byte")
+    answer = error_response(422, "query_too_long", "the query is longer than 1 byte")
 
     assert bytes(answer.body) == (
         b'{"error":"query_too_long","detail":"the query is longer than 1 byte"}'

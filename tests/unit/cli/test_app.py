@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 from product_consumer.cli.app import app
 from product_consumer.queues import opening
 from product_consumer.queues.base import QueueUrls
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
+from product_consumer.streams import StreamName
 
 
 @pytest.fixture

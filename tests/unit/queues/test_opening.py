@@ -20,7 +20,8 @@ from product_consumer.queues.opening import (
 )
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.queues.sqs.sender import SqsSender
-from product_consumer.settings import QueueAddress, Settings, StreamName, read_settings
+from product_consumer.settings import Settings, read_settings
+from product_consumer.streams import QueueAddress, StreamName
 from tests.support.sqs import QUEUE_URL, sqs_settings
 
 OTHER_URL = "other://user:password@host/products"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from product_consumer.environment import SystemdEnvironment, read_systemd_environment
 from product_consumer.runtime.systemd import Notifier
-from product_consumer.settings import SystemdEnvironment, read_systemd_environment
 from tests.support.paths import REPOSITORY
 
 SCRIPT = REPOSITORY / "tests/support/programs/one_worker.py"

@@ -18,7 +18,8 @@ from product_consumer.queues.sqs.client import sqs_client
 from product_consumer.queues.sqs.opening import open_queue
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.queues.sqs.sender import publish
-from product_consumer.settings import Settings, StreamName
+from product_consumer.settings import Settings
+from product_consumer.streams import StreamName
 from tests.support.factories import message
 from tests.support.sqs import QUEUE_URL, sqs_settings
 
