@@ -89,7 +89,7 @@ class Consumer:
         """Bring each message to its one end; one that the queue does not let go comes back."""
         for message in messages:
             # An extension that lands after a release would hide the message again.
-            self._in_flight.forget(message)
+            self._in_flight.stop_extending(message)
         settled = list(zip(messages, outcomes, strict=True))
         self._try(self._queue.acknowledge, _with_outcome(settled, Stored | Ignored))
         self._try(self._queue.release, _with_outcome(settled, Released))

@@ -108,7 +108,7 @@ WATCHED: tuple[tuple[Any, str, str], ...] = (
     (ElasticsearchStore, "write", "Elasticsearch"),
     (Metrics, "count_outcome", "metrics: outcome"),
     (Metrics, "count_flags", "metrics: flags"),
-    (InFlightTracker, "forget", "in flight: forget"),
+    (InFlightTracker, "stop_extending", "in flight: stop extending"),
     (InFlightTracker, "is_held", "in flight: is held"),
     (Background, "put", "quality: hand over"),
     (logging.Logger, "handle", "log lines"),

@@ -14,9 +14,9 @@ from product_consumer.queues.base import MessageQueue
 log = logging.getLogger(__name__)
 
 _BATCH_SIZE = 10
-"""Messages extended at a time: one that is to be settled waits for no more than one such call."""
+"""Messages extended at a time, so that settling a message waits for one such call at most."""
 _MAX_TICK_SECONDS = 3.0
-_MAX_FORGET_WAIT_SECONDS = 1.0
+_MAX_CALL_WAIT_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 
 
@@ -30,12 +30,12 @@ class _Held:
 
 
 class InFlightTracker:
-    """Extends the visibility timeout of tracked messages each third of it, from its own thread.
+    """The messages in flight, and a thread that extends their visibility timeout at each third.
 
-    A message is extended until it is forgotten, at most for ``max_hold_seconds``: one that is stuck
-    must come back to another consumer one day. Start it before the first receive and stop it after
-    the last message is settled, since messages that wait while the process drains need it too.
-    Every method may be called from any thread.
+    Every method may be called from any thread. A message is extended until ``stop_extending``, for
+    ``max_hold_seconds`` at most: a stuck message must reach another consumer some day. Start the
+    tracker before the first receive and stop it after the last message is settled: messages that
+    wait while the process drains are extended too.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class InFlightTracker:
         self._queue = queue
         self._visibility_timeout_seconds = visibility_timeout_seconds
         self._interval_seconds = visibility_timeout_seconds / 3
-        # Four looks per interval: a message is extended well before half of its time has gone.
+        # Four checks per interval: a message is extended well before half of its time has gone.
         self._tick_seconds = min(_MAX_TICK_SECONDS, self._interval_seconds / 4)
         self._max_hold_seconds = max_hold_seconds
         self._clock = clock
@@ -58,11 +58,11 @@ class InFlightTracker:
         self._failing_since: float | None = None
         self._stopping = Event()
         self._thread: Thread | None = None
-        self._beat: Callable[[], None] = lambda: None
+        self._on_step: Callable[[], None] = lambda: None
 
-    def start(self, beat: Callable[[], None] | None = None) -> None:
-        """Start the thread, which calls ``beat`` at every tick and every batch; called once."""
-        self._beat = beat or self._beat
+    def start(self, on_step: Callable[[], None] | None = None) -> None:
+        """Start the thread, which calls ``on_step`` at every tick and every batch; called once."""
+        self._on_step = on_step or self._on_step
         self._thread = Thread(target=self._run, name="in-flight-tracker", daemon=True)
         self._thread.start()
 
@@ -74,7 +74,7 @@ class InFlightTracker:
 
     @contextmanager
     def track(self, messages: Sequence[Message]) -> Iterator[None]:
-        """Hold messages that were just received, until they are forgotten or the block ends."""
+        """Extend messages that were just received, until ``stop_extending`` or the block's end."""
         now = self._clock()
         with self._changed:
             for message in messages:
@@ -84,26 +84,26 @@ class InFlightTracker:
             yield
         finally:
             for message in messages:
-                self.forget(message)
+                self.stop_extending(message)
 
-    def forget(self, message: Message) -> None:
-        """Stop extending a message; to be called just before it is settled.
+    def stop_extending(self, message: Message) -> None:
+        """Stop extending a message; called just before it is settled.
 
-        No extension of it is under way when this returns (unless the queue takes over a second to
-        answer), so none can hide the message again after it was released.
+        No call that extends it is under way when this returns, unless the queue takes over a second
+        to respond. So no such call can hide the message again after it was released.
         """
         receipt = message.receipt_handle
         with self._changed:
             if self._held.pop(receipt, None) is not None:
                 self._changed.wait_for(
-                    lambda: receipt not in self._extending, _MAX_FORGET_WAIT_SECONDS
+                    lambda: receipt not in self._extending, _MAX_CALL_WAIT_SECONDS
                 )
 
     def is_held(self, message: Message) -> bool:
-        """False once the queue called this delivery's receipt invalid, or it was forgotten.
+        """Tell whether this delivery is tracked and, as far as is known, its receipt still valid.
 
-        An invalid receipt means that the message was delivered again: the work on this delivery is
-        best dropped before its next write.
+        An invalid receipt means that the message was delivered again. The work on this delivery
+        should end before its next write.
         """
         with self._changed:
             held = self._held.get(message.receipt_handle)
@@ -121,23 +121,23 @@ class InFlightTracker:
             return len(self._held)
 
     def extend_due(self) -> None:
-        """Extend what is due; the thread calls it every tick."""
+        """Extend the messages that are due; the thread calls this at every tick."""
         due = self._due()
         for start in range(0, len(due), _BATCH_SIZE):
             batch = due[start : start + _BATCH_SIZE]
-            self._beat()
+            self._on_step()
             try:
                 self._extend(batch)
             except QueueUnavailable as error:
-                # What is left stays due: the next tick, seconds away, tries it again.
-                self._note_failure(error)
+                # The rest stays due: the next tick, seconds away, tries again.
+                self._report_failure(error)
                 return
         if due:
-            self._note_success()
+            self._report_success()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._tick_seconds):
-            self._beat()
+            self._on_step()
             try:
                 self.extend_due()
             except Exception:
@@ -145,7 +145,7 @@ class InFlightTracker:
                 log.exception("Extending visibility timeouts failed; trying again")
 
     def _due(self) -> list[_Held]:
-        """Return what must be extended now, the one closest to its end first."""
+        """Return what must be extended now, the earliest due first."""
         now = self._clock()
         with self._changed:
             for held in self._held.values():
@@ -180,9 +180,9 @@ class InFlightTracker:
                 self._changed.notify_all()
         for held in batch:
             held.extend_at = extended_at + self._interval_seconds
-        self._mark_lost(lost)
+        self._set_lost(lost)
 
-    def _mark_lost(self, messages: list[Message]) -> None:
+    def _set_lost(self, messages: list[Message]) -> None:
         for message in messages:
             with self._changed:
                 held = self._held.get(message.receipt_handle)
@@ -191,12 +191,12 @@ class InFlightTracker:
                 held.lost = True
             log.warning("Message %s was delivered again before it was settled", message.message_id)
 
-    def _note_failure(self, error: QueueUnavailable) -> None:
+    def _report_failure(self, error: QueueUnavailable) -> None:
         if self._failing_since is None:
             self._failing_since = self._clock()
             log.warning("Cannot extend visibility timeouts: %s; trying again", error)
 
-    def _note_success(self) -> None:
+    def _report_success(self) -> None:
         if self._failing_since is not None:
             log.info(
                 "Visibility timeouts extended again after %.0f s",

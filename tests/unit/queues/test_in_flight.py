@@ -27,7 +27,7 @@ class Clock:
 
 
 class RecordingQueue(InMemoryQueue):
-    """Takes down which messages each call extended, and fails as told."""
+    """A queue that records which messages each call extended, and fails as told."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(VISIBILITY_SECONDS, clock)
@@ -40,8 +40,8 @@ class RecordingQueue(InMemoryQueue):
         self.visibilities.add(visibility_seconds)
         if self.error is not None:
             raise self.error
-        self.extended.append([each.message_id for each in messages])
-        return [each for each in messages if each in self.lost]
+        self.extended.append([message.message_id for message in messages])
+        return [message for message in messages if message in self.lost]
 
 
 @pytest.fixture
@@ -97,20 +97,20 @@ def test_what_left_the_block_is_no_longer_extended(
     assert tracker.count == 0
 
 
-def test_a_forgotten_message_is_no_longer_extended_and_its_neighbour_is(
+def test_a_settled_message_is_no_longer_extended_and_its_neighbour_is(
     tracker: InFlightTracker, queue: RecordingQueue, clock: Clock
 ) -> None:
     settled, working = message(), message()
     with tracker.track([settled, working]):
-        tracker.forget(settled)
+        tracker.stop_extending(settled)
         assert tracker.count == 1
         pass_time(tracker, clock, 40)
 
     assert queue.extended == [[working.message_id]]
 
 
-def test_forgetting_twice_or_a_stranger_changes_nothing(tracker: InFlightTracker) -> None:
-    tracker.forget(message())
+def test_stopping_to_extend_an_unknown_message_changes_nothing(tracker: InFlightTracker) -> None:
+    tracker.stop_extending(message())
 
     assert tracker.count == 0
 
@@ -218,7 +218,7 @@ def test_the_thread_outlives_an_unexpected_error(
     tracker.stop()
 
 
-def test_no_extension_is_under_way_once_a_message_is_forgotten(clock: Clock) -> None:
+def test_no_call_extends_a_message_once_extending_was_stopped(clock: Clock) -> None:
     queue = SlowQueue(clock)
     tracker = InFlightTracker(queue, VISIBILITY_SECONDS, clock=clock)
     slow = message()
@@ -227,11 +227,11 @@ def test_no_extension_is_under_way_once_a_message_is_forgotten(clock: Clock) -> 
         extending = threading.Thread(target=tracker.extend_due)
         extending.start()
         queue.called.wait(10)
-        threading.Timer(0.1, queue.answer.set).start()
+        threading.Timer(0.1, queue.may_respond.set).start()
 
-        tracker.forget(slow)
+        tracker.stop_extending(slow)
 
-        assert queue.answer.is_set()
+        assert queue.may_respond.is_set()
     extending.join(10)
 
 
@@ -243,16 +243,16 @@ def test_stopping_ends_the_thread_at_once(tracker: InFlightTracker) -> None:
 
 
 class SlowQueue(InMemoryQueue):
-    """Answers an extension when told to."""
+    """A queue that responds to an extension when told to."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(VISIBILITY_SECONDS, clock)
         self.called = threading.Event()
-        self.answer = threading.Event()
+        self.may_respond = threading.Event()
 
     def extend(self, messages: Sequence[Message], visibility_seconds: float) -> list[Message]:
         self.called.set()
-        self.answer.wait(10)
+        self.may_respond.wait(10)
         return []
 
 
