@@ -1,4 +1,4 @@
-"""What the consumer loop needs of a queue. Implementations stand beside this file."""
+"""The contract of every queue: what the consumer loop and the producers call."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from product_consumer.outcomes import Rejected
 MAX_RECEIVED = 10
 """Most messages that one receive may ask for."""
 NOT_TEXT = "NotText"
-"""Code of a message to send whose body must be text in this queue, and is not."""
+"""Error code of a message that was not sent: this queue carries text, and its body is bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many messages a queue reports; approximate where the queue says so."""
+    """The numbers of messages in a queue; approximate where the queue says so."""
 
     visible: int
     in_flight: int
@@ -28,7 +28,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to send. No attribute's value is empty."""
+    """A message to send. Attributes never have an empty value."""
 
     body: str | bytes
     attributes: Mapping[str, str]
@@ -36,7 +36,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class QueueUrls:
-    """A queue and where its rejected messages go."""
+    """The URLs of a queue and of its dead-letter queue."""
 
     queue_url: str
     dead_letter_queue_url: str
@@ -46,9 +46,10 @@ class MessageQueue(Protocol):
     """A queue that hides a received message for a visibility timeout until it is settled.
 
     Every method may be called from any thread and raises ``QueueUnavailable`` when the queue
-    cannot be reached; batch replies are read item by item. A method that settles or extends takes
-    any number of messages and splits them into calls itself. To settle a message whose receipt is
-    no longer valid is not an error: it was delivered again, and its new delivery settles it.
+    cannot be reached; responses to batch calls are read item by item. A method that settles or
+    extends takes any number of messages and splits them into calls itself. Settling a message whose
+    receipt is no longer valid is not an error: the message was delivered again, and its new
+    delivery settles it.
     """
 
     label: str
@@ -69,7 +70,10 @@ class MessageQueue(Protocol):
         ...
 
     def reject(self, message: Message, rejected: Rejected) -> None:
-        """Put a reasoned copy where rejected messages wait, confirm it, then delete the message."""
+        """Put a copy with the reason where rejected messages wait, then delete the message.
+
+        The copy is confirmed before the message is deleted.
+        """
         ...
 
     def release(self, messages: Sequence[Message]) -> None:
@@ -83,7 +87,7 @@ class MessageQueue(Protocol):
         ...
 
     def backlog(self) -> Backlog:
-        """Count what waits and what is in flight, in any consumer."""
+        """Count the messages that wait and those in flight, in any consumer."""
         ...
 
     def close(self) -> None:
@@ -92,26 +96,26 @@ class MessageQueue(Protocol):
 
 
 class Sender(Protocol):
-    """Sends messages to one queue, and counts as sent only what the queue has confirmed.
+    """A sender to one queue: a message counts as sent once the queue has confirmed it.
 
-    Both methods raise ``QueueUnavailable`` when the queue cannot be reached; some messages of that
-    call may have been sent then.
+    ``send`` and ``publish`` raise ``QueueUnavailable`` when the queue cannot be reached. Some
+    messages of that call may have been sent then.
     """
 
     queue_name: str
-    """What rejected messages of this queue carry as ``source_queue``."""
+    """The value of ``source_queue`` in rejected messages of this queue."""
     batch_size: int
-    """How many messages are best sent at a time, by those who can choose."""
+    """The number of messages that one call takes best."""
 
     def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
-        """Send messages; return a code for each that the queue refused, by its position."""
+        """Send messages; return the error code of each refused message, by its position."""
         ...
 
     def publish(self, bodies: Iterable[str]) -> int:
         """Send any number of messages without attributes; return how many were sent.
 
-        ``bodies`` may be a generator: only one batch of it is held. Ends with ``QueueUnavailable``
-        at the first batch that was not sent in full, telling how many were sent before it.
+        ``bodies`` may be a generator: one batch is held at a time. Raises ``QueueUnavailable`` at
+        the first batch that was not sent in full; its text says how many were sent before.
         """
         ...
 
@@ -121,5 +125,5 @@ class Sender(Protocol):
 
 
 def size_bytes(body: str | bytes) -> int:
-    """Return how much of a queue's size limits a body takes; text counts as UTF-8."""
+    """Return the size of a body as queues limit it; text counts as UTF-8."""
     return len(body) if isinstance(body, bytes) else len(body.encode("utf-8", "surrogatepass"))

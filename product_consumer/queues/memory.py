@@ -34,12 +34,12 @@ class _Entry:
 
 
 class InMemoryQueue:
-    """Implements ``MessageQueue`` for tests; messages end with the process.
+    """A ``MessageQueue`` for tests; its messages end with the process. Thread-safe.
 
-    Stricter than SQS may be: only the newest receipt of a message settles it, and a receipt whose
-    visibility timeout ran out cannot change it any more. ``clock`` returns monotonic seconds and
-    decides when messages are visible; a long poll lasts real seconds. Setting ``available`` to
-    False makes every call raise ``QueueUnavailable``.
+    It is stricter than SQS: only the newest receipt of a message settles it, and a receipt whose
+    visibility timeout ran out changes nothing. ``clock`` returns monotonic seconds and decides
+    when messages are visible; a long poll lasts real seconds. While ``available`` is False, every
+    call raises ``QueueUnavailable``.
     """
 
     label = "memory"
@@ -132,7 +132,7 @@ class InMemoryQueue:
             return Backlog(visible, len(hidden) - delayed, delayed)
 
     def close(self) -> None:
-        """Nothing to close: tests look at ``dead_letters`` and ``backlog()`` afterwards."""
+        """Nothing to close: tests read ``dead_letters`` and ``backlog()`` afterwards."""
 
     def _check_available(self) -> None:
         if not self.available:

@@ -14,10 +14,10 @@ from product_consumer.streams import QueueAddress, StreamName
 
 
 class Transport(Protocol):
-    """What a transport's ``opening.py`` offers.
+    """The functions of a transport's ``opening.py``.
 
-    Every function raises ``ConfigurationError`` when no retry can help. The first two connect: they
-    raise ``QueueUnavailable`` when the queue cannot be reached now, and may be called again then.
+    Each raises ``ConfigurationError`` when no retry can help. The first two connect: they raise
+    ``QueueUnavailable`` when the queue cannot be reached now, and may be called again then.
     """
 
     NAME: str
@@ -45,7 +45,7 @@ class Transport(Protocol):
     ) -> QueueUrls:
         """Create a queue and its dead-letter queue, or bring existing ones up to date.
 
-        ``address``: which server it is on, where the URL tells; it may have no URL.
+        ``address`` may have no URL; where it has one, the URL names the server.
         """
         ...
 
@@ -66,10 +66,10 @@ def open_queue(settings: Settings, stream: StreamName) -> MessageQueue:
 def open_dead_letter_queue(
     settings: Settings, stream: StreamName, visibility_timeout_seconds: int
 ) -> MessageQueue | None:
-    """Connect to the dead-letter queue of a stream's queue, to look at what is in it.
+    """Connect to the dead-letter queue of a stream's queue, to read what is in it.
 
-    Returns None where there is none: rejected messages go to ``rejected.jsonl`` then. What is
-    received stays hidden for ``visibility_timeout_seconds``. Raises as ``open_queue``.
+    Returns None where there is none: rejected messages go to ``rejected.jsonl`` then. Received
+    messages stay hidden for ``visibility_timeout_seconds``. Raises as ``open_queue``.
     """
     address = settings.queue_of(stream)
     transport = _transport_of(address)

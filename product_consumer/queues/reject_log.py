@@ -12,10 +12,10 @@ from product_consumer.errors import QueueUnavailable
 
 
 class RejectLog:
-    """Appends one line of JSON per rejected message; makes the file and its directory when needed.
+    """A file with one line of JSON per rejected message, created with its directory when needed.
 
-    Threads and processes may share a file: a line is one ``O_APPEND`` write under a file lock. The
-    file is opened for each line, so it may be moved away at any time.
+    Threads and processes may share it: a line is one ``O_APPEND`` write under a file lock. The file
+    is opened for each line, so it may be moved away at any time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class RejectLog:
         # Bodies may hold what producers consider private: readable by the owner only.
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            # Another process's line must be whole before the end of the file says anything.
+            # Until another process's line is whole, the end of the file says nothing.
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if not ends_with_newline(descriptor):
                 line = b"\n" + line

@@ -1,4 +1,4 @@
-"""What the copy of a rejected message says about it, the same wherever such copies wait."""
+"""The attributes of a rejected message's copy, the same wherever copies wait."""
 
 import re
 from datetime import UTC, datetime
@@ -20,8 +20,8 @@ def rejection_attributes(message: Message, rejected: Rejected, source_queue: str
     """Return the attributes of a rejected message's copy: none empty, each short and sendable.
 
     ``original_version`` (digits: epoch microseconds) and ``first_sent`` (ISO 8601, UTC) survive any
-    number of redrives: a message that already carries them hands them on, since the queue gives a
-    redriven message a new id and a new sent time.
+    number of redrives. A queue gives a redriven message a new id and a new sent time, so a message
+    that has the two attributes hands them on.
     """
     values = {
         "reason": rejected.reason,
@@ -36,8 +36,8 @@ def rejection_attributes(message: Message, rejected: Rejected, source_queue: str
 
 
 def handed_on(message: Message) -> dict[str, str]:
-    """Return ``original_version`` and ``first_sent`` of a message: as it carries them, else by the
-    time it was sent.
+    """Return ``original_version`` and ``first_sent`` of a message: its own attributes, else made
+    of the time it was sent.
     """
     return {"original_version": _original_version(message), "first_sent": _first_sent(message)}
 

@@ -38,7 +38,7 @@ HIDDEN_SECONDS = 30
 
 @dataclass
 class Rig:
-    """A product queue with its dead-letter queue, the worker's side of it, and the console's."""
+    """A product queue with its dead-letter queue, the worker's side of it, and the operator's."""
 
     settings: Settings
     client: Any
@@ -81,8 +81,8 @@ class Rig:
     def counts(self, queue_url: str) -> tuple[int, int]:
         """How many messages are visible, and how many hidden."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        reply = self.client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
-        return tuple(int(reply["Attributes"][name]) for name in names)  # type: ignore[return-value]
+        response = self.client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
+        return tuple(int(response["Attributes"][name]) for name in names)  # type: ignore[return-value]
 
     @property
     def dead(self) -> tuple[int, int]:
@@ -110,7 +110,7 @@ def rig(elasticmq_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SQS_QUEUE_URL", urls.queue_url)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setattr(configuration, "configure_logging", lambda *_: None)
-    # Only SQS may need a while to find its last messages; this server looks at all it has.
+    # SQS may need a while to find its last messages; this server searches all at once.
     monkeypatch.setattr(queue, "_WAIT_SECONDS", 0)
     yield Rig(settings, client, urls)
     client.close()
@@ -148,9 +148,9 @@ def test_a_list_for_programs_is_one_object_per_line(rig: Rig) -> None:
 
     [line] = dlq("list", "--json").stdout.splitlines()
 
-    shown = json.loads(line)
-    assert (shown["message_id"], shown["product_id"]) == (message.message_id, "p1")
-    assert shown["source_queue"] == rig.urls.queue_url.rpartition("/")[2]
+    printed = json.loads(line)
+    assert (printed["message_id"], printed["product_id"]) == (message.message_id, "p1")
+    assert printed["source_queue"] == rig.urls.queue_url.rpartition("/")[2]
 
 
 def test_a_list_can_be_of_some_reasons_only(rig: Rig) -> None:
@@ -206,11 +206,11 @@ def test_a_message_that_the_queue_moved_is_listed_without_a_reason(rig: Rig) -> 
 
 
 def redrive_policy(rig: Rig, max_receive_count: int) -> dict[str, Any]:
-    reply = rig.client.get_queue_attributes(
+    response = rig.client.get_queue_attributes(
         QueueUrl=rig.urls.dead_letter_queue_url, AttributeNames=["QueueArn"]
     )
     return {
-        "deadLetterTargetArn": reply["Attributes"]["QueueArn"],
+        "deadLetterTargetArn": response["Attributes"]["QueueArn"],
         "maxReceiveCount": max_receive_count,
     }
 
@@ -218,11 +218,11 @@ def redrive_policy(rig: Rig, max_receive_count: int) -> dict[str, Any]:
 def test_show_tells_everything_and_steers_no_terminal(rig: Rig) -> None:
     [message] = rig.reject('{"id": "p1",\n"name": "\u202e\x85"}')
 
-    shown = dlq("show", message.message_id).stdout.splitlines()
+    printed = dlq("show", message.message_id).stdout.splitlines()
 
-    assert f"message_id: {message.message_id}" in shown
-    assert {"reason: json_invalid", "stage: validate", "detail: why"} <= set(shown)
-    assert shown[-2:] == ['  {"id": "p1",', '  "name": "\\u202e\\x85"}']
+    assert f"message_id: {message.message_id}" in printed
+    assert {"reason: json_invalid", "stage: validate", "detail: why"} <= set(printed)
+    assert printed[-2:] == ['  {"id": "p1",', '  "name": "\\u202e\\x85"}']
     assert rig.dead == (1, 0)
 
 
@@ -272,7 +272,7 @@ def test_a_redrive_of_named_messages_takes_these_alone(rig: Rig) -> None:
 
     dlq("redrive", "--id", messages[0].message_id, "--id", messages[2].message_id, "--yes")
 
-    assert {each.body for each in rig.receive_all(2)} == {messages[0].body, messages[2].body}
+    assert {message.body for message in rig.receive_all(2)} == {messages[0].body, messages[2].body}
     assert rig.dead == (1, 0)
 
 
@@ -327,7 +327,7 @@ def test_a_message_that_is_not_sent_is_named_and_stays(
     [refused] = [message for message in messages if message.body == "b"]
 
     def refuse_b(_client: Any, _url: str, outgoing: list[Outgoing]) -> dict[int, str]:
-        return {i: "MessageTooLong" for i, each in enumerate(outgoing) if each.body == "b"}
+        return {i: "MessageTooLong" for i, message in enumerate(outgoing) if message.body == "b"}
 
     monkeypatch.setattr("product_consumer.queues.sqs.sender.send_messages", refuse_b)
 
@@ -456,11 +456,11 @@ def test_rejected_orders_are_listed_and_shown(order_rig: Rig) -> None:
     [message] = order_rig.reject(order_text(), reason="order_total")
 
     [line, *_] = dlq("list", "--stream", "orders").stdout.splitlines()
-    shown = dlq("show", message.message_id, "--stream", "orders").stdout.splitlines()
+    printed = dlq("show", message.message_id, "--stream", "orders").stdout.splitlines()
 
     assert line.startswith(f"{message.message_id}  order_total  validate  received 1x  2")
     assert line.endswith("  order ORD1234")
-    assert "order_id: ORD1234" in shown
+    assert "order_id: ORD1234" in printed
 
 
 def test_redriven_orders_go_back_to_their_queue_and_count_for_their_first_day(

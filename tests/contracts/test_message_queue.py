@@ -1,4 +1,4 @@
-"""What every queue promises the consumer loop, shown by each of them."""
+"""The promises of every queue to the consumer loop, checked on each implementation."""
 
 import threading
 import time
@@ -82,7 +82,7 @@ def memory_rig() -> Rig:
         queue=queue,
         send=send,
         dead_letters=lambda: [
-            (str(each.body), dict(each.attributes)) for each in queue.dead_letters
+            (str(copy.body), dict(copy.attributes)) for copy in queue.dead_letters
         ],
         open=open_again,
     )
@@ -113,14 +113,14 @@ def sqs_rig(endpoint_url: str, data_dir: Path) -> Iterator[Rig]:
         return queue
 
     def dead_letters() -> DeadLetters:
-        reply = client.receive_message(
+        response = client.receive_message(
             QueueUrl=urls.dead_letter_queue_url,
             MaxNumberOfMessages=10,
             MessageAttributeNames=["All"],
         )
         return [
-            (each["Body"], {k: v["StringValue"] for k, v in each["MessageAttributes"].items()})
-            for each in reply.get("Messages", [])
+            (copy["Body"], {k: v["StringValue"] for k, v in copy["MessageAttributes"].items()})
+            for copy in response.get("Messages", [])
         ]
 
     yield Rig(
@@ -129,8 +129,8 @@ def sqs_rig(endpoint_url: str, data_dir: Path) -> Iterator[Rig]:
         dead_letters=dead_letters,
         open=open_again,
     )
-    for each in opened:
-        each.close()
+    for queue in opened:
+        queue.close()
 
 
 @pytest.fixture(params=["memory", "sqs"])

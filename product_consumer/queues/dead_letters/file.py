@@ -1,8 +1,9 @@
 """Rejected messages in ``rejected.jsonl``, which workers append to at any time.
 
 The file is never rewritten: a worker that opened it a moment before a replacement would add its
-line to the old file, and that message would be lost. Which lines were redriven stands in a file
-beside it, ``rejected.redriven``. Both may be moved away once every line was redriven.
+line to the old file, and that message would be lost. A second file beside it,
+``rejected.redriven``, has the keys of the lines that were redriven. Both may be moved away once
+every line was redriven.
 """
 
 import base64
@@ -22,9 +23,9 @@ from product_consumer.queues.dead_letters.redrive import (
     Collected,
     IsStopped,
     RejectedMessage,
-    Wanted,
-    chosen,
+    Selection,
     grouped,
+    selected,
 )
 from product_consumer.queues.reject_log import ends_with_newline
 
@@ -35,90 +36,91 @@ Body = str | bytes
 
 
 class RejectedFile:
-    """Implements ``DeadLetters`` on the file of a ``RejectLog``.
+    """The rejected messages in the file of a ``RejectLog``; implements ``DeadLetters``.
 
-    Reading takes no lock; two redrives at a time are refused with ``QueueUnavailable``.
+    For one thread. Reading takes no lock; a second redrive at the same time is refused with
+    ``QueueUnavailable``.
     """
 
     def __init__(self, path: Path) -> None:
         self.label = path.name
         self._path = path
-        self._marks_path = path.with_suffix(".redriven")
-        self._marks: int | None = None
-        self._redriven: set[str] = set()
+        self._redriven_path = path.with_suffix(".redriven")
+        self._redriven_descriptor: int | None = None
+        self._redriven_keys: set[str] = set()
 
-    def collect(self, wanted: Wanted, limit: int, is_stopped: IsStopped) -> Collected:
-        redriven = _read_keys(self._marks_path)
+    def collect(self, is_selected: Selection, limit: int, is_stopped: IsStopped) -> Collected:
+        redriven_keys = _read_keys(self._redriven_path)
         copies: list[Message] = []
         held_bytes = unreadable_count = 0
         is_complete = True
         for line in _lines(self._path):
             copy = _as_message(line)
             unreadable_count += copy is None
-            if copy is None or RejectedMessage((copy,)).key in redriven:
+            if copy is None or RejectedMessage((copy,)).key in redriven_keys:
                 continue
             if len(copies) >= limit or held_bytes >= MAX_HELD_BYTES or is_stopped():
                 is_complete = False
                 break
             copies.append(copy)
             held_bytes += len(line or b"")
-        messages, others_count = chosen(grouped(copies), wanted)
+        messages, others_count = selected(grouped(copies), is_selected)
         return Collected(messages, is_complete, others_count, unreadable_count)
 
     def attributes_by_body(self, bodies: Collection[Body]) -> dict[Body, Mapping[str, str]]:
-        """Return the attributes of the last line for each of these bodies that has one."""
-        found: dict[Body, Mapping[str, str]] = {}
+        """Return the attributes of each body's last line; bodies without a line are left out."""
+        attributes: dict[Body, Mapping[str, str]] = {}
         for line in _lines(self._path):
             copy = _as_message(line)
             if copy is not None and copy.body in bodies:
-                found[copy.body] = copy.attributes
-        return found
+                attributes[copy.body] = copy.attributes
+        return attributes
 
     def keep(self, messages: Sequence[RejectedMessage]) -> list[RejectedMessage]:
-        if self._marks is None:
-            self._marks = self._open_marks()
-            self._redriven = _read_keys(self._marks_path)
-        return [message for message in messages if message.key not in self._redriven]
+        if self._redriven_descriptor is None:
+            self._redriven_descriptor = self._open_redriven_file()
+            self._redriven_keys = _read_keys(self._redriven_path)
+        return [message for message in messages if message.key not in self._redriven_keys]
 
     def remove(self, messages: Sequence[RejectedMessage]) -> None:
-        if self._marks is None or not messages:
+        if self._redriven_descriptor is None or not messages:
             return
         at = datetime.now(UTC).isoformat(timespec="seconds")
         lines = b"".join(f"{message.key} {at}\n".encode() for message in messages)
         try:
-            if not ends_with_newline(self._marks):
+            if not ends_with_newline(self._redriven_descriptor):
                 lines = b"\n" + lines
             written = 0
             while written < len(lines):
-                written += os.write(self._marks, lines[written:])
-            os.fsync(self._marks)
+                written += os.write(self._redriven_descriptor, lines[written:])
+            os.fsync(self._redriven_descriptor)
         except OSError as error:
             raise self._unavailable("cannot write", error) from error
 
     def close(self) -> None:
-        if self._marks is not None:
-            os.close(self._marks)
-            self._marks = None
+        if self._redriven_descriptor is not None:
+            os.close(self._redriven_descriptor)
+            self._redriven_descriptor = None
 
-    def _open_marks(self) -> int:
+    def _open_redriven_file(self) -> int:
         try:
-            marks = os.open(self._marks_path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            descriptor = os.open(self._redriven_path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._unavailable("cannot write", error) from error
         try:
-            fcntl.flock(marks, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(marks)
+            os.close(descriptor)
             raise self._unavailable("another redrive is under way, it holds", error) from error
-        return marks
+        return descriptor
 
     def _unavailable(self, problem: str, error: OSError) -> QueueUnavailable:
-        name = self._marks_path.name
+        name = self._redriven_path.name
         return QueueUnavailable("reject log", f"{problem} {name}: {error.strerror}")
 
 
 def _lines(path: Path) -> Iterator[bytes | None]:
-    """Yield lines that are not blank; None in place of one that is too long to be ours."""
+    """Yield lines that are not blank; None in place of a line that is too long to be ours."""
     try:
         with path.open("rb") as file:
             while line := file.readline(_MAX_LINE_BYTES):
@@ -136,7 +138,7 @@ def _lines(path: Path) -> Iterator[bytes | None]:
 
 
 def _skip_line(file: BinaryIO) -> None:
-    while (part := file.readline(_MAX_LINE_BYTES)) and not part.endswith(b"\n"):
+    while (piece := file.readline(_MAX_LINE_BYTES)) and not piece.endswith(b"\n"):
         pass
 
 
@@ -145,7 +147,7 @@ def _read_keys(path: Path) -> set[str]:
 
 
 def _as_message(line: bytes | None) -> Message | None:
-    """The message that a line tells of; None for what a reject log never writes."""
+    """Return the message of a line; None for a line that a reject log never writes."""
     try:
         fields = json.loads(line or b"")
         body = _body(fields)

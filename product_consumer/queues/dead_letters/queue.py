@@ -1,8 +1,8 @@
-"""Rejected messages in a dead-letter queue: looked at without being consumed.
+"""Rejected messages in a dead-letter queue, read without being consumed.
 
-Few queues have a way to read a message and leave it alone. So the messages are received, hidden for
-as long as the look takes, and given back at the end; each look raises their receive counts by one.
-A limit on the receives of the dead-letter queue itself would therefore take them away after a few.
+Few queues can show a message without receiving it. So the messages are received, hidden while they
+are read, and released at the end; each reading raises their receive counts by one. A limit on
+receives in the dead-letter queue itself would therefore take them away after a few readings.
 """
 
 import logging
@@ -19,9 +19,9 @@ from product_consumer.queues.dead_letters.redrive import (
     DeadLetters,
     IsStopped,
     RejectedMessage,
-    Wanted,
-    chosen,
+    Selection,
     grouped,
+    selected,
 )
 from product_consumer.queues.opening import open_dead_letter_queue
 from product_consumer.settings import Settings
@@ -29,14 +29,14 @@ from product_consumer.streams import StreamName
 
 log = logging.getLogger(__name__)
 
-# A long poll asks all servers of a queue, so that an empty answer means an empty queue.
+# A long poll asks all servers of a queue, so that an empty response means an empty queue.
 _WAIT_SECONDS = 1
 _MIN_HIDDEN_SECONDS = 300
 _MAX_HIDDEN_SECONDS = 43_200
-# One receive, of up to ten messages, in a second is slow.
+# A slow server: one receive a second, of up to ten messages.
 _MESSAGES_PER_SECOND = 10
-# A copy loses its attributes only where they would not fit beside the body: at the 256 KiB of
-# older servers, or later.
+# A copy lacks its attributes only where they did not fit beside the body. Servers allow 256 KiB or
+# more for both.
 _MIN_BARE_BODY_BYTES = 250_000
 
 
@@ -46,7 +46,7 @@ def open_dead_letters(
     """Return the dead-letter queue of a stream, or ``DATA_DIR/rejected.jsonl`` where there is none
     or ``from_file`` asks for it.
 
-    ``limit``: how many messages will be looked at. Raises as ``queues.opening.open_queue``.
+    ``limit``: the number of messages that will be read. Raises as ``queues.opening.open_queue``.
     """
     file = RejectedFile(settings.reject_log_path)
     if from_file:
@@ -57,15 +57,15 @@ def open_dead_letters(
 
 
 def hidden_seconds(limit: int) -> int:
-    """Return how long to hide messages so that ``limit`` of them can be looked at meanwhile."""
+    """Return how long to hide messages while ``limit`` of them are read."""
     return min(_MIN_HIDDEN_SECONDS + limit // _MESSAGES_PER_SECOND, _MAX_HIDDEN_SECONDS)
 
 
 class DeadLetterQueue:
-    """Implements ``DeadLetters`` on a queue that hides its messages for ``hidden_seconds``.
+    """The rejected messages in a queue that hides them for ``hidden_seconds``.
 
-    ``reject_log`` has the attributes of copies that the queue took without them. The queue is
-    closed with this.
+    Implements ``DeadLetters``; for one thread. ``reject_log`` has the attributes of copies that the
+    queue took without them. ``close`` closes the queue too.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class DeadLetterQueue:
         self._reject_log = reject_log
         self._held: dict[str, Message] = {}
 
-    def collect(self, wanted: Wanted, limit: int, is_stopped: IsStopped) -> Collected:
+    def collect(self, is_selected: Selection, limit: int, is_stopped: IsStopped) -> Collected:
         is_complete = self._hold(limit, is_stopped)
-        messages, others_count = chosen(grouped(self._with_attributes()), wanted)
+        messages, others_count = selected(grouped(self._with_attributes()), is_selected)
         return Collected(messages, is_complete, others_count)
 
     def keep(self, messages: Sequence[RejectedMessage]) -> list[RejectedMessage]:
@@ -87,7 +87,7 @@ class DeadLetterQueue:
         lost = self._queue.extend(copies, self._hidden_seconds)
         for copy in lost:
             self._held.pop(copy.message_id, None)
-        return [each for each in messages if all(copy not in lost for copy in each.copies)]
+        return [message for message in messages if all(copy not in lost for copy in message.copies)]
 
     def remove(self, messages: Sequence[RejectedMessage]) -> None:
         copies = [copy for message in messages for copy in message.copies]
@@ -112,29 +112,29 @@ class DeadLetterQueue:
         """Receive until nothing is left; False where a limit or a stop came first."""
         held_bytes = 0
         while len(self._held) < limit and held_bytes < MAX_HELD_BYTES and not is_stopped():
-            wanted_count = min(MAX_RECEIVED, limit - len(self._held))
-            received = self._queue.receive(wanted_count, _WAIT_SECONDS)
-            seen_again = any(each.message_id in self._held for each in received)
+            asked_count = min(MAX_RECEIVED, limit - len(self._held))
+            received = self._queue.receive(asked_count, _WAIT_SECONDS)
+            seen_again = any(copy.message_id in self._held for copy in received)
             # Also those seen before: the newest receipt is the one that settles a message.
-            self._held |= {each.message_id: each for each in received}
+            self._held |= {copy.message_id: copy for copy in received}
             if not received:
                 return True
             if seen_again:
-                # The first ones are visible again: this takes too long for a whole round.
+                # The first messages are visible again: one round takes longer than they are hidden.
                 return False
-            held_bytes += sum(size_bytes(each.body) for each in received)
+            held_bytes += sum(size_bytes(copy.body) for copy in received)
         return False
 
     def _with_attributes(self) -> list[Message]:
-        """What is held; a copy without attributes gets those that the reject log has for it."""
+        """Return the held copies; a copy without attributes gets those of the reject log."""
         held = list(self._held.values())
-        bare = {each.body for each in held if _is_bare(each)}
-        found = self._reject_log.attributes_by_body(bare) if bare else {}
+        bare_bodies = {copy.body for copy in held if _is_bare(copy)}
+        attributes = self._reject_log.attributes_by_body(bare_bodies) if bare_bodies else {}
         return [
-            replace(each, attributes=found[each.body])
-            if _is_bare(each) and each.body in found
-            else each
-            for each in held
+            replace(copy, attributes=attributes[copy.body])
+            if _is_bare(copy) and copy.body in attributes
+            else copy
+            for copy in held
         ]
 
 

@@ -1,4 +1,4 @@
-"""Rejected messages, wherever they wait, and their way back into the queue they came from."""
+"""Rejected messages, wherever they wait, and how they go back to their queue."""
 
 import hashlib
 import re
@@ -11,26 +11,26 @@ from product_consumer.queues.base import Outgoing, Sender
 from product_consumer.queues.rejections import handed_on
 
 MOVED_BY_THE_QUEUE = "unknown (moved by the queue)"
-"""Reason of a message that the queue took away by itself, which gives none."""
+"""The reason of a message that the queue moved by itself: the queue gives none."""
 _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
 MAX_HELD_BYTES = 64 * 1024 * 1024
-"""Bodies held at a time, whatever the limit on their number is."""
+"""Bodies held at a time, whatever limit on their number is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedMessage:
-    """One rejected message with all its copies, at least one.
+    """A rejected message with all its copies, at least one.
 
-    A crash between sending a copy and deleting the message leaves two copies that carry the same
-    ``message_id``; their bodies are equal too, or they are not copies of one message.
+    A crash between sending a copy and deleting the message leads to a second copy. Copies of one
+    message have the same ``message_id`` and the same body.
     """
 
     copies: tuple[Message, ...]
 
     @property
     def id(self) -> str:
-        """The id that the message had in its queue; one that the queue moved keeps it."""
-        return self._said("message_id") or self.copies[0].message_id
+        """The id that the message had in its queue; a message that the queue moved keeps its id."""
+        return self._attribute("message_id") or self.copies[0].message_id
 
     @property
     def body(self) -> str | bytes:
@@ -38,26 +38,26 @@ class RejectedMessage:
 
     @property
     def reason(self) -> str:
-        return self._said("reason") or MOVED_BY_THE_QUEUE
+        return self._attribute("reason") or MOVED_BY_THE_QUEUE
 
     @property
     def stage(self) -> str:
         """Empty when unknown, as are ``detail`` and ``source_queue``."""
-        return self._said("stage")
+        return self._attribute("stage")
 
     @property
     def detail(self) -> str:
-        return self._said("detail")
+        return self._attribute("detail")
 
     @property
     def source_queue(self) -> str:
-        return self._said("source_queue")
+        return self._attribute("source_queue")
 
     @property
     def receive_count(self) -> int:
-        """Deliveries before it was rejected; of a moved message, all there were, this one too."""
-        said = self._said("receive_count")
-        return int(said) if _COUNT.fullmatch(said) else self.copies[0].receive_count
+        """Deliveries before it was rejected; for a message that the queue moved, all deliveries."""
+        count = self._attribute("receive_count")
+        return int(count) if _COUNT.fullmatch(count) else self.copies[0].receive_count
 
     @property
     def first_sent(self) -> str:
@@ -78,37 +78,38 @@ class RejectedMessage:
         digest.update(b"\0" + content)
         return digest.hexdigest()
 
-    def _said(self, name: str) -> str:
-        """An attribute of our own copy; a producer's attributes on a moved message are not ours."""
+    def _attribute(self, name: str) -> str:
+        """Return an attribute that a worker wrote; a message that the queue moved has none."""
         attributes = self.copies[0].attributes
         return attributes.get(name, "") if attributes.get("reason") else ""
 
 
-Wanted = Callable[[RejectedMessage], bool]
+Selection = Callable[[RejectedMessage], bool]
+"""Tells whether a message is selected."""
 IsStopped = Callable[[], bool]
-"""Asked between two calls; true ends the work early."""
+"""Called between two calls of the queue; true ends the work early."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was found: the wanted messages, oldest first."""
+    """What a reading found: the selected messages, oldest first."""
 
     messages: list[RejectedMessage]
     is_complete: bool
     """False when a limit or a stop ended the search: more may wait."""
     others_count: int = 0
-    """Messages that were looked at and are not wanted."""
+    """Messages that were read and are not selected."""
     unreadable_count: int = 0
     """Lines of a file that are not a rejected message; they are left alone."""
 
 
 class DeadLetters(Protocol):
-    """A place where rejected messages wait. Every method raises ``QueueUnavailable``."""
+    """A place where rejected messages wait; for one thread. Methods raise ``QueueUnavailable``."""
 
     label: str
 
-    def collect(self, wanted: Wanted, limit: int, is_stopped: IsStopped) -> Collected:
-        """Look at up to ``limit`` copies, at most ``MAX_HELD_BYTES`` of bodies; called once."""
+    def collect(self, is_selected: Selection, limit: int, is_stopped: IsStopped) -> Collected:
+        """Read up to ``limit`` copies, at most ``MAX_HELD_BYTES`` of bodies; called once."""
         ...
 
     def keep(self, messages: Sequence[RejectedMessage]) -> list[RejectedMessage]:
@@ -116,11 +117,11 @@ class DeadLetters(Protocol):
         ...
 
     def remove(self, messages: Sequence[RejectedMessage]) -> None:
-        """Take away all copies of messages that were redriven."""
+        """Delete all copies of messages that were redriven."""
         ...
 
     def close(self) -> None:
-        """Give back whatever was not removed; called once, also after an error."""
+        """Release the messages that were not removed; called once, also after an error."""
         ...
 
 
@@ -130,25 +131,30 @@ class Step:
 
     redriven_count: int
     failed: list[tuple[str, str]]
-    """Id of each message that could not be sent, and why; it stays where it was."""
+    """Id and error code of each message that could not be sent; it stays where it was."""
 
 
 def redrive(
-    place: DeadLetters, messages: Sequence[RejectedMessage], sender: Sender, is_stopped: IsStopped
+    dead_letters: DeadLetters,
+    messages: Sequence[RejectedMessage],
+    sender: Sender,
+    is_stopped: IsStopped,
 ) -> Iterator[Step]:
     """Send messages back, a batch at a time, and remove those whose sending was confirmed.
 
-    The body goes byte for byte, with ``original_version``, which orders it among others as when it
-    was first sent, ``first_sent`` and ``original_message_id``. A producer's own attributes, which
-    no worker reads, are not sent. A crash between sending and removing leaves a message in both
-    places; redriven again it is a duplicate, which changes nothing.
+    The body is sent byte for byte, with ``first_sent``, ``original_message_id`` and
+    ``original_version``; the version orders the message as when it was first sent. A producer's own
+    attributes, which no worker reads, are not sent. A crash between sending and removing leaves a
+    message in both places; redriven again it is a duplicate, which changes nothing.
     """
     for start in range(0, len(messages), sender.batch_size):
         if is_stopped():
             return
-        kept = place.keep(messages[start : start + sender.batch_size])
-        codes = sender.send([_outgoing(each) for each in kept])
-        place.remove([each for position, each in enumerate(kept) if position not in codes])
+        kept = dead_letters.keep(messages[start : start + sender.batch_size])
+        codes = sender.send([_outgoing(message) for message in kept])
+        dead_letters.remove(
+            [message for position, message in enumerate(kept) if position not in codes]
+        )
         failed = [(kept[position].id, code) for position, code in codes.items()]
         yield Step(len(kept) - len(codes), failed)
 
@@ -161,12 +167,13 @@ def grouped(copies: Iterable[Message]) -> list[RejectedMessage]:
     return [RejectedMessage(tuple(group)) for group in groups.values()]
 
 
-def chosen(found: Iterable[RejectedMessage], wanted: Wanted) -> tuple[list[RejectedMessage], int]:
-    """Return the wanted messages, oldest first, and how many the others are."""
-    messages = list(found)
-    selected = [message for message in messages if wanted(message)]
-    selected.sort(key=lambda message: int(message.original_version))
-    return selected, len(messages) - len(selected)
+def selected(
+    messages: Sequence[RejectedMessage], is_selected: Selection
+) -> tuple[list[RejectedMessage], int]:
+    """Return the selected messages, oldest first, and the number of the others."""
+    selection = [message for message in messages if is_selected(message)]
+    selection.sort(key=lambda message: int(message.original_version))
+    return selection, len(messages) - len(selection)
 
 
 def _outgoing(message: RejectedMessage) -> Outgoing:

@@ -1,4 +1,4 @@
-"""Set up queues on SQS: for operators, demos and tests, not for the worker."""
+"""Sets up queues on SQS: for operators, demos and tests, not for the worker."""
 
 import json
 import re
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _DAY_SECONDS = 86_400
 _RETENTION_SECONDS = 4 * _DAY_SECONDS
-# A message that SQS moves itself keeps its age, so it must be allowed to grow older there.
+# A message that SQS moves by itself keeps its age, so the dead-letter queue keeps messages longer.
 _DEAD_LETTER_RETENTION_SECONDS = 14 * _DAY_SECONDS
 _DEAD_LETTER_SUFFIX = "-dead-letter"
 # SQS allows 80 characters, the suffix included.
@@ -31,10 +31,9 @@ def set_up_queues(
 ) -> QueueUrls:
     """Create the queue ``name`` and ``<name>-dead-letter``, or set the attributes of existing ones.
 
-    ``max_receive_count`` should stand above ``MAX_ATTEMPTS``: the redrive policy is for messages
-    that end the process, which never get as far as a reasoned rejection. Raises
-    ``ConfigurationError`` for a name that SQS does not allow or refused credentials, else
-    ``QueueUnavailable``.
+    ``max_receive_count`` should be above ``MAX_ATTEMPTS``: the redrive policy is for messages that
+    end the process before they can be rejected with a reason. Raises ``ConfigurationError`` for
+    refused credentials or a name that SQS does not allow, else ``QueueUnavailable``.
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
@@ -46,11 +45,11 @@ def set_up_queues(
         {"MessageRetentionPeriod": str(_DEAD_LETTER_RETENTION_SECONDS)},
     )
     with sqs_errors("reading the dead-letter queue's ARN", "queue name"):
-        reply = client.get_queue_attributes(
+        response = client.get_queue_attributes(
             QueueUrl=dead_letter_queue_url, AttributeNames=["QueueArn"]
         )
     policy = {
-        "deadLetterTargetArn": reply["Attributes"]["QueueArn"],
+        "deadLetterTargetArn": response["Attributes"]["QueueArn"],
         "maxReceiveCount": str(max_receive_count),
     }
     queue_url = _create_queue(
@@ -68,7 +67,7 @@ def set_up_queues(
 def _create_queue(
     client: "SQSClient", name: str, attributes: "dict[QueueAttributeNameType, str]"
 ) -> str:
-    """Create a queue, or give an existing one these attributes; return its URL."""
+    """Create a queue, or set the attributes of an existing queue; return its URL."""
     try:
         with sqs_errors(f"creating the queue {name}", "queue name"):
             return client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]

@@ -1,4 +1,4 @@
-"""Batch calls of SQS: every entry of the answer is read, and those that failed are tried again."""
+"""Batch calls of SQS: every entry of a response is read, and failed entries are sent again."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from threading import Event
@@ -8,14 +8,14 @@ from product_consumer.queues.sqs.error_codes import bare_code
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAX_ENTRIES = 10
-# AWS allows 1 MiB for a batch since August 2025; servers and regions behind it, a quarter of that.
+# Since August 2025 AWS allows 1 MiB for a batch; older servers and regions allow a quarter of it.
 MAX_BATCH_BYTES = 262_144
 MAX_RETRIES = 3
 _FIRST_PAUSE_SECONDS = 0.1
 
 T = TypeVar("T")
 Entry = dict[str, Any]
-"""One entry of a batch call; its ``Id`` is unlike the others' of the call."""
+"""One entry of a batch call; its ``Id`` is unique within the call."""
 
 
 def call_batch(
@@ -24,17 +24,17 @@ def call_batch(
     closing: Event,
     final_codes: Collection[str] = (),
 ) -> dict[str, str]:
-    """Make a batch call, again for the entries that failed, at most ``MAX_RETRIES`` times.
+    """Make a batch call; repeat it for the entries that failed, at most ``MAX_RETRIES`` times.
 
-    Returns the code of each entry that failed in the end, by entry id. ``final_codes`` are not
-    tried again, and nothing is once ``closing`` is set. An entry that the answer leaves out has
-    failed (``NoAnswer``): what is not confirmed has not happened.
+    Returns the error code of each entry that failed in the end, by entry id. An entry that failed
+    with one of ``final_codes`` is not repeated; once ``closing`` is set, no entry is. An entry that
+    the response leaves out has failed (``NoAnswer``): it was not confirmed.
     """
     failed: dict[str, str] = {}
     for attempt in range(MAX_RETRIES + 1):
         if attempt and closing.wait(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)):
             break
-        failed |= _failed_once(call(entries), entries)
+        failed |= _codes_by_id(call(entries), entries)
         entries = [entry for entry in entries if _try_again(failed.get(entry["Id"]), final_codes)]
         if not entries:
             break
@@ -42,7 +42,7 @@ def call_batch(
 
 
 def sendable_batches(items: Iterable[T], size_bytes: Callable[[T], int]) -> Iterator[list[T]]:
-    """Yield up to ``MAX_ENTRIES`` items at a time that fit a call; one too large goes alone."""
+    """Yield batches of up to ``MAX_ENTRIES`` items that fit a call; an item too large is alone."""
     batch: list[T] = []
     batch_bytes = 0
     for item in items:
@@ -56,12 +56,12 @@ def sendable_batches(items: Iterable[T], size_bytes: Callable[[T], int]) -> Iter
         yield batch
 
 
-def _failed_once(answer: Any, entries: Sequence[Entry]) -> dict[str, str]:
-    """The code of each entry, empty for those that succeeded."""
+def _codes_by_id(response: Any, entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the error code of each entry, empty where it succeeded."""
     codes = dict.fromkeys((entry["Id"] for entry in entries), "NoAnswer")
-    for failure in answer.get("Failed", []):
+    for failure in response.get("Failed", []):
         codes[failure["Id"]] = bare_code(failure.get("Code", "")) or "NoCode"
-    for success in answer.get("Successful", []):
+    for success in response.get("Successful", []):
         codes[success["Id"]] = ""
     return codes
 

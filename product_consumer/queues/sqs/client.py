@@ -1,4 +1,4 @@
-"""Connects to Amazon SQS, or to a server that speaks its API, and words its errors as ours.
+"""Connects to Amazon SQS, or to a server that speaks its API, and translates its errors.
 
 The only file that imports boto3.
 """
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
-# Besides the consumer threads, others ask too: the in-flight tracker, whoever reads the backlog.
+# Beside the consumer threads, the in-flight tracker and the readers of the backlog make calls.
 _SPARE_CONNECTIONS = 4
 _CONNECT_TIMEOUT_SECONDS = 5
-_ANSWER_SECONDS = 10
+_RESPONSE_SECONDS = 10
 _REGION_IN_URL = re.compile(
     r"^https?://(?:sqs\.)?([a-z]{2}(?:-[a-z]+)+-\d)(?:\.queue)?\.(?:amazonaws\.com|api\.aws)"
 )
@@ -54,15 +54,15 @@ def sqs_client(settings: Settings) -> "SQSClient":
     except ProfileNotFound as error:
         raise ConfigurationError("AWS_PROFILE", str(error)) from error
     config = Config(
-        # The one layer of retries below the consumer loop, which waits for longer outages.
+        # The only retries below the consumer loop, which waits for longer outages.
         retries={"mode": "standard", "total_max_attempts": 3},
         connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        read_timeout=settings.sqs_wait_seconds + _ANSWER_SECONDS,
+        read_timeout=settings.sqs_wait_seconds + _RESPONSE_SECONDS,
         max_pool_connections=settings.threads + _SPARE_CONNECTIONS,
         tcp_keepalive=True,
-        # All parameters are made here or came from SQS; checking them is a twentieth of a call.
+        # All parameters are made here or came from SQS; checking them takes 5 % of a call's time.
         parameter_validation=False,
-        # botocore puts its own together twice per call, for a sixth of the call's CPU time.
+        # botocore builds its own user agent twice per call: a sixth of the call's CPU time.
         user_agent="product-consumer/1.0",
     )
     region = settings.aws_region or session.region_name or _region_for(settings)
@@ -91,10 +91,10 @@ def _region_for(settings: Settings) -> str:
 
 @contextmanager
 def sqs_errors(action: str, url_setting: str | None = None) -> Iterator[None]:
-    """Turn errors of boto3 into ours: ``QueueUnavailable``, for ``action`` of the caller's words.
+    """Translate errors of boto3: they become ``QueueUnavailable``, whose text names ``action``.
 
-    With ``url_setting``, as at a start, a queue that does not exist and refused credentials are
-    ``ConfigurationError``. Later they are not: a policy may be mended while the messages wait.
+    With ``url_setting``, as at a start, a missing queue and refused credentials become
+    ``ConfigurationError``. Later they do not: a policy may be fixed while the messages wait.
     """
     try:
         yield
@@ -104,7 +104,7 @@ def sqs_errors(action: str, url_setting: str | None = None) -> Iterator[None]:
 
 
 def sqs_error_code(error: BaseException | None) -> str:
-    """Return the bare code of an error that the server answered with; empty for any other."""
+    """Return the bare code of an error response of the server; empty for any other error."""
     if not isinstance(error, ClientError):
         return ""
     return bare_code(str(error.response.get("Error", {}).get("Code", "")))
@@ -115,8 +115,8 @@ def read_queue_attributes(
 ) -> dict["QueueAttributeNameType", str]:
     """Return all attributes of a queue; raises as ``sqs_errors`` with ``url_setting``."""
     with sqs_errors("reading the queue's attributes", url_setting):
-        reply = client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
-    return reply.get("Attributes", {})
+        response = client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+    return response.get("Attributes", {})
 
 
 def _configuration_problem(
@@ -137,7 +137,7 @@ def _configuration_problem(
 
 
 def _in_words(error: ClientError | BotoCoreError) -> str:
-    """One short line: AWS explains a wrong signature over many."""
+    """Return one short line: AWS explains a wrong signature in many."""
     if not isinstance(error, ClientError):
         return str(error)[:300]
     message = str(error.response.get("Error", {}).get("Message", ""))

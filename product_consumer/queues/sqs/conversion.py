@@ -1,4 +1,4 @@
-"""Messages as SQS writes them: a delivery becomes ours, our attributes become its fields."""
+"""Converts messages between the fields of SQS and ``Message``."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def delivered_message(delivered: "MessageTypeDef") -> Message:
-    """Return one entry of ReceiveMessage's answer; attributes that are not text are left out."""
+    """Convert an entry of a ReceiveMessage response; attributes that are not text are left out."""
     system = delivered.get("Attributes", {})
     sent_ms = system.get("SentTimestamp")
     return Message(
@@ -30,14 +30,14 @@ def delivered_message(delivered: "MessageTypeDef") -> Message:
 
 
 def text_attributes(attributes: Mapping[str, str]) -> dict[str, Any]:
-    """Return ``MessageAttributes`` of a message to send; no value may be empty."""
+    """Return the ``MessageAttributes`` of a message to send; no value may be empty."""
     return {
         name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
     }
 
 
 def body_md5(body: str) -> str:
-    """Return what SQS answers as ``MD5OfMessageBody`` when it has stored this body unchanged."""
+    """Return the ``MD5OfMessageBody`` of a body that SQS has stored unchanged."""
     return hashlib.md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 

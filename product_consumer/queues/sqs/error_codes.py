@@ -1,6 +1,6 @@
-"""What the error codes of SQS mean for us.
+"""The error codes of SQS, grouped by their meaning.
 
-AWS, its older protocol and the servers that speak it call the same thing by different names.
+AWS, its older protocol and the servers that speak it use different codes for the same error.
 """
 
 STALE = {

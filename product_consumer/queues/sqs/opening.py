@@ -1,4 +1,4 @@
-"""Opens what is to be done with a queue of SQS; ``queues/opening.py`` calls this module."""
+"""Opens queues and senders on SQS: the ``Transport`` that ``queues/opening.py`` calls."""
 
 import json
 import logging
@@ -92,7 +92,7 @@ def set_up_queue(
 
 
 def _check_queues(client: "SQSClient", address: QueueAddress, max_attempts: int) -> str | None:
-    """Raise what is wrong with a queue or its dead-letter queue; return the latter's URL."""
+    """Check a queue and its dead-letter queue; return the dead-letter queue's URL, if any."""
     queue_url, setting = address.require_url(), address.dead_letter_url_setting
     attributes = read_queue_attributes(client, queue_url, address.url_setting)
     if attributes.get("FifoQueue") == "true":
@@ -118,7 +118,7 @@ def _check_dead_letter_queue(
     except ConfigurationError as error:
         if error.setting == setting:
             raise
-        # Credentials that may only send there are a sensible policy.
+        # Credentials that may send there and no more are a sensible policy.
         return
     if attributes.get("FifoQueue") == "true":
         raise ConfigurationError(setting, "a FIFO queue is not supported")
@@ -141,7 +141,7 @@ def _find_queue_url(client: "SQSClient", arn: str, url_setting: str) -> str:
 
 
 def _redrive_policy(text: str | None) -> dict[str, str]:
-    """The policy's fields as text; empty for none, or for one that is not JSON."""
+    """Return the policy's fields as text; empty without a policy, or where it is not JSON."""
     try:
         policy = json.loads(text or "{}")
     except ValueError:

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 20
-# SQS hides a message for 43,200 s at most, counted from its receive, and refuses what goes beyond.
-# The hour less leaves room for the time a message was held before it is put off.
+# SQS hides a message for 43,200 s at most, counted from its receive, and refuses more. One hour
+# less leaves room for the time that a message was held before it is delayed.
 MAX_DELAY_SECONDS = 43_200 - 3_600
 
 
 class SqsQueue:
-    """Implements ``MessageQueue`` on a standard queue of SQS.
+    """A standard queue of SQS; implements ``MessageQueue``.
 
-    Without a dead-letter queue, and for copies that it refuses, rejected messages go to
-    ``reject_log``. The client is shared and closed with the queue.
+    Rejected messages go to ``reject_log`` where there is no dead-letter queue, or it refuses the
+    copy. ``close`` closes the client too.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SqsQueue:
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         with sqs_errors("receiving"):
-            reply = self._client.receive_message(
+            response = self._client.receive_message(
                 QueueUrl=self.queue_url,
                 MaxNumberOfMessages=min(max_messages, MAX_ENTRIES),
                 WaitTimeSeconds=min(wait_seconds, MAX_WAIT_SECONDS),
@@ -67,7 +67,7 @@ class SqsQueue:
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
                 MessageAttributeNames=["All"],
             )
-        return [delivered_message(delivered) for delivered in reply.get("Messages", [])]
+        return [delivered_message(delivered) for delivered in response.get("Messages", [])]
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         def delete(entries: Sequence[Any]) -> Any:
@@ -77,7 +77,7 @@ class SqsQueue:
 
     def retry_later(self, message: Message, delay_seconds: float) -> None:
         delay = min(max(math.ceil(delay_seconds), 0), MAX_DELAY_SECONDS)
-        self._change_visibility("putting off", [message], delay)
+        self._change_visibility("delaying", [message], delay)
 
     def release(self, messages: Sequence[Message]) -> None:
         self._change_visibility("releasing", messages, 0)
@@ -95,7 +95,7 @@ class SqsQueue:
 
     def backlog(self) -> Backlog:
         with sqs_errors("counting messages"):
-            reply = self._client.get_queue_attributes(
+            response = self._client.get_queue_attributes(
                 QueueUrl=self.queue_url,
                 AttributeNames=[
                     "ApproximateNumberOfMessages",
@@ -103,10 +103,10 @@ class SqsQueue:
                     "ApproximateNumberOfMessagesDelayed",
                 ],
             )
-        counts = reply.get("Attributes", {})
+        counts = response.get("Attributes", {})
         if "ApproximateNumberOfMessages" not in counts:
-            # One that was cut off amid its headers has no body; boto3 takes it for complete.
-            raise QueueUnavailable("SQS", "counting messages: it sent an answer without counts")
+            # A response cut off within its headers has no body; boto3 takes it for complete.
+            raise QueueUnavailable("SQS", "counting messages: the response has no counts")
         return Backlog(
             visible=int(counts.get("ApproximateNumberOfMessages", 0)),
             in_flight=int(counts.get("ApproximateNumberOfMessagesNotVisible", 0)),
@@ -118,10 +118,10 @@ class SqsQueue:
         self._client.close()
 
     def _send_copy(self, queue_url: str, body: str, attributes: dict[str, str]) -> None:
-        """Send a rejected message's copy; what the server will not take is told by the reject log.
+        """Send a rejected message's copy; whatever the server refuses is in the reject log.
 
-        A body near the size limit leaves no room for attributes. It is sent without them then, so
-        that the dead-letter queue still has every message, and the log has the reason.
+        A body near the size limit leaves no room for attributes. The copy is then sent without
+        them: the dead-letter queue still has every message, and the log has the reason.
         """
         if self._sent(queue_url, body, attributes):
             return
@@ -135,10 +135,10 @@ class SqsQueue:
         self._reject_log.append(attributes, body)
 
     def _sent(self, queue_url: str, body: str, attributes: dict[str, str]) -> bool:
-        """Send and confirm; False when the server refuses this content, which no retry helps."""
+        """Send and confirm; return False when the server refuses this content for good."""
         try:
             with sqs_errors("sending to the dead-letter queue"):
-                reply = self._client.send_message(
+                response = self._client.send_message(
                     QueueUrl=queue_url,
                     MessageBody=body,
                     MessageAttributes=text_attributes(attributes),
@@ -147,7 +147,7 @@ class SqsQueue:
             if sqs_error_code(error.__cause__) in CONTENT_REFUSED:
                 return False
             raise
-        if reply.get("MD5OfMessageBody") != body_md5(body):
+        if response.get("MD5OfMessageBody") != body_md5(body):
             raise QueueUnavailable(
                 "SQS", "the dead-letter queue did not confirm the body it was sent"
             )
@@ -172,21 +172,25 @@ class SqsQueue:
         fields: dict[str, int],
         call: Callable[[Sequence[Any]], Any],
     ) -> list[Message]:
-        """Return the messages with a stale receipt; others that failed are logged and come back."""
+        """Call for ten messages at a time; return the messages whose receipt is stale.
+
+        Other failures are logged; those messages come back.
+        """
         stale: list[Message] = []
         for start in range(0, len(messages), MAX_ENTRIES):
-            # Entry ids are positions: a message id may occur twice, for two deliveries of it.
-            ten = {str(i): each for i, each in enumerate(messages[start : start + MAX_ENTRIES])}
+            # Entry ids are positions: two deliveries of a message have the same message id.
+            ten = messages[start : start + MAX_ENTRIES]
             entries = [
-                {"Id": i, "ReceiptHandle": each.receipt_handle, **fields} for i, each in ten.items()
+                {"Id": str(position), "ReceiptHandle": message.receipt_handle, **fields}
+                for position, message in enumerate(ten)
             ]
             with sqs_errors(action):
                 failed = call_batch(call, entries, self._closed, final_codes=STALE)
             for entry_id, code in failed.items():
                 if code in STALE:
-                    stale.append(ten[entry_id])
+                    stale.append(ten[int(entry_id)])
                 else:
-                    self._log_failure(action, ten[entry_id], code)
+                    self._log_failure(action, ten[int(entry_id)], code)
         return stale
 
     def _log_failure(self, action: str, message: Message, code: str) -> None:

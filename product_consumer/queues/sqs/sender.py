@@ -1,4 +1,4 @@
-"""Send messages to SQS with a confirmation for each."""
+"""Sends messages to SQS; each is confirmed."""
 
 from collections.abc import Iterable, Sequence
 from threading import Event
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 NOT_CONFIRMED = "NotConfirmed"
-"""Code of a message that the queue took, but not with the body it was sent."""
+"""Error code of a message that the queue accepted with another body than was sent."""
 
 
 class SqsSender:
-    """Implements ``Sender`` on a queue of SQS. The client is closed with it."""
+    """A sender to a queue of SQS; implements ``Sender``. ``close`` closes the client too."""
 
     batch_size = MAX_ENTRIES
 
@@ -46,11 +46,11 @@ class SqsSender:
 def send_messages(
     client: "SQSClient", queue_url: str, messages: Sequence[Outgoing]
 ) -> dict[int, str]:
-    """Send messages, up to ten per call; return the code of each that failed, by its position.
+    """Send messages, up to ten per call; return the error code of each failure, by its position.
 
-    A message that the queue refuses for its content fails alone, and so does one that is not text
-    (``NOT_TEXT``). Raises ``QueueUnavailable`` when a call fails for another reason; then some of
-    the messages may have been sent.
+    A message fails alone when the queue refuses its content, or when it is not text (``NOT_TEXT``).
+    Raises ``QueueUnavailable`` when a call fails for another reason; some messages may have been
+    sent then.
     """
     entries: list[Entry] = [
         {
@@ -70,8 +70,8 @@ def send_messages(
 def publish(client: "SQSClient", queue_url: str, bodies: Iterable[str]) -> int:
     """Send messages, ten per call or as many as fit its size limit; return how many were sent.
 
-    ``bodies`` may be a generator: only one batch of it is held. Raises ``QueueUnavailable`` at the
-    first batch that was not sent in full, after retries, telling how many were sent before it.
+    ``bodies`` may be a generator: one batch is held at a time. Raises ``QueueUnavailable`` at the
+    first batch that was not sent in full after retries; its text says how many were sent before.
     """
 
     def send(entries: Sequence[Any]) -> Any:
@@ -92,8 +92,8 @@ def publish(client: "SQSClient", queue_url: str, bodies: Iterable[str]) -> int:
 
 def _send(client: "SQSClient", queue_url: str, entries: Sequence[Entry]) -> dict[str, str]:
     def send(entries: Sequence[Any]) -> Any:
-        reply = client.send_message_batch(QueueUrl=queue_url, Entries=entries)
-        return _without_unconfirmed(reply, entries)
+        response = client.send_message_batch(QueueUrl=queue_url, Entries=entries)
+        return _without_unconfirmed(response, entries)
 
     try:
         with sqs_errors("sending"):
@@ -103,7 +103,7 @@ def _send(client: "SQSClient", queue_url: str, entries: Sequence[Entry]) -> dict
         code = sqs_error_code(error.__cause__)
         if code not in CONTENT_REFUSED:
             raise
-    # Servers differ in whether one entry's content fails that entry or the whole call.
+    # On some servers an entry's content fails that entry, on others the whole call.
     if len(entries) == 1:
         return {entries[0]["Id"]: code}
     failed: dict[str, str] = {}
@@ -112,11 +112,11 @@ def _send(client: "SQSClient", queue_url: str, entries: Sequence[Entry]) -> dict
     return failed
 
 
-def _without_unconfirmed(reply: Any, entries: Sequence[Entry]) -> dict[str, Any]:
-    """The answer, where a success with another body's digest is a failure."""
+def _without_unconfirmed(response: Any, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return the response, with each success whose body has another digest as a failure."""
     expected = {entry["Id"]: body_md5(entry["MessageBody"]) for entry in entries}
-    successful, failed = [], list(reply.get("Failed", []))
-    for success in reply.get("Successful", []):
+    successful, failed = [], list(response.get("Failed", []))
+    for success in response.get("Successful", []):
         if success.get("MD5OfMessageBody") == expected.get(success["Id"]):
             successful.append(success)
         else:
@@ -125,7 +125,7 @@ def _without_unconfirmed(reply: Any, entries: Sequence[Entry]) -> dict[str, Any]
 
 
 def _entry_bytes(entry: Entry) -> int:
-    """What counts against the limit: the body, and each attribute's name, type and value."""
+    """Return the size that SQS limits: the body, and each attribute's name, type and value."""
     attributes = entry["MessageAttributes"]
     return size_bytes(entry["MessageBody"]) + sum(
         size_bytes(name + value["DataType"] + value["StringValue"])

@@ -1,4 +1,4 @@
-"""Rejected messages are looked at without being lost, and go back as what they were."""
+"""Rejected messages are read without being lost, and are sent back unchanged."""
 
 import json
 import os
@@ -34,7 +34,7 @@ from tests.support.factories import SENT_AT, body_text, message
 EVERYTHING = 1000
 
 
-class Letters(InMemoryQueue):
+class FakeDeadLetterQueue(InMemoryQueue):
     """A dead-letter queue whose long polls do not wait."""
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
@@ -45,8 +45,8 @@ class Letters(InMemoryQueue):
         self.send(body, attributes=copy_attributes(message_id, reason))
 
 
-class Outbox:
-    """A ``Sender`` of text that keeps what it is given; bodies in ``refused`` fail."""
+class FakeSender:
+    """A ``Sender`` of text that keeps the messages it gets; bodies in ``refused`` fail."""
 
     queue_name = "products"
     batch_size = 10
@@ -56,9 +56,13 @@ class Outbox:
         self._refused = refused
 
     def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
-        codes = {i: "TooLong" for i, each in enumerate(messages) if each.body in self._refused}
-        codes |= {i: NOT_TEXT for i, each in enumerate(messages) if isinstance(each.body, bytes)}
-        self.sent += [each for i, each in enumerate(messages) if i not in codes]
+        codes = {
+            i: "TooLong" for i, message in enumerate(messages) if message.body in self._refused
+        }
+        codes |= {
+            i: NOT_TEXT for i, message in enumerate(messages) if isinstance(message.body, bytes)
+        }
+        self.sent += [message for i, message in enumerate(messages) if i not in codes]
         return codes
 
     def publish(self, bodies: Iterable[str]) -> int:
@@ -79,20 +83,22 @@ def anything(_message: RejectedMessage) -> bool:
     return True
 
 
-def queue_of(letters: InMemoryQueue, path: Path = Path("unused")) -> DeadLetterQueue:
-    return DeadLetterQueue("products-dead-letter", letters, 300, RejectedFile(path))
+def dead_letters_in(queue: InMemoryQueue, path: Path = Path("unused")) -> DeadLetterQueue:
+    return DeadLetterQueue("products-dead-letter", queue, 300, RejectedFile(path))
 
 
-def found_in(place: DeadLetters, limit: int = EVERYTHING) -> list[RejectedMessage]:
-    return place.collect(anything, limit, Event().is_set).messages
+def messages_in(dead_letters: DeadLetters, limit: int = EVERYTHING) -> list[RejectedMessage]:
+    return dead_letters.collect(anything, limit, Event().is_set).messages
 
 
-def redrive_all(place: DeadLetters, outbox: Outbox, stopping: Event | None = None) -> Any:
+def redrive_all(
+    dead_letters: DeadLetters, sender: FakeSender, stopping: Event | None = None
+) -> Any:
     """Return how many were redriven, and the failures."""
     stopping = stopping or Event()
-    found = place.collect(anything, EVERYTHING, Event().is_set).messages
-    steps = list(redrive(place, found, outbox, stopping.is_set))
-    place.close()
+    messages = dead_letters.collect(anything, EVERYTHING, Event().is_set).messages
+    steps = list(redrive(dead_letters, messages, sender, stopping.is_set))
+    dead_letters.close()
     return sum(step.redriven_count for step in steps), [f for step in steps for f in step.failed]
 
 
@@ -107,139 +113,139 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "rejected.jsonl"
 
 
-def test_a_look_gives_every_message_back() -> None:
-    letters = Letters()
+def test_reading_gives_every_message_back() -> None:
+    queue = FakeDeadLetterQueue()
     for number in range(23):
-        letters.copy(f"m{number}")
-    place = queue_of(letters)
+        queue.copy(f"m{number}")
+    dead_letters = dead_letters_in(queue)
 
-    assert len(found_in(place)) == 23
-    assert letters.backlog().visible == 0
-    place.close()
-    assert letters.backlog().visible == 23
+    assert len(messages_in(dead_letters)) == 23
+    assert queue.backlog().visible == 0
+    dead_letters.close()
+    assert queue.backlog().visible == 23
 
 
-def test_a_look_ends_at_the_limit_and_says_that_more_may_wait() -> None:
-    letters = Letters()
+def test_reading_ends_at_the_limit_and_says_that_more_may_wait() -> None:
+    queue = FakeDeadLetterQueue()
     for number in range(15):
-        letters.copy(f"m{number}")
+        queue.copy(f"m{number}")
 
-    found = queue_of(letters).collect(anything, 12, Event().is_set)
+    collected = dead_letters_in(queue).collect(anything, 12, Event().is_set)
 
-    assert len(found.messages) == 12
-    assert not found.is_complete
-
-
-def test_a_look_at_everything_is_complete() -> None:
-    letters = Letters()
-    letters.copy("m")
-
-    assert queue_of(letters).collect(anything, 12, Event().is_set).is_complete
+    assert len(collected.messages) == 12
+    assert not collected.is_complete
 
 
-def test_a_look_ends_when_messages_come_round_again() -> None:
-    letters = Letters(visibility_timeout_seconds=0)
+def test_reading_everything_is_complete() -> None:
+    queue = FakeDeadLetterQueue()
+    queue.copy("m")
+
+    assert dead_letters_in(queue).collect(anything, 12, Event().is_set).is_complete
+
+
+def test_reading_ends_when_messages_are_received_again() -> None:
+    queue = FakeDeadLetterQueue(visibility_timeout_seconds=0)
     for number in range(5):
-        letters.copy(f"m{number}")
+        queue.copy(f"m{number}")
 
-    found = queue_of(letters).collect(anything, EVERYTHING, Event().is_set)
+    collected = dead_letters_in(queue).collect(anything, EVERYTHING, Event().is_set)
 
-    assert sorted(each.id for each in found.messages) == ["m0", "m1", "m2", "m3", "m4"]
-    assert all(len(each.copies) == 1 for each in found.messages)
-    assert not found.is_complete
+    assert sorted(message.id for message in collected.messages) == ["m0", "m1", "m2", "m3", "m4"]
+    assert all(len(message.copies) == 1 for message in collected.messages)
+    assert not collected.is_complete
 
 
 def test_bodies_are_held_up_to_a_size_whatever_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("product_consumer.queues.dead_letters.queue.MAX_HELD_BYTES", 1000)
-    letters = Letters()
+    queue = FakeDeadLetterQueue()
     for number in range(50):
-        letters.copy(f"m{number}", "₫" * 50)
+        queue.copy(f"m{number}", "₫" * 50)
 
-    found = queue_of(letters).collect(anything, EVERYTHING, Event().is_set)
+    collected = dead_letters_in(queue).collect(anything, EVERYTHING, Event().is_set)
 
-    assert len(found.messages) == 10
-    assert not found.is_complete
+    assert len(collected.messages) == 10
+    assert not collected.is_complete
 
 
-def test_a_stop_ends_a_look_and_everything_is_given_back() -> None:
+def test_a_stop_ends_the_reading_and_every_message_is_given_back() -> None:
     stopping = Event()
 
-    class Interrupted(Letters):
+    class Interrupted(FakeDeadLetterQueue):
         def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
             stopping.set()
             return super().receive(max_messages, wait_seconds)
 
-    letters = Interrupted()
+    queue = Interrupted()
     for number in range(30):
-        letters.copy(f"m{number}")
-    place = queue_of(letters)
+        queue.copy(f"m{number}")
+    dead_letters = dead_letters_in(queue)
 
-    found = place.collect(anything, EVERYTHING, stopping.is_set)
-    place.close()
+    collected = dead_letters.collect(anything, EVERYTHING, stopping.is_set)
+    dead_letters.close()
 
-    assert len(found.messages) == 10
-    assert not found.is_complete
-    assert letters.backlog().visible == 30
+    assert len(collected.messages) == 10
+    assert not collected.is_complete
+    assert queue.backlog().visible == 30
 
 
 def test_a_queue_that_went_away_does_not_hide_the_first_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    letters = Letters()
-    letters.copy("m")
-    place = queue_of(letters)
-    found_in(place)
-    letters.available = False
+    queue = FakeDeadLetterQueue()
+    queue.copy("m")
+    dead_letters = dead_letters_in(queue)
+    messages_in(dead_letters)
+    queue.available = False
 
-    place.close()
+    dead_letters.close()
 
     assert "visible again within 300 s" in caplog.text
 
 
 @pytest.mark.parametrize(("limit", "seconds"), [(1, 300), (1000, 400), (100_000_000, 43_200)])
-def test_a_longer_look_hides_messages_for_longer(limit: int, seconds: int) -> None:
+def test_a_higher_limit_hides_messages_for_longer(limit: int, seconds: int) -> None:
     assert hidden_seconds(limit) == seconds
 
 
 def test_copies_of_one_message_are_one_message() -> None:
-    letters = Letters()
-    letters.copy("same")
-    letters.copy("other")
-    letters.copy("same")
+    queue = FakeDeadLetterQueue()
+    queue.copy("same")
+    queue.copy("other")
+    queue.copy("same")
 
-    found = found_in(queue_of(letters))
+    messages = messages_in(dead_letters_in(queue))
 
-    assert {each.id: len(each.copies) for each in found} == {"same": 2, "other": 1}
+    assert {message.id: len(message.copies) for message in messages} == {"same": 2, "other": 1}
 
 
 def test_equal_ids_with_other_bodies_are_not_copies() -> None:
-    letters = Letters()
-    letters.copy("same", "{")
-    letters.copy("same", "[")
+    queue = FakeDeadLetterQueue()
+    queue.copy("same", "{")
+    queue.copy("same", "[")
 
-    assert [len(each.copies) for each in found_in(queue_of(letters))] == [1, 1]
+    assert [len(message.copies) for message in messages_in(dead_letters_in(queue))] == [1, 1]
 
 
 def test_a_message_that_the_queue_moved_has_its_own_id_and_no_reason() -> None:
-    letters = Letters()
+    queue = FakeDeadLetterQueue()
     sent_at = datetime(2026, 11, 21, 14, 30, 9, 7000, tzinfo=UTC)
-    message_id = letters.send("{", attributes={"message_id": "forged"}, sent_at=sent_at)
+    message_id = queue.send("{", attributes={"message_id": "forged"}, sent_at=sent_at)
 
-    [found] = found_in(queue_of(letters))
+    [message] = messages_in(dead_letters_in(queue))
 
-    assert (found.id, found.reason, found.stage) == (message_id, MOVED_BY_THE_QUEUE, "")
-    assert (found.receive_count, found.first_sent) == (1, "2026-11-21T14:30:09.007000Z")
+    assert (message.id, message.reason, message.stage) == (message_id, MOVED_BY_THE_QUEUE, "")
+    assert (message.receive_count, message.first_sent) == (1, "2026-11-21T14:30:09.007000Z")
 
 
 def test_a_redriven_message_is_the_same_bytes_with_its_first_version() -> None:
-    letters, outbox = Letters(), Outbox()
+    queue, sender = FakeDeadLetterQueue(), FakeSender()
     body = '{"id": "\u2028 \\ud800 Áo",\r\n}'
     sent_at = datetime(2026, 11, 21, 14, 30, 9, 7000, tzinfo=UTC)
-    letters.send(body, attributes=copy_attributes("m", sent_at=sent_at))
+    queue.send(body, attributes=copy_attributes("m", sent_at=sent_at))
 
-    redrive_all(queue_of(letters), outbox)
+    redrive_all(dead_letters_in(queue), sender)
 
-    [sent] = outbox.sent
+    [sent] = sender.sent
     assert sent.body == body
     assert sent.attributes == {
         "original_version": "1795271409007000",
@@ -249,125 +255,130 @@ def test_a_redriven_message_is_the_same_bytes_with_its_first_version() -> None:
 
 
 def test_a_message_that_the_queue_moved_gets_its_sent_time_as_version() -> None:
-    letters, outbox = Letters(), Outbox()
-    letters.send("{", sent_at=datetime(2026, 11, 21, 14, 30, 9, 7000, tzinfo=UTC))
+    queue, sender = FakeDeadLetterQueue(), FakeSender()
+    queue.send("{", sent_at=datetime(2026, 11, 21, 14, 30, 9, 7000, tzinfo=UTC))
 
-    redrive_all(queue_of(letters), outbox)
+    redrive_all(dead_letters_in(queue), sender)
 
-    assert outbox.sent[0].attributes["original_version"] == "1795271409007000"
+    assert sender.sent[0].attributes["original_version"] == "1795271409007000"
 
 
 def test_the_version_of_the_first_of_several_redrives_is_kept() -> None:
-    letters, outbox = Letters(), Outbox()
-    letters.send("{", attributes={"original_version": "17", "original_message_id": "first"})
+    queue, sender = FakeDeadLetterQueue(), FakeSender()
+    queue.send("{", attributes={"original_version": "17", "original_message_id": "first"})
 
-    redrive_all(queue_of(letters), outbox)
+    redrive_all(dead_letters_in(queue), sender)
 
-    assert outbox.sent[0].attributes["original_version"] == "17"
+    assert sender.sent[0].attributes["original_version"] == "17"
 
 
 def test_all_copies_are_redriven_as_one_and_deleted() -> None:
-    letters, outbox = Letters(), Outbox()
+    queue, sender = FakeDeadLetterQueue(), FakeSender()
     for _ in range(3):
-        letters.copy("same")
+        queue.copy("same")
 
-    assert redrive_all(queue_of(letters), outbox) == (1, [])
-    assert len(outbox.sent) == 1
-    assert letters.backlog().is_empty
+    assert redrive_all(dead_letters_in(queue), sender) == (1, [])
+    assert len(sender.sent) == 1
+    assert queue.backlog().is_empty
 
 
 def test_a_message_that_cannot_be_sent_stays_and_harms_no_other() -> None:
-    letters = Letters()
+    queue = FakeDeadLetterQueue()
     for number in range(23):
-        letters.copy(f"m{number}", f"body {number}")
+        queue.copy(f"m{number}", f"body {number}")
 
-    redriven_count, failed = redrive_all(queue_of(letters), Outbox("body 3", "body 17"))
+    redriven_count, failed = redrive_all(dead_letters_in(queue), FakeSender("body 3", "body 17"))
 
     assert redriven_count == 21
     assert sorted(failed) == [("m17", "TooLong"), ("m3", "TooLong")]
-    assert sorted(str(each.body) for each in found_in(queue_of(letters))) == ["body 17", "body 3"]
+    assert sorted(str(message.body) for message in messages_in(dead_letters_in(queue))) == [
+        "body 17",
+        "body 3",
+    ]
 
 
 def test_a_message_that_somebody_else_has_received_meanwhile_is_left() -> None:
     now = 0.0
-    letters, outbox = Letters(30, clock=lambda: now), Outbox()
-    letters.copy("m")
-    place = queue_of(letters)
-    found = found_in(place)
+    queue, sender = FakeDeadLetterQueue(30, clock=lambda: now), FakeSender()
+    queue.copy("m")
+    dead_letters = dead_letters_in(queue)
+    messages = messages_in(dead_letters)
     now = 31.0
-    letters.receive(1, 0)
+    queue.receive(1, 0)
 
-    assert [step.redriven_count for step in redrive(place, found, outbox, Event().is_set)] == [0]
-    assert outbox.sent == []
+    assert [
+        step.redriven_count for step in redrive(dead_letters, messages, sender, Event().is_set)
+    ] == [0]
+    assert sender.sent == []
 
 
 def test_a_stop_ends_a_redrive_between_two_calls() -> None:
-    letters, stopping = Letters(), Event()
+    queue, stopping = FakeDeadLetterQueue(), Event()
     for number in range(25):
-        letters.copy(f"m{number}")
+        queue.copy(f"m{number}")
 
-    class Stopping(Outbox):
+    class Stopping(FakeSender):
         def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
             stopping.set()
             return super().send(messages)
 
-    assert redrive_all(queue_of(letters), Stopping(), stopping) == (10, [])
-    assert letters.backlog().visible == 15
+    assert redrive_all(dead_letters_in(queue), Stopping(), stopping) == (10, [])
+    assert queue.backlog().visible == 15
 
 
 def test_nothing_is_deleted_when_sending_breaks_off() -> None:
-    letters = Letters()
-    letters.copy("m")
+    queue = FakeDeadLetterQueue()
+    queue.copy("m")
 
-    class Broken(Outbox):
+    class Broken(FakeSender):
         def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
             raise QueueUnavailable("SQS", "gone")
 
-    place = queue_of(letters)
+    dead_letters = dead_letters_in(queue)
     with pytest.raises(QueueUnavailable):
-        list(redrive(place, found_in(place), Broken(), Event().is_set))
-    place.close()
+        list(redrive(dead_letters, messages_in(dead_letters), Broken(), Event().is_set))
+    dead_letters.close()
 
-    assert letters.backlog().visible == 1
+    assert queue.backlog().visible == 1
 
 
 def test_a_copy_too_large_for_attributes_gets_those_of_the_log(path: Path) -> None:
-    letters, outbox = Letters(), Outbox()
+    queue, sender = FakeDeadLetterQueue(), FakeSender()
     body = "x" * 260_000
-    letters.send(body)
+    queue.send(body)
     RejectLog(path).append(copy_attributes("large"), body)
-    place = queue_of(letters, path)
+    dead_letters = dead_letters_in(queue, path)
 
-    [found] = found_in(place)
-    list(redrive(place, [found], outbox, Event().is_set))
+    [message] = messages_in(dead_letters)
+    list(redrive(dead_letters, [message], sender, Event().is_set))
 
-    assert (found.id, found.reason) == ("large", "json_invalid")
-    assert outbox.sent[0].attributes["original_message_id"] == "large"
+    assert (message.id, message.reason) == ("large", "json_invalid")
+    assert sender.sent[0].attributes["original_message_id"] == "large"
 
 
 def test_the_file_is_read_like_a_queue(path: Path) -> None:
     file_with(path, "a", "b")
     file = file_with(path, "a")
 
-    found = found_in(file)
+    messages = messages_in(file)
 
-    assert {each.id: len(each.copies) for each in found} == {"a": 2, "b": 1}
-    assert {(each.reason, each.stage, each.source_queue) for each in found} == {
+    assert {message.id: len(message.copies) for message in messages} == {"a": 2, "b": 1}
+    assert {(message.reason, message.stage, message.source_queue) for message in messages} == {
         ("json_invalid", "validate", "products")
     }
 
 
 def test_a_missing_file_holds_no_messages(path: Path) -> None:
-    assert found_in(RejectedFile(path)) == []
+    assert messages_in(RejectedFile(path)) == []
 
 
 def test_the_file_is_looked_at_up_to_the_limit(path: Path) -> None:
     file = file_with(path, *"abcdef")
 
-    found = file.collect(anything, 4, Event().is_set)
+    collected = file.collect(anything, 4, Event().is_set)
 
-    assert [each.id for each in found.messages] == list("abcd")
-    assert not found.is_complete
+    assert [message.id for message in collected.messages] == list("abcd")
+    assert not collected.is_complete
 
 
 @pytest.mark.parametrize(
@@ -393,42 +404,42 @@ def test_a_line_that_is_no_rejected_message_is_counted_and_passed(path: Path, li
         file.write(line + b"\n")
     file_with(path, "after")
 
-    found = RejectedFile(path).collect(anything, EVERYTHING, Event().is_set)
+    collected = RejectedFile(path).collect(anything, EVERYTHING, Event().is_set)
 
-    assert [each.id for each in found.messages] == ["before", "after"]
-    assert found.unreadable_count == 1
+    assert [message.id for message in collected.messages] == ["before", "after"]
+    assert collected.unreadable_count == 1
 
 
 def test_an_endless_line_is_passed_in_pieces(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("product_consumer.queues.dead_letters.file._MAX_LINE_BYTES", 1000)
     path.write_bytes(b"x" * 12_345 + b"\n")
 
-    found = file_with(path, "after").collect(anything, EVERYTHING, Event().is_set)
+    collected = file_with(path, "after").collect(anything, EVERYTHING, Event().is_set)
 
-    assert [each.id for each in found.messages] == ["after"]
-    assert found.unreadable_count == 1
+    assert [message.id for message in collected.messages] == ["after"]
+    assert collected.unreadable_count == 1
 
 
 def test_redriven_lines_are_gone_from_the_list_and_the_file_is_untouched(path: Path) -> None:
     file_with(path, "a", "b", "a")
     before = path.read_bytes()
 
-    assert redrive_all(RejectedFile(path), Outbox()) == (2, [])
+    assert redrive_all(RejectedFile(path), FakeSender()) == (2, [])
 
     assert path.read_bytes() == before
-    assert found_in(RejectedFile(path)) == []
+    assert messages_in(RejectedFile(path)) == []
 
 
 def test_a_line_written_after_a_redrive_waits(path: Path) -> None:
-    redrive_all(file_with(path, "a"), Outbox())
+    redrive_all(file_with(path, "a"), FakeSender())
 
-    assert [each.id for each in found_in(file_with(path, "b"))] == ["b"]
+    assert [message.id for message in messages_in(file_with(path, "b"))] == ["b"]
 
 
 def test_a_line_that_a_worker_writes_during_a_redrive_is_kept(path: Path) -> None:
     file = file_with(path, "a")
 
-    class BesideAWorker(Outbox):
+    class BesideAWorker(FakeSender):
         def send(self, messages: Sequence[Outgoing]) -> dict[int, str]:
             worker = threading.Thread(target=file_with, args=(path, "b"))
             worker.start()
@@ -436,34 +447,34 @@ def test_a_line_that_a_worker_writes_during_a_redrive_is_kept(path: Path) -> Non
             return super().send(messages)
 
     assert redrive_all(file, BesideAWorker()) == (1, [])
-    assert [each.id for each in found_in(RejectedFile(path))] == ["b"]
+    assert [message.id for message in messages_in(RejectedFile(path))] == ["b"]
 
 
 def test_a_line_that_could_not_be_sent_waits(path: Path) -> None:
     file_with(path, "a", body="refused")
     file = file_with(path, "b")
 
-    assert redrive_all(file, Outbox("refused")) == (1, [("a", "TooLong")])
-    assert [each.id for each in found_in(RejectedFile(path))] == ["a"]
+    assert redrive_all(file, FakeSender("refused")) == (1, [("a", "TooLong")])
+    assert [message.id for message in messages_in(RejectedFile(path))] == ["a"]
 
 
 def test_a_body_that_its_queue_cannot_carry_stays_and_is_told(path: Path) -> None:
     RejectLog(path).append(copy_attributes("binary"), b"\xff\x00")
 
-    assert redrive_all(RejectedFile(path), Outbox()) == (0, [("binary", "NotText")])
+    assert redrive_all(RejectedFile(path), FakeSender()) == (0, [("binary", "NotText")])
 
 
 def test_two_redrives_of_one_file_do_not_meet(path: Path) -> None:
     first, second = file_with(path, "a"), RejectedFile(path)
-    found = found_in(first)
-    first.keep(found)
+    messages = messages_in(first)
+    first.keep(messages)
 
     with pytest.raises(QueueUnavailable, match="another redrive"):
-        second.keep(found)
+        second.keep(messages)
 
-    first.remove(found)
+    first.remove(messages)
     first.close()
-    assert second.keep(found) == []
+    assert second.keep(messages) == []
     second.close()
 
 
@@ -472,22 +483,22 @@ def test_a_redrive_is_on_disk_before_it_counts(path: Path, monkeypatch: pytest.M
     sizes_at_sync: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda fd: sizes_at_sync.append(os.fstat(fd).st_size))
 
-    redrive_all(file, Outbox())
+    redrive_all(file, FakeSender())
 
     assert sizes_at_sync == [path.with_suffix(".redriven").stat().st_size]
 
 
-def test_a_mark_cut_short_by_a_crash_does_not_spoil_the_next(path: Path) -> None:
+def test_a_redriven_key_cut_short_by_a_crash_does_not_spoil_the_next(path: Path) -> None:
     file = file_with(path, "a")
     path.with_suffix(".redriven").write_bytes(b"0123")
 
-    redrive_all(file, Outbox())
+    redrive_all(file, FakeSender())
 
-    assert found_in(RejectedFile(path)) == []
+    assert messages_in(RejectedFile(path)) == []
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "expected"),
     [
         (body_text(), "abc123"),
         (body_text(id=7), "7"),
@@ -502,12 +513,14 @@ def test_a_mark_cut_short_by_a_crash_does_not_spoil_the_next(path: Path) -> None
         ('{"name": "none"}', None),
     ],
 )
-def test_the_product_id_is_read_as_well_as_it_can_be(body: str | bytes, found: str | None) -> None:
-    assert product_id(body) == found
+def test_the_product_id_is_read_as_well_as_it_can_be(
+    body: str | bytes, expected: str | None
+) -> None:
+    assert product_id(body) == expected
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "expected"),
     [
         ('{"order_id": "ORD1", "id": "abc"}', "ORD1"),
         ('{"order_id": "ORD1", "items": [', "ORD1"),
@@ -515,8 +528,8 @@ def test_the_product_id_is_read_as_well_as_it_can_be(body: str | bytes, found: s
         ('{"order_id": [1]}', None),
     ],
 )
-def test_the_order_id_is_read_as_well_as_it_can_be(body: str, found: str | None) -> None:
-    assert order_id(body) == found
+def test_the_order_id_is_read_as_well_as_it_can_be(body: str, expected: str | None) -> None:
+    assert order_id(body) == expected
 
 
 @given(st.text() | st.binary(), st.text(), st.text(min_size=1))
@@ -524,8 +537,8 @@ def test_no_message_forges_a_line_or_steers_the_terminal(
     body: str | bytes, message_id: str, reason: str
 ) -> None:
     attributes = {"message_id": message_id, "reason": reason, "note\x1b[2J": "\u202ex"}
-    shown = RejectedMessage((message(body, attributes=attributes),))
+    rejected = RejectedMessage((message(body, attributes=attributes),))
 
-    for line in (message_line(shown), *message_lines(shown)):
+    for line in (message_line(rejected), *message_lines(rejected)):
         assert line.isprintable()
         line.encode()

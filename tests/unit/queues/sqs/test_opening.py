@@ -45,11 +45,11 @@ def test_a_start_without_a_queue_names_it() -> None:
 
 
 class Refusing:
-    """A server that answers every call with one error."""
+    """A server that responds to every call with the same error."""
 
     def __init__(self, code: str, status: int = 400) -> None:
         body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}).encode()
-        self._answer = (
+        self._response = (
             f"HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         ).encode() + body
@@ -68,7 +68,7 @@ class Refusing:
                 received = b""
                 while not received.rstrip().endswith(b"}"):
                     received += connection.recv(65_536)
-                connection.sendall(self._answer)
+                connection.sendall(self._response)
 
     def __enter__(self) -> "Refusing":
         return self

@@ -1,4 +1,4 @@
-"""What the queue does with each answer of SQS, the server being a list of answers."""
+"""How the queue treats each response of SQS; the server is a list of responses."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ REJECTED = Rejected("validate", "json_invalid", "Expecting value")
 
 
 class Stubbed:
-    """An ``SqsQueue`` whose server is a list of expected calls and their answers."""
+    """An ``SqsQueue`` whose server is a list of expected calls and their responses."""
 
     def __init__(self, data_dir: Path, dead_letter_queue_url: str | None = DEAD_LETTER_URL) -> None:
         client = sqs_client(sqs_settings())
@@ -34,11 +34,11 @@ class Stubbed:
             client, QUEUE_URL, dead_letter_queue_url, RejectLog(self.log_path), 120
         )
 
-    def expect(self, call: str, answer: dict[str, Any], **parameters: Any) -> None:
+    def expect(self, call: str, response: dict[str, Any], **parameters: Any) -> None:
         expected = dict(parameters) if parameters else None
         if expected is not None:
             expected.setdefault("QueueUrl", QUEUE_URL)
-        self.server.add_response(call, answer, expected)
+        self.server.add_response(call, response, expected)
 
     def refuse(self, call: str, code: str, text: str = "", status: int = 400) -> None:
         self.server.add_client_error(call, code, text, http_status_code=status)
@@ -62,8 +62,8 @@ def failed(entry_id: str, code: str, sender_fault: bool = False) -> dict[str, An
     return {"Id": entry_id, "Code": code, "SenderFault": sender_fault}
 
 
-def answer(successful: str = "", *failures: dict[str, Any]) -> dict[str, Any]:
-    return {"Successful": [{"Id": each} for each in successful], "Failed": list(failures)}
+def response(successful: str = "", *failures: dict[str, Any]) -> dict[str, Any]:
+    return {"Successful": [{"Id": entry_id} for entry_id in successful], "Failed": list(failures)}
 
 
 def entries(*handles: str, **fields: Any) -> list[dict[str, Any]]:
@@ -82,12 +82,12 @@ def sent(body: str) -> dict[str, Any]:
 def test_only_the_failed_entries_of_a_call_are_tried_again(sqs: Stubbed) -> None:
     sqs.expect(
         "delete_message_batch",
-        answer("02", failed("1", "InternalError")),
+        response("02", failed("1", "InternalError")),
         Entries=entries("a", "b", "c"),
     )
     sqs.expect(
         "delete_message_batch",
-        answer("1"),
+        response("1"),
         Entries=[{"Id": "1", "ReceiptHandle": "b"}],
     )
 
@@ -99,7 +99,7 @@ def test_an_entry_that_keeps_failing_is_given_up_and_told(
 ) -> None:
     [stubborn] = deliveries("a")
     for _ in range(4):
-        sqs.expect("delete_message_batch", answer("", failed("0", "InternalError")))
+        sqs.expect("delete_message_batch", response("", failed("0", "InternalError")))
 
     sqs.queue.acknowledge([stubborn])
 
@@ -108,9 +108,9 @@ def test_an_entry_that_keeps_failing_is_given_up_and_told(
     assert "InternalError" in caplog.text
 
 
-def test_an_entry_without_an_answer_is_tried_again(sqs: Stubbed) -> None:
-    sqs.expect("delete_message_batch", answer("0"), Entries=entries("a", "b"))
-    sqs.expect("delete_message_batch", answer("1"), Entries=entries("a", "b")[1:])
+def test_an_entry_that_the_response_leaves_out_is_tried_again(sqs: Stubbed) -> None:
+    sqs.expect("delete_message_batch", response("0"), Entries=entries("a", "b"))
+    sqs.expect("delete_message_batch", response("1"), Entries=entries("a", "b")[1:])
 
     sqs.queue.acknowledge(deliveries("a", "b"))
 
@@ -128,7 +128,7 @@ def test_a_stale_receipt_is_lost_in_silence_and_not_tried_again(
     sqs: Stubbed, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     stale, held = deliveries("a", "b")
-    sqs.expect("change_message_visibility_batch", answer("1", failed("0", code, True)))
+    sqs.expect("change_message_visibility_batch", response("1", failed("0", code, True)))
 
     assert sqs.queue.extend([stale, held], 120) == [stale]
     assert caplog.records == []
@@ -137,7 +137,7 @@ def test_a_stale_receipt_is_lost_in_silence_and_not_tried_again(
 def test_any_number_of_messages_is_extended_in_calls_of_ten(sqs: Stubbed) -> None:
     held = deliveries(*(f"receipt-{number}" for number in range(23)))
     for ids in ("0123456789", "0123456789", "012"):
-        sqs.expect("change_message_visibility_batch", answer(ids))
+        sqs.expect("change_message_visibility_batch", response(ids))
 
     assert sqs.queue.extend(held, 120) == []
 
@@ -145,7 +145,7 @@ def test_any_number_of_messages_is_extended_in_calls_of_ten(sqs: Stubbed) -> Non
 def test_two_deliveries_of_one_message_have_entries_of_their_own(sqs: Stubbed) -> None:
     first = message(message_id="m", receipt_handle="a")
     second = message(message_id="m", receipt_handle="b")
-    sqs.expect("delete_message_batch", answer("01"), Entries=entries("a", "b"))
+    sqs.expect("delete_message_batch", response("01"), Entries=entries("a", "b"))
 
     sqs.queue.acknowledge([first, second])
 
@@ -159,7 +159,7 @@ def test_a_delay_is_whole_seconds_within_what_sqs_allows(
 ) -> None:
     sqs.expect(
         "change_message_visibility_batch",
-        answer("0"),
+        response("0"),
         Entries=entries("a", VisibilityTimeout=asked),
     )
 
@@ -173,7 +173,7 @@ def test_a_refused_call_is_an_unavailable_queue(sqs: Stubbed) -> None:
         sqs.queue.receive(10, 0)
 
 
-def test_a_count_that_was_not_answered_is_not_zero(sqs: Stubbed) -> None:
+def test_a_missing_count_is_not_zero(sqs: Stubbed) -> None:
     sqs.server.add_response("get_queue_attributes", {})
 
     with pytest.raises(QueueUnavailable):
@@ -226,7 +226,7 @@ def test_a_rejected_message_is_deleted_after_its_copy_is_confirmed(sqs: Stubbed)
         MessageBody="{",
         MessageAttributes=ANY,
     )
-    sqs.expect("delete_message_batch", answer("0"), Entries=entries("a"))
+    sqs.expect("delete_message_batch", response("0"), Entries=entries("a"))
 
     sqs.queue.reject(rejected, REJECTED)
 
@@ -259,7 +259,7 @@ def test_a_copy_refused_with_attributes_goes_without_and_the_log_has_the_reason(
         MessageBody="long",
         MessageAttributes={},
     )
-    sqs.expect("delete_message_batch", answer("0"))
+    sqs.expect("delete_message_batch", response("0"))
 
     sqs.queue.reject(message("long"), REJECTED)
 
@@ -270,7 +270,7 @@ def test_a_copy_refused_with_attributes_goes_without_and_the_log_has_the_reason(
 def test_a_copy_refused_even_without_attributes_is_in_the_log_alone(sqs: Stubbed) -> None:
     sqs.refuse("send_message", "InvalidMessageContents")
     sqs.refuse("send_message", "InvalidMessageContents")
-    sqs.expect("delete_message_batch", answer("0"))
+    sqs.expect("delete_message_batch", response("0"))
 
     sqs.queue.reject(message("\x01"), REJECTED)
 
@@ -279,7 +279,7 @@ def test_a_copy_refused_even_without_attributes_is_in_the_log_alone(sqs: Stubbed
 
 def test_without_a_dead_letter_queue_the_log_has_the_whole_copy(tmp_path: Path) -> None:
     sqs = Stubbed(tmp_path, dead_letter_queue_url=None)
-    sqs.expect("delete_message_batch", answer("0"))
+    sqs.expect("delete_message_batch", response("0"))
     with sqs.server:
         sqs.queue.reject(message('{"id": '), REJECTED)
     sqs.queue.close()

@@ -34,7 +34,7 @@ def published(server: Stubber, *bodies: str) -> int:
     return publish(client, QUEUE_URL, bodies)
 
 
-def answer(bodies: dict[str, str], *failures: tuple[str, str]) -> dict[str, Any]:
+def response(bodies: dict[str, str], *failures: tuple[str, str]) -> dict[str, Any]:
     """Successes for these bodies by entry id, and failures as entry id and code."""
     successes = [
         {"Id": entry_id, "MessageId": f"m{entry_id}", "MD5OfMessageBody": md5(body)}
@@ -63,7 +63,7 @@ def test_messages_are_sent_as_they_are_with_their_attributes(server: Stubber) ->
     bodies = ("a", " \r\n₫\u2028")
     server.add_response(
         "send_message_batch",
-        answer({"0": bodies[0], "1": bodies[1]}),
+        response({"0": bodies[0], "1": bodies[1]}),
         asked(("0", bodies[0]), ("1", bodies[1])),
     )
 
@@ -71,15 +71,15 @@ def test_messages_are_sent_as_they_are_with_their_attributes(server: Stubber) ->
 
 
 def test_only_the_entries_that_failed_in_passing_are_sent_again(server: Stubber) -> None:
-    server.add_response("send_message_batch", answer({"0": "a"}, ("1", "InternalError")))
-    server.add_response("send_message_batch", answer({"1": "b"}), asked(("1", "b")))
+    server.add_response("send_message_batch", response({"0": "a"}, ("1", "InternalError")))
+    server.add_response("send_message_batch", response({"1": "b"}), asked(("1", "b")))
 
     assert send(server, "a", "b") == {}
 
 
 def test_an_entry_refused_for_its_content_fails_at_once_and_alone(server: Stubber) -> None:
     server.add_response(
-        "send_message_batch", answer({"0": "a", "2": "c"}, ("1", "InvalidMessageContents"))
+        "send_message_batch", response({"0": "a", "2": "c"}, ("1", "InvalidMessageContents"))
     )
 
     assert send(server, "a", "\x01", "c") == {1: "InvalidMessageContents"}
@@ -87,14 +87,14 @@ def test_an_entry_refused_for_its_content_fails_at_once_and_alone(server: Stubbe
 
 def test_a_call_refused_for_its_content_is_made_for_each_message(server: Stubber) -> None:
     server.add_client_error("send_message_batch", "BatchRequestTooLong")
-    server.add_response("send_message_batch", answer({"0": "a"}), asked(("0", "a")))
+    server.add_response("send_message_batch", response({"0": "a"}), asked(("0", "a")))
     server.add_client_error("send_message_batch", "InvalidParameterValue")
 
     assert send(server, "a", "b") == {1: "InvalidParameterValue"}
 
 
 def test_a_body_that_was_changed_on_the_way_is_not_confirmed(server: Stubber) -> None:
-    server.add_response("send_message_batch", answer({"0": "a", "1": "something else"}))
+    server.add_response("send_message_batch", response({"0": "a", "1": "something else"}))
 
     assert send(server, "a", "b") == {1: NOT_CONFIRMED}
 
@@ -103,7 +103,7 @@ def test_a_call_stays_under_the_size_limit_attributes_included(server: Stubber) 
     large = "x" * (262_144 // 2)
     for entry_id in "01":
         server.add_response(
-            "send_message_batch", answer({entry_id: large}), asked((entry_id, large))
+            "send_message_batch", response({entry_id: large}), asked((entry_id, large))
         )
 
     assert send(server, large, large) == {}
@@ -117,7 +117,7 @@ def test_an_outage_is_an_unavailable_queue(server: Stubber) -> None:
 
 
 def test_a_body_that_is_not_text_fails_alone(server: Stubber) -> None:
-    server.add_response("send_message_batch", answer({"1": "b"}), asked(("1", "b")))
+    server.add_response("send_message_batch", response({"1": "b"}), asked(("1", "b")))
 
     assert send(server, b"\xff", "b") == {0: NOT_TEXT}
 
@@ -134,10 +134,10 @@ def test_publishing_stays_under_the_size_limit_of_older_servers(server: Stubber)
     for batch in ("01", "01", "0"):
         server.add_response(
             "send_message_batch",
-            answer(dict.fromkeys(batch, body)),
+            response(dict.fromkeys(batch, body)),
             {
                 "QueueUrl": QUEUE_URL,
-                "Entries": [{"Id": each, "MessageBody": body} for each in batch],
+                "Entries": [{"Id": entry_id, "MessageBody": body} for entry_id in batch],
             },
         )
 
@@ -146,9 +146,9 @@ def test_publishing_stays_under_the_size_limit_of_older_servers(server: Stubber)
 
 def test_messages_that_were_not_published_are_counted(server: Stubber) -> None:
     failure = ("1", "InternalError")
-    server.add_response("send_message_batch", answer({"0": "A"}, failure))
+    server.add_response("send_message_batch", response({"0": "A"}, failure))
     for _ in range(3):
-        server.add_response("send_message_batch", answer({}, failure))
+        server.add_response("send_message_batch", response({}, failure))
 
     with pytest.raises(QueueUnavailable, match=r"1 of 2 .* not sent \(InternalError\)"):
         published(server, "A", "B")
