@@ -1,4 +1,4 @@
-"""What a currency mark in a price means, and how each currency is written."""
+"""Currency symbols and words -> ISO 4217 codes, and the decimal separator of each currency."""
 
 import re
 from typing import Final
@@ -7,8 +7,8 @@ from product_consumer.errors import InvalidMessage
 from product_consumer.money import EXPONENTS
 from product_consumer.text import excerpt
 
-# How prices are commonly written where the currency is used (CLDR). EUR and CHF are in neither set:
-# 1.299 and 1,299 each mean both things there.
+# The usual way to write prices where the currency is used (CLDR). EUR and CHF are in neither set:
+# with them 1.299 and 1,299 are both ambiguous.
 _POINT_IS_DECIMAL = (
     "AED AUD BDT CAD CNY EGP GBP GHS HKD ILS INR KES LKR "
     "MXN MYR NGN NPR NZD PHP PKR QAR SAR SGD THB TWD USD"
@@ -21,7 +21,7 @@ _DOLLARS = (
     "USD ARS AUD BBD BMD BND BSD BZD CAD CLP COP DOP FJD GYD HKD "
     "JMD KYD LRD MXN NAD NZD SBD SGD SRD TTD TWD UYU XCD"
 )
-_MARKS_OF_CODES = {
+_SYMBOLS_OF_CODES = {
     _DOLLARS: "$ dollar dollars",
     "USD": "us$ u.s.$",
     "AUD": "a$ au$",
@@ -69,44 +69,46 @@ _MARKS_OF_CODES = {
     "AZN": "₼",
     "AMD": "֏",
 }
-_CODES_OF_MARK: Final = {
-    mark: frozenset(codes.split())
-    for codes, marks in _MARKS_OF_CODES.items()
-    for mark in marks.split()
+_CODES_OF_SYMBOL: Final = {
+    symbol: frozenset(codes.split())
+    for codes, symbols in _SYMBOLS_OF_CODES.items()
+    for symbol in symbols.split()
 }
-# What $, ¥ and £ alone mean unless something names another; "kr" and "Rs" have no usual meaning.
+# The meaning of $, ¥ and £ where nothing else names a currency; "kr" and "Rs" have none.
 _USUAL: Final = ("USD", "JPY", "GBP")
 
-_WITH_SYMBOL = sorted((m for m in _CODES_OF_MARK if not m.isalpha()), key=len, reverse=True)
-MARK_OR_WORD: Final = re.compile(
-    "|".join(map(re.escape, _WITH_SYMBOL)) + r"|[^\W\d_]+|\S", re.IGNORECASE
+_NOT_WORDS = sorted((s for s in _CODES_OF_SYMBOL if not s.isalpha()), key=len, reverse=True)
+SYMBOL_OR_WORD: Final = re.compile(
+    "|".join(map(re.escape, _NOT_WORDS)) + r"|[^\W\d_]+|\S", re.IGNORECASE
 )
-"""Splits text without digits into currency marks, words and single signs."""
+"""Splits text without digits into currency symbols, words and single characters."""
 
 
-def codes_of_mark(mark: str) -> frozenset[str]:
-    """Return the ISO codes a mark or code may stand for, in any case; empty when it is neither."""
-    if mark.upper() in EXPONENTS:
-        return frozenset((mark.upper(),))
-    return _CODES_OF_MARK.get(mark.casefold(), frozenset())
+def codes_of_symbol(symbol: str) -> frozenset[str]:
+    """Return the codes that a symbol, word or code may mean; case is ignored, empty if unknown."""
+    if symbol.upper() in EXPONENTS:
+        return frozenset((symbol.upper(),))
+    return _CODES_OF_SYMBOL.get(symbol.casefold(), frozenset())
 
 
-def choose_currency(marks: list[frozenset[str]], field: object, default_currency: str) -> str:
-    """Return the currency named by the marks in a price, else by the field, else by the default.
+def choose_currency(symbols: list[frozenset[str]], field: object, default_currency: str) -> str:
+    """Return the currency named by the symbols in a price, else by the field, else by the default.
 
-    A shared mark ($, ¥, £, kr, Rs) is settled by the field. Raises ``InvalidMessage``:
-    ``currency_mismatch`` when marks and field exclude each other, ``currency_unknown`` when
-    nothing names a currency or the field is none.
+    ``symbols``: the possible codes of each symbol. The field decides a shared symbol ($, ¥, £, kr,
+    Rs). Raises ``InvalidMessage``: ``currency_mismatch`` when symbols and field exclude each other,
+    ``currency_unknown`` when nothing names a currency, or the field names an unknown one.
     """
-    named = list(marks)
+    named = list(symbols)
     if field is not None and field != "":
         named.append(_codes_of_field(field))
     if not named:
         return _default(default_currency)
     possible = frozenset.intersection(*named)
     if not possible:
-        found = " against ".join("/".join(sorted(codes)[:4]) for codes in named)
-        raise InvalidMessage("currency_mismatch", f"the price and its currency disagree: {found}")
+        readings = " against ".join("/".join(sorted(codes)[:4]) for codes in named)
+        raise InvalidMessage(
+            "currency_mismatch", f"the price and its currency disagree: {readings}"
+        )
     if len(possible) == 1:
         return next(iter(possible))
     for code in (*_USUAL, default_currency):
@@ -116,7 +118,7 @@ def choose_currency(marks: list[frozenset[str]], field: object, default_currency
 
 
 def _codes_of_field(field: object) -> frozenset[str]:
-    codes = codes_of_mark(field.strip()) if isinstance(field, str) else frozenset()
+    codes = codes_of_symbol(field.strip()) if isinstance(field, str) else frozenset()
     if not codes:
         raise InvalidMessage("currency_unknown", f"currency is {excerpt(field)}")
     return codes

@@ -1,7 +1,7 @@
 """Message body -> the JSON object inside it: strict JSON, SNS and EventBridge unwrapped.
 
-Strict, because the lenient reading of Python's ``json`` hides errors of a producer: it keeps the
-last of two equal keys, reads NaN, turns 1e999 into infinity, and spends seconds on 1e400000.
+Strict, because Python's lenient ``json`` hides a producer's errors: it keeps the last of two equal
+keys, reads NaN, turns 1e999 into infinity, and spends seconds on 1e400000.
 """
 
 import json
@@ -14,7 +14,7 @@ from product_consumer.text import excerpt
 MAX_BODY_BYTES = 1024 * 1024
 """The largest body SQS takes."""
 MAX_DEPTH = 64
-"""Nested objects and lists; independent of how deep the interpreter's stack happens to be."""
+"""Levels of nested objects and lists; independent of the depth of the interpreter's stack."""
 MAX_ENVELOPES = 2
 """EventBridge through SNS; a third envelope is a loop or an attack."""
 MAX_NUMBER_CHARACTERS = 100
@@ -26,7 +26,7 @@ _OFFLOADED_BODY = "PayloadS3Pointer"
 
 
 def open_body(body: str | bytes) -> dict[str, Any]:
-    """Return the object that a body carries, out of at most ``MAX_ENVELOPES`` envelopes.
+    """Return the object inside a body, out of at most ``MAX_ENVELOPES`` envelopes.
 
     Numbers with a fraction or an exponent are ``Decimal``, so that 19.99 stays exact. Raises
     ``InvalidMessage`` (``too_large``, ``encoding``, ``json_...``, ``number_range``,
@@ -46,7 +46,7 @@ def open_body(body: str | bytes) -> dict[str, Any]:
 
 
 def read_json(text: str) -> Any:
-    """Parse JSON; raise ``InvalidMessage`` for whatever two parsers could read differently."""
+    """Parse JSON; raise ``InvalidMessage`` for text that two parsers could read differently."""
     try:
         value = _DECODER.decode(text)
     except RecursionError as error:
@@ -71,7 +71,7 @@ def _as_text(body: str | bytes) -> str:
 
 
 def _decode(body: bytes) -> str:
-    # UTF-16 of ASCII text is also valid UTF-8, full of NULs, which no JSON text begins with.
+    # UTF-16 of ASCII text is also valid UTF-8, full of NULs. No JSON text begins with NULs.
     if b"\x00" in body[:4]:
         raise InvalidMessage("encoding", "the body is not UTF-8 (UTF-16 or UTF-32?)")
     try:
@@ -96,7 +96,7 @@ def _decimal(text: str) -> Decimal:
         number = Decimal(text)
     except InvalidOperation as error:
         raise InvalidMessage("number_range", excerpt(text)) from error
-    # By the exponent: int(Decimal("1e400000")) would take seconds.
+    # The exponent is compared: int(Decimal("1e400000")) would take seconds.
     if abs(number.adjusted()) > MAX_EXPONENT:
         raise InvalidMessage("number_range", excerpt(text))
     return number
@@ -150,7 +150,7 @@ def _as_object(value: Any) -> dict[str, Any]:
 
 
 def _content(outer: dict[str, Any]) -> str | dict[str, Any] | None:
-    """Return what an envelope carries, as JSON text or an object; None when it is no envelope."""
+    """Return the content of an envelope, JSON text or an object; None if it is no envelope."""
     _refuse_unsupported(outer)
     text = outer.get("Message")
     if outer.get("Type") == "Notification" and isinstance(text, str):

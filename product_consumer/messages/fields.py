@@ -1,4 +1,4 @@
-"""Rules for fields that the messages of every stream have in common."""
+"""Rules for the fields that all streams' messages have: ids, currency, zone, versions, hash."""
 
 import hashlib
 import json
@@ -17,26 +17,26 @@ from product_consumer.money import EXPONENTS
 from product_consumer.text import check_text, excerpt
 
 MESSAGE_SCHEMA_VERSION = 1
-"""The newest ``schema_version`` that is read."""
+"""The newest ``schema_version`` that this version reads."""
 ORIGINAL_VERSION = "original_version"
-"""Message attribute of a redriven message: when its first copy was sent, in epoch microseconds."""
+"""Attribute of a redriven message: epoch microseconds at which its first copy was sent."""
 
-# Not all that ``isprintable`` refuses: other spaces and unassigned characters may be in an id.
+# ``isprintable`` refuses more: other spaces and unassigned characters may be in an id.
 _CONTROLS = {"Cc", "Zl", "Zp"}
 _MICROSECONDS_TEXT = re.compile(r"[0-9]{1,17}")
-# An object of a body may hold exact decimals, which JSON has no type for.
+# A body's objects may hold exact decimals, for which JSON has no type.
 _CANONICAL_JSON = json.JSONEncoder(sort_keys=True, default=str)
 
 
 def check_currency(code: str) -> None:
-    """Raise ``ConfigurationError`` for what is neither empty nor a currency of ISO 4217."""
+    """Raise ``ConfigurationError`` unless the code is empty or a currency of ISO 4217."""
     if code and code not in EXPONENTS:
         problem = f"{code!r} is not a currency of ISO 4217, such as VND or USD"
         raise ConfigurationError("DEFAULT_CURRENCY", problem)
 
 
 def check_zone(name: str) -> ZoneInfo:
-    """Return the zone of times without one; raises ``ConfigurationError`` for an unknown name."""
+    """Return the time zone of a name; raises ``ConfigurationError`` for an unknown name."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -45,7 +45,7 @@ def check_zone(name: str) -> ZoneInfo:
 
 
 def check_schema_version(raw: object) -> None:
-    """Raise ``InvalidMessage("unsupported_schema")`` for a message from the future."""
+    """Raise ``InvalidMessage("unsupported_schema")`` for a newer schema than this version reads."""
     if raw is None:
         return
     text = str(raw).strip() if isinstance(raw, int | Decimal | str) else ""
@@ -79,7 +79,9 @@ def read_id(raw: object, field: str) -> str:
     text = unicodedata.normalize("NFC", stripped)
     if not text:
         raise InvalidMessage("id_invalid", f"{field} is blank")
-    if not text.isprintable() and any(unicodedata.category(each) in _CONTROLS for each in text):
+    if not text.isprintable() and any(
+        unicodedata.category(character) in _CONTROLS for character in text
+    ):
         raise InvalidMessage("id_invalid", f"{field} {excerpt(text)} contains a control character")
     if len(text.encode()) > MAX_ID_BYTES:
         raise _too_long(field, text)
@@ -87,14 +89,15 @@ def read_id(raw: object, field: str) -> str:
 
 
 def none_if_blank(raw: object) -> object:
-    """Return what a field holds; None for text of spaces alone."""
+    """Return the value of a field; None for text of spaces alone."""
     return None if isinstance(raw, str) and not raw.strip() else raw
 
 
 def original_sent_at(message: Message, now: datetime) -> datetime | None:
     """Return when the first copy of a redriven message was sent; None when it was not redriven.
 
-    What cannot be such a time is ignored: the attribute is not part of the producer's message.
+    A value that cannot be such a time is ignored: the attribute is not part of the producer's
+    message.
     """
     text = message.attributes.get(ORIGINAL_VERSION, "")
     if not _MICROSECONDS_TEXT.fullmatch(text):
@@ -104,17 +107,17 @@ def original_sent_at(message: Message, now: datetime) -> datetime | None:
 
 
 def first_sent_at(message: Message, now: datetime) -> datetime:
-    """Return when a message was sent, UTC; of a redriven one its first copy."""
+    """Return when a message was sent, UTC; for a redriven message, when its first copy was."""
     return original_sent_at(message, now) or message.sent_at.astimezone(UTC)
 
 
-def payload_hash(said: Mapping[str, Any]) -> str:
-    """Return the SHA-256, in hex, of what a message says, however it was written.
+def payload_hash(fields: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, of a message's fields, however the message was written.
 
     Absent fields are left out: a field added later must not change the hash of other messages.
     """
-    stated = {name: value for name, value in said.items() if value is not None}
-    return hashlib.sha256(_CANONICAL_JSON.encode(stated).encode()).hexdigest()
+    present = {name: value for name, value in fields.items() if value is not None}
+    return hashlib.sha256(_CANONICAL_JSON.encode(present).encode()).hexdigest()
 
 
 def _too_long(field: str, text: str) -> InvalidMessage:

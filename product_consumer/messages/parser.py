@@ -1,4 +1,4 @@
-"""What the parsers of all streams have in common."""
+"""The base of the parsers of all streams."""
 
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
@@ -8,10 +8,10 @@ from product_consumer.messages.fields import check_currency, check_zone
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageParser:
-    """The settings of a parser, checked once. Safe to share between threads.
+    """The base class of parsers: their settings, checked once. Threads may share it.
 
     ``default_currency``: ISO 4217 code for prices that name none; empty rejects them.
-    ``source_timezone``: IANA name of the zone of times without one.
+    ``source_timezone``: IANA name of the zone of times that name none.
     Raises ``ConfigurationError`` when either does not exist.
     """
 

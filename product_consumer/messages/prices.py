@@ -1,9 +1,9 @@
 """Price as producers send it -> integer minor units and an ISO 4217 currency.
 
-price-parser reads any text: 12 in "12 - 15", 5 in "-5 $", 1 in "1e5", 0 in "free".
-So the text is checked here first; only a single well-formed number reaches the parser, together
-with the decimal separator decided here. What has two readings is rejected, never guessed: a price
-wrong by a factor of 1000 looks healthy in every store.
+price-parser accepts any text: it reads 12 in "12 - 15", 5 in "-5 $", 1 in "1e5", 0 in "free".
+So the text is checked here first. The parser gets a single well-formed number and the decimal
+separator decided here. A text with two readings is rejected, never guessed: no store would notice a
+price that is wrong by a factor of 1000.
 
 A lone separator before exactly three digits (``1.299``) is read
 
@@ -24,16 +24,16 @@ from price_parser import parse_price as read_number
 from product_consumer.errors import InvalidMessage
 from product_consumer.messages.currencies import (
     COMMA_IS_DECIMAL,
-    MARK_OR_WORD,
     POINT_IS_DECIMAL,
+    SYMBOL_OR_WORD,
     choose_currency,
-    codes_of_mark,
+    codes_of_symbol,
 )
 from product_consumer.money import currency_exponent
 from product_consumer.text import check_text, excerpt, plain_digits
 
 MAX_PRICE = 10**15
-"""Prices in major units stay below: the largest power of ten that a double holds to the unit."""
+"""Prices in major units stay below it: the largest power of ten that a double holds to the unit."""
 MAX_PRICE_CHARACTERS = 100
 _MAX_MINOR = 2**63 - 1
 
@@ -50,7 +50,7 @@ _NUMBER = re.compile(
 _EXPONENT_TEXT = re.compile(r"[0-9][eE][+-]?[0-9]")
 # "12,-" and "12.--" stand for a round amount.
 _NO_CENTS = re.compile(r"^ ?[.,]-+")
-_SAME_SIGN = str.maketrans(
+_SAME_CHARACTER = str.maketrans(
     {
         "\N{RIGHT SINGLE QUOTATION MARK}": "'",
         "\N{PRIME}": "'",
@@ -69,7 +69,7 @@ _OPEN_ENDED = frozenset(("from", "ab", "từ", "desde"))
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """``minor``: integer amount in the currency's minor unit; ``currency``: ISO 4217 code."""
+    """An amount of money. ``minor``: integer, in minor units of ``currency``, an ISO 4217 code."""
 
     minor: int
     currency: str
@@ -80,7 +80,7 @@ def parse_price(raw: object, currency_field: object, default_currency: str) -> P
 
     The currency comes from the text, else from ``currency_field``, else ``default_currency`` (may
     be empty). ``$``, ``¥`` and ``£`` mean USD, JPY and GBP unless ``currency_field`` names another
-    currency of that sign. Words other than a few labels ("Giá:", "/cái", "each") are not accepted.
+    currency of that symbol. No words but a few labels ("Giá:", "/cái", "each") are accepted.
 
     Raises ``InvalidMessage``: ``price_type``, ``price_invalid``, ``price_ambiguous``,
     ``price_range``, ``price_precision``, ``currency_unknown``, ``currency_mismatch``,
@@ -107,8 +107,8 @@ def _from_text(raw: str, currency_field: object, default_currency: str) -> Price
     number = numbers[0]
     before, after = text[: number.start()], _NO_CENTS.sub("", text[number.end() :])
     is_negative = "-" in before
-    marks = _marks(before.replace("-", " "), raw) + _marks(after, raw)
-    currency = choose_currency(marks, currency_field, default_currency)
+    symbols = _symbols(before.replace("-", " "), raw) + _symbols(after, raw)
+    currency = choose_currency(symbols, currency_field, default_currency)
     amount = _amount(number.group(), currency, raw)
     return Price(_minor(-amount if is_negative else amount, currency, raw), currency)
 
@@ -121,22 +121,22 @@ def _checked_text(raw: str) -> str:
     )
     if len(raw) > MAX_PRICE_CHARACTERS or has_odd_digits:
         raise InvalidMessage("price_invalid", f"{excerpt(raw)} is not a price")
-    text = plain_digits(raw).translate(_SAME_SIGN)
+    text = plain_digits(raw).translate(_SAME_CHARACTER)
     if _EXPONENT_TEXT.search(text):
         raise InvalidMessage("price_invalid", f"{excerpt(raw)} has an exponent")
     return text
 
 
-def _marks(side: str, raw: str) -> list[frozenset[str]]:
-    """Return what each currency mark on one side of the number may mean."""
-    marks = []
-    for token in MARK_OR_WORD.findall(side):
-        codes = codes_of_mark(token)
+def _symbols(side: str, raw: str) -> list[frozenset[str]]:
+    """Return the possible codes of each currency symbol on one side of the number."""
+    symbols = []
+    for token in SYMBOL_OR_WORD.findall(side):
+        codes = codes_of_symbol(token)
         if codes:
-            marks.append(codes)
+            symbols.append(codes)
         elif token.casefold() not in _HARMLESS:
             raise _unexpected(token, raw)
-    return marks
+    return symbols
 
 
 def _unexpected(token: str, raw: str) -> InvalidMessage:
@@ -160,55 +160,59 @@ def _amount(number: str, currency: str, raw: str) -> Decimal:
 
 
 def _decimal_separator(number: str, currency: str, raw: str) -> str | None:
-    """Return which separator of a number is the decimal one; None when all of them make groups."""
-    *parts, tail = _SEPARATOR.split(number)
-    signs = [character for character in number if character in _SEPARATORS]
-    if not signs:
+    """Return the decimal separator of a number; None when all its separators make groups."""
+    *groups, tail = _SEPARATOR.split(number)
+    separators = [character for character in number if character in _SEPARATORS]
+    if not separators:
         return None
-    last = signs[-1]
+    last = separators[-1]
     if (
         last in _DECIMALS
-        and signs.count(last) == 1
-        and _ends_groups(parts, signs, tail, currency, raw)
+        and separators.count(last) == 1
+        and _ends_groups(groups, separators, tail, currency, raw)
     ):
-        _check_groups(parts, signs[:-1], raw)
+        _check_groups(groups, separators[:-1], raw)
         return last
-    _check_groups([*parts, tail], signs, raw)
+    _check_groups([*groups, tail], separators, raw)
     return None
 
 
-def _ends_groups(parts: list[str], signs: list[str], tail: str, currency: str, raw: str) -> bool:
+def _ends_groups(
+    groups: list[str], separators: list[str], tail: str, currency: str, raw: str
+) -> bool:
     """Tell whether the last separator, the only one of its kind, is the decimal separator."""
-    head, last = parts[0], signs[-1]
+    head, last = groups[0], separators[-1]
     exponent = currency_exponent(currency)
-    if len(tail) != 3 or last == _ARABIC_DECIMAL or {".", ","} <= set(signs):
+    if len(tail) != 3 or last == _ARABIC_DECIMAL or {".", ","} <= set(separators):
         return True
-    if len(signs) == 1 and (not 1 <= len(head) <= 3 or head.startswith("0")):
+    if len(separators) == 1 and (not 1 <= len(head) <= 3 or head.startswith("0")):
         return True
     if exponent == 3 and last == ".":
         return True
-    if len(signs) == 1 and exponent == 0:
+    if len(separators) == 1 and exponent == 0:
         return False
-    if len(signs) == 1 and exponent != 3 and currency in POINT_IS_DECIMAL | COMMA_IS_DECIMAL:
+    if len(separators) == 1 and exponent != 3 and currency in POINT_IS_DECIMAL | COMMA_IS_DECIMAL:
         return (last == ".") == (currency in POINT_IS_DECIMAL)
     raise InvalidMessage("price_ambiguous", f"{excerpt(raw)} in {currency}: group or decimals?")
 
 
-def _check_groups(groups: list[str], signs: list[str], raw: str) -> None:
-    if not signs:
+def _check_groups(groups: list[str], separators: list[str], raw: str) -> None:
+    if not separators:
         return
     lengths = [len(group) for group in groups]
     by_thousands = 1 <= lengths[0] <= 3 and set(lengths[1:]) == {3}
-    # 1,29,900: the Indian way, lakh and crore.
-    indian = signs[0] == "," and lengths[0] <= 2 and lengths[-1] == 3 and set(lengths[1:-1]) == {2}
-    if len(set(signs)) > 1 or groups[0].startswith("0") or not (by_thousands or indian):
+    # 1,29,900: Indian groups, lakh and crore.
+    indian = (
+        separators[0] == "," and lengths[0] <= 2 and lengths[-1] == 3 and set(lengths[1:-1]) == {2}
+    )
+    if len(set(separators)) > 1 or groups[0].startswith("0") or not (by_thousands or indian):
         raise InvalidMessage("price_invalid", f"{excerpt(raw)} is not grouped like a number")
 
 
 def _minor(amount: Decimal, currency: str, raw: object) -> int:
     exponent = currency_exponent(currency)
     currency_unit: int = 10**exponent
-    # By the exponent first: 1e400000 as an integer would take seconds.
+    # The exponent is checked first: 1e400000 as an integer would take seconds.
     if not amount.is_finite() or (amount and (amount < 0 or amount.adjusted() >= 15)):
         raise InvalidMessage("price_range", f"{excerpt(raw)} is not from 0 to below {MAX_PRICE:,}")
     if amount and amount.adjusted() < -exponent:

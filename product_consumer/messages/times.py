@@ -9,7 +9,7 @@ from product_consumer.errors import InvalidMessage
 from product_consumer.text import excerpt
 
 MAX_FUTURE = timedelta(hours=24)
-"""One clock further ahead would freeze its products: nothing real could be newer."""
+"""A clock further ahead would freeze its products: no later message could be newer."""
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 """Older times are unset clocks (1970, 1980), not observations of a price."""
 
@@ -23,7 +23,7 @@ _UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
 
 @dataclass(frozen=True, slots=True)
 class EventTime:
-    """``at`` is UTC; ``timezone_assumed`` tells that an ISO time came without a zone."""
+    """A moment in UTC; ``timezone_assumed``: it was an ISO time without a zone."""
 
     at: datetime
     timezone_assumed: bool = False
@@ -32,10 +32,13 @@ class EventTime:
 def parse_event_time(raw: object, zone: tzinfo, now: datetime) -> EventTime | None:
     """Read a time as producers write it; None for null and blank text.
 
-    Taken are ``%d%m%Y_%H%M%S`` (local time in ``zone``), ISO 8601 (a date alone is its midnight;
-    without an offset it is local time in ``zone``), and epoch seconds, milliseconds or
-    microseconds told apart by magnitude, as numbers or digits. A local time that a clock change
-    skips or repeats is read with the offset before the change.
+    Three forms are read:
+
+    - ``%d%m%Y_%H%M%S``, local time in ``zone``;
+    - ISO 8601: without an offset it is local time in ``zone``, a date alone is its midnight;
+    - epoch seconds, milliseconds or microseconds, as a number or digits; the magnitude decides.
+
+    A local time that a clock change skips or repeats is read with the offset before the change.
 
     Raises ``InvalidMessage``: ``time_invalid`` (also before 1990), or ``version_in_future`` when
     more than 24 hours after ``now``.
@@ -51,7 +54,7 @@ def parse_event_time(raw: object, zone: tzinfo, now: datetime) -> EventTime | No
 
 def to_microseconds(at: datetime) -> int:
     """Return whole microseconds since 1970 of an aware datetime."""
-    # By whole numbers: ``timestamp()`` is a float and loses microseconds.
+    # In whole numbers: ``timestamp()`` is a float and loses microseconds.
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -78,7 +81,7 @@ def _from_text(raw: str, zone: tzinfo, now: datetime) -> EventTime:
 
 
 def _crawler_time(text: str, zone: tzinfo) -> datetime:
-    """Read day, month, year, hour, minute and second, as ``strptime`` does in ten times as long."""
+    """Read day, month, year, hour, minute and second; ``strptime`` takes ten times as long."""
     day, month, year = int(text[:2]), int(text[2:4]), int(text[4:8])
     hour, minute, second = int(text[9:11]), int(text[11:13]), int(text[13:15])
     return datetime(year, month, day, hour, minute, second, tzinfo=zone)
@@ -93,7 +96,7 @@ def _from_epoch(number: float | Decimal) -> datetime:
 
 
 def _checked(at: datetime, raw: object, now: datetime) -> datetime:
-    # By the year first: the years 1 and 9999 overflow when an offset is taken off.
+    # The year is checked first: subtracting an offset from the years 1 and 9999 overflows.
     if at.year > now.year + 1:
         raise _in_future(raw)
     if at.year < EARLIEST.year - 1:

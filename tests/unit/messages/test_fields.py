@@ -48,7 +48,7 @@ def test_an_id_is_text_in_nfc_without_outer_spaces(raw: object, text: str):
         ("e\u0301" * 10_000, "id_too_long"),
     ],
 )
-def test_what_cannot_be_an_id_has_a_reason_that_names_the_field(raw: object, reason: str):
+def test_a_value_that_cannot_be_an_id_has_a_reason_that_names_the_field(raw: object, reason: str):
     with pytest.raises(InvalidMessage, match="user_id") as caught:
         read_id(raw, "user_id")
 
@@ -76,12 +76,12 @@ def test_a_missing_field_is_named_in_its_reason():
 @pytest.mark.parametrize(
     ("raw", "kept"), [(None, None), ("", None), (" \t", None), ("USD", "USD"), (0, 0)]
 )
-def test_blank_text_is_nothing(raw: object, kept: object):
+def test_blank_text_is_none(raw: object, kept: object):
     assert none_if_blank(raw) == kept
 
 
 @pytest.mark.parametrize(
-    ("said", "digest"),
+    ("fields", "digest"),
     [
         (
             {"id": "abc123", "name": "Áo", "price_minor": 1299000, "rating": 4.8, "brand": None},
@@ -94,8 +94,8 @@ def test_blank_text_is_nothing(raw: object, kept: object):
     ],
     ids=["product", "order"],
 )
-def test_a_payload_hash_stays_what_ledgers_hold(said: dict[str, Any], digest: str):
-    assert payload_hash(said) == digest
+def test_a_payload_hash_stays_what_ledgers_hold(fields: dict[str, Any], digest: str):
+    assert payload_hash(fields) == digest
 
 
 def test_a_payload_hash_ignores_order_and_absent_fields():

@@ -73,7 +73,7 @@ def test_a_price_names_its_own_currency(text: str, minor: int, currency: str):
         ("12", "", "VND"),
     ],
 )
-def test_the_currency_field_settles_what_the_text_leaves_open(text, field, currency):
+def test_the_currency_field_decides_where_the_text_leaves_it_open(text, field, currency):
     price = parse_price(text, field, "VND")
     assert price is not None
     assert price.currency == currency
@@ -136,7 +136,7 @@ def test_a_price_without_a_known_currency_is_rejected(text, field):
         ({}, "price_type"),
     ],
 )
-def test_what_has_no_single_reading_is_rejected(raw, reason):
+def test_a_price_without_a_single_reading_is_rejected(raw, reason):
     assert reason_of(raw) == reason
 
 

@@ -63,7 +63,7 @@ def test_fractions_of_a_second_are_kept(raw):
     assert read(raw) == AT + timedelta(milliseconds=250)
 
 
-def test_the_answer_is_in_utc():
+def test_the_time_is_in_utc():
     assert read("2026-11-21T21:30:05+07:00").tzinfo is UTC
 
 
@@ -119,7 +119,7 @@ def test_an_absent_time_is_none(raw):
         {},
     ],
 )
-def test_what_is_no_time_since_1990_is_invalid(raw):
+def test_a_value_that_is_no_time_since_1990_is_invalid(raw):
     assert reason_of(raw) == "time_invalid"
 
 
@@ -165,7 +165,7 @@ def test_microseconds_are_read_back_exactly(at: datetime):
         st.decimals(),
     )
 )
-def test_anything_is_a_time_between_the_limits_or_a_named_reason(raw):
+def test_any_value_is_a_time_between_the_limits_or_a_named_reason(raw):
     try:
         event_time = parse_event_time(raw, BERLIN, NOW)
     except InvalidMessage as error:
