@@ -1,4 +1,4 @@
-"""Commands for operators: set up queues, publish, search, look at history, check the configuration.
+"""The operator's commands: set up queues, publish, search, read history, check the configuration.
 
 They work beside a running worker, on embedded stores too.
 """
@@ -38,7 +38,7 @@ EXIT_UNAVAILABLE = 1
 
 
 class StoreName(StrEnum):
-    """What ``rebuild`` can be told to fill."""
+    """A store that ``rebuild`` can fill."""
 
     MILVUS = "milvus"
     ELASTICSEARCH = "elasticsearch"
@@ -46,8 +46,8 @@ class StoreName(StrEnum):
 
 
 def main() -> None:
-    """Run a command; one line on standard error for what is wrong, exit 78 for a setting, 1 for an
-    outage.
+    """Run a command. An error is one line on standard error; it exits with 78 for a setting, with 1
+    for an outage.
     """
     try:
         app()
@@ -77,10 +77,10 @@ def setup_queues(
 
     settings = command_settings()
     names = {StreamName.PRODUCTS: name, StreamName.ORDERS: orders_name}
-    for each in stream or names:
-        urls = set_up_queue(settings, each, names[each], max_receive_count=max_receive_count)
-        # The oldest names: whichever version reads them knows these.
-        url_setting, dead_letter_url_setting = QUEUE_SETTINGS[each][-1]
+    for chosen in stream or names:
+        urls = set_up_queue(settings, chosen, names[chosen], max_receive_count=max_receive_count)
+        # The oldest names, which every version reads.
+        url_setting, dead_letter_url_setting = QUEUE_SETTINGS[chosen][-1]
         print(f"{url_setting}={urls.queue_url}")
         print(f"{dead_letter_url_setting}={urls.dead_letter_queue_url}")
 
@@ -121,9 +121,9 @@ def search(
         raise typer.Exit(EXIT_USAGE)
     from product_consumer.cli.product_views import result_as_json, result_line
 
-    data = None if image is None else _read(image)
-    with _opened(with_model=text is not None or image is not None) as (parts, searcher):
-        pixels = None if data is None else parts.decoder.decode(data)
+    image_bytes = None if image is None else _read(image)
+    with _opened(with_model=text is not None or image is not None) as (components, searcher):
+        pixels = None if image_bytes is None else components.decoder.decode(image_bytes)
         results = searcher.search(text=text, pixels=pixels, keywords=keywords, limit=limit)
     for result in results:
         as_text = json.dumps(result_as_json(result), ensure_ascii=False) if as_json else None
@@ -186,13 +186,11 @@ def schema() -> None:
 def check(
     skip_model: Annotated[bool, typer.Option(help="Do not load the model.")] = False,
 ) -> None:
-    """Try every configured part as the worker would at start, and say what is wrong with which
-    setting.
-    """
-    from product_consumer.cli.check import check_parts
+    """Open every configured component as a worker does at its start; name each wrong setting."""
+    from product_consumer.cli.check import check_components
 
     failures = 0
-    for name, is_right, detail in check_parts(command_settings(), skip_model=skip_model):
+    for name, is_right, detail in check_components(command_settings(), skip_model=skip_model):
         print(f"{'ok  ' if is_right else 'FAIL'}  {name:<14} {printable(detail)}")
         failures += not is_right
     if failures:
@@ -201,21 +199,19 @@ def check(
 
 @contextmanager
 def _opened(*, with_model: bool) -> Iterator[tuple["ProductComponents", "Searcher"]]:
-    """The configured parts and a searcher over them; the model is loaded only where the query needs
-    it.
-    """
+    """Yield the configured components and a searcher; the model is loaded only if needed."""
     from product_consumer.cli.components import opened_components, with_the_ledgers_model
     from product_consumer.search.searcher import Searcher
 
     settings = command_settings()
     if with_model:
         settings = with_the_ledgers_model(settings)
-    with opened_components(settings) as parts:
+    with opened_components(settings) as components:
         if with_model:
-            parts.load_model()
-        parts.open_stores()
-        embedder = parts.embedder if with_model else None
-        yield parts, Searcher(parts.ledger, parts.stores, embedder)
+            components.load_model()
+        components.open_stores()
+        embedder = components.embedder if with_model else None
+        yield components, Searcher(components.ledger, components.stores, embedder)
 
 
 def _read(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Tries every configured part, as a worker would at its start."""
+"""Opens every configured component as a worker does at its start, and reports each."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,15 +9,15 @@ from product_consumer.settings import Settings
 from product_consumer.streams import StreamName
 
 CheckResult = tuple[str, bool, str]
-"""Part, whether it works, and one line about it: what was reached, or which setting is wrong."""
+"""Component, whether it works, and a line of text: what was reached, or which setting is wrong."""
 
 
-def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[CheckResult]:
-    """Yield one finding per part, later parts even where earlier ones fail.
+def check_components(settings: Settings, *, skip_model: bool) -> Iterator[CheckResult]:
+    """Yield one result per component, also for those after a failure.
 
-    Like a start, it creates tables, collection and index where they are missing, except that stores
-    are left alone as long as no model is known to build them for. The parts of a stream whose queue
-    is not set are left out, but not those of both.
+    Like a start, it creates missing tables, collection and index. Stores are not checked while no
+    model is known: the model decides how they are built. A stream without a queue is left out; with
+    no queue at all, the product stream is checked.
     """
     has_orders = settings.queue_of(StreamName.ORDERS).url is not None
     if settings.queue_of(StreamName.PRODUCTS).url is not None or not has_orders:
@@ -27,63 +27,63 @@ def check_parts(settings: Settings, *, skip_model: bool) -> Iterator[CheckResult
 
 
 def _check_products(settings: Settings, *, skip_model: bool) -> Iterator[CheckResult]:
-    parts = ProductComponents(settings)
+    components = ProductComponents(settings)
     try:
-        yield _try("queue", lambda: _queue(parts))
-        ledger = _try("ledger", lambda: _ledger(parts))
+        yield _try("queue", lambda: _queue(components))
+        ledger = _try("ledger", lambda: _ledger(components))
         yield ledger
         if not ledger[1]:
             return
         if not skip_model:
-            yield _try("model", lambda: _model(parts))
-        yield from _stores(parts)
+            yield _try("model", lambda: _model(components))
+        yield from _stores(components)
     finally:
-        parts.close()
+        components.close()
 
 
 def _check_orders(settings: Settings) -> Iterator[CheckResult]:
-    parts = OrderComponents(settings)
+    components = OrderComponents(settings)
     try:
-        yield _try("order queue", lambda: _queue(parts))
-        yield _try("order ledger", lambda: _ledger(parts))
+        yield _try("order queue", lambda: _queue(components))
+        yield _try("order ledger", lambda: _ledger(components))
         if settings.redis_url is not None:
-            yield _try("redis", lambda: _redis(parts))
+            yield _try("redis", lambda: _redis(components))
     finally:
-        parts.close()
+        components.close()
 
 
-def _try(name: str, look: Callable[[], str]) -> CheckResult:
+def _try(name: str, check: Callable[[], str]) -> CheckResult:
     try:
-        return name, True, look()
+        return name, True, check()
     except ProductConsumerError as error:
         return name, False, str(error)
 
 
-def _queue(parts: ProductComponents | OrderComponents) -> str:
-    parts.open_queue()
-    backlog = parts.queue.backlog()
-    return f"{parts.queue.label}: {backlog.visible} waiting, {backlog.in_flight} in flight"
+def _queue(components: ProductComponents | OrderComponents) -> str:
+    components.open_queue()
+    backlog = components.queue.backlog()
+    return f"{components.queue.label}: {backlog.visible} waiting, {backlog.in_flight} in flight"
 
 
-def _ledger(parts: ProductComponents | OrderComponents) -> str:
-    parts.open_ledger()
-    return parts.ledger.describe()
+def _ledger(components: ProductComponents | OrderComponents) -> str:
+    components.open_ledger()
+    return components.ledger.describe()
 
 
-def _redis(parts: OrderComponents) -> str:
-    parts.open_stats()
-    return parts.stats.describe() if parts.stats else "not set"
+def _redis(components: OrderComponents) -> str:
+    components.open_stats()
+    return components.stats.describe() if components.stats else "not set"
 
 
-def _model(parts: ProductComponents) -> str:
-    parts.load_model()
-    embedder = parts.embedder
-    return f"{embedder.model_id} on {embedder.device}, {embedder.dimension} numbers per vector"
+def _model(components: ProductComponents) -> str:
+    components.load_model()
+    embedder = components.embedder
+    return f"{embedder.model_id} on {embedder.device}, {embedder.dimension} numbers per embedding"
 
 
-def _stores(parts: ProductComponents) -> Iterator[CheckResult]:
-    if not parts.is_model_known:
+def _stores(components: ProductComponents) -> Iterator[CheckResult]:
+    if not components.is_model_known:
         yield "stores", False, "not checked: no model has been loaded on this ledger yet"
         return
-    for name, look in parts.store_checks().items():
-        yield _try(name, look)
+    for name, check in components.store_checks().items():
+        yield _try(name, check)

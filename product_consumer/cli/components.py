@@ -1,4 +1,4 @@
-"""What commands on products are made of: the components of a worker, opened for one command."""
+"""The components of a product worker, opened for one command."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

@@ -1,4 +1,4 @@
-"""How the console shows rejected messages, whose bodies and attributes are anything at all."""
+"""Rejected messages as text and JSON; their bodies and attributes may hold anything."""
 
 import json
 import re
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from product_consumer.queues.dead_letters.redrive import RejectedMessage
 
 _MAX_ID_BYTES = 100
-# For bodies that are no valid message: the first thing that looks like the id of one.
+# For bodies that are no valid message: the first text that looks like an id.
 _VALUE = r'\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9]+)'
 _IDS = {name: re.compile(f'"{name}"{_VALUE}') for name in ("id", "order_id")}
 _SEARCHED_CHARACTERS = 65_536
 
 
 def message_line(message: "RejectedMessage") -> str:
-    """Id, reason, stage, receive count, first sent and, where it has one, what it is about."""
-    parts = [
+    """Return id, reason, stage, receive count, first sent, and the ids in its body."""
+    columns = [
         message.id,
         message.reason,
         message.stage or "-",
@@ -29,14 +29,14 @@ def message_line(message: "RejectedMessage") -> str:
         message.first_sent,
     ]
     product, order = product_id(message.body), order_id(message.body)
-    parts += [f"product {product}"] if product is not None else []
-    parts += [f"order {order}"] if order is not None else []
-    parts += [f"{len(message.copies)} copies"] if len(message.copies) > 1 else []
-    return "  ".join(printable(part) for part in parts)
+    columns += [f"product {product}"] if product is not None else []
+    columns += [f"order {order}"] if order is not None else []
+    columns += [f"{len(message.copies)} copies"] if len(message.copies) > 1 else []
+    return "  ".join(printable(column) for column in columns)
 
 
 def message_as_json(message: "RejectedMessage") -> dict[str, Any]:
-    """What is known of a message, less its body; the copies are those of one message."""
+    """Return the fields of a message as JSON values, all but its body."""
     return {
         "message_id": message.id,
         "reason": message.reason,
@@ -54,15 +54,15 @@ def message_as_json(message: "RejectedMessage") -> dict[str, Any]:
 
 
 def message_lines(message: "RejectedMessage") -> Iterator[str]:
-    """Everything about one message, its body last, one line for each of the body's."""
+    """Yield every field, copy and attribute of a message, then the lines of its body."""
     for name, value in message_as_json(message).items():
         if value is not None:
             yield f"{name}: {printable(str(value))}"
     for copy in message.copies:
         yield f"copy: {printable(copy.message_id)}, received {copy.receive_count}x here"
-    shown = set(message_as_json(message)) | {"message_id"}
+    printed = set(message_as_json(message)) | {"message_id"}
     for name, value in sorted(message.copies[0].attributes.items()):
-        if name not in shown:
+        if name not in printed:
             yield f"attribute {printable(name)}: {printable(value)}"
     yield "body:"
     body = message.body
@@ -72,12 +72,12 @@ def message_lines(message: "RejectedMessage") -> Iterator[str]:
 
 
 def product_id(body: str | bytes) -> str | None:
-    """Return the product's id as well as it can be made out; None for a body without one."""
+    """Return the product's id as far as the body can be read; None where it has no id."""
     return _readable(body, "id")
 
 
 def order_id(body: str | bytes) -> str | None:
-    """Return the order's id, the same way."""
+    """Return the order's id as far as the body can be read; None where it has no id."""
     return _readable(body, "order_id")
 
 
@@ -93,12 +93,12 @@ def plural(count: int, noun: str) -> str:
 
 def _readable(body: str | bytes, name: str) -> str | None:
     try:
-        found = open_body(body).get(name)
+        value = open_body(body).get(name)
     except (InvalidMessage, IgnoreMessage):
-        found = _id_in_text(body, _IDS[name])
-    if isinstance(found, bool) or not isinstance(found, str | int):
+        value = _id_in_text(body, _IDS[name])
+    if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return cut_to_bytes(str(found), _MAX_ID_BYTES)
+    return cut_to_bytes(str(value), _MAX_ID_BYTES)
 
 
 def _id_in_text(body: str | bytes, pattern: "re.Pattern[str]") -> object:

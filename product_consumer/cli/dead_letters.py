@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Rejected messages of the products' queue, or of the orders' (--stream orders): in its "
-    "dead-letter queue, or in DATA_DIR/rejected.jsonl where there is none. To be looked at, "
-    "messages of a queue are hidden for a moment and given back; each look raises their receive "
-    "counts by one.",
+    help="Rejected messages of the product queue, or of the order queue (--stream orders): in its "
+    "dead-letter queue, or in DATA_DIR/rejected.jsonl where there is none. Each command receives "
+    "the messages of a queue, hides them meanwhile and gives them back: their receive counts rise "
+    "by one.",
 )
 
 EXIT_INCOMPLETE = 1
@@ -51,7 +51,7 @@ Reason = Annotated[
     str | None, typer.Option(metavar="PREFIX", help="Only reasons that begin like this.")
 ]
 Limit = Annotated[
-    int, typer.Option(min=1, max=100_000, help="Most messages to look at, and to hold in memory.")
+    int, typer.Option(min=1, max=100_000, help="Most messages to read, and to hold in memory.")
 ]
 FromFile = Annotated[
     bool, typer.Option("--file", help="DATA_DIR/rejected.jsonl, also where there is a queue.")
@@ -67,11 +67,12 @@ def list_messages(
     stream: Chosen = StreamName.PRODUCTS,
 ) -> None:
     """List rejected messages, oldest first, and count them by reason."""
-    with _opened(command_settings(), stream, limit, from_file) as (place, signals):
-        found = place.collect(partial(_is_wanted, reason=reason), limit, signals.was_received)
-    for message in found.messages:
+    with _opened(command_settings(), stream, limit, from_file) as (dead_letters, signals):
+        is_selected = partial(_is_selected, reason=reason)
+        collected = dead_letters.collect(is_selected, limit, signals.was_received)
+    for message in collected.messages:
         print(json.dumps(message_as_json(message)) if as_json else message_line(message))
-    _summarize(found, place.label, limit, sys.stderr if as_json else sys.stdout)
+    _summarize(collected, dead_letters.label, limit, sys.stderr if as_json else sys.stdout)
     if signals.received:
         raise typer.Exit(EXIT_INCOMPLETE)
 
@@ -85,13 +86,14 @@ def show(
     stream: Chosen = StreamName.PRODUCTS,
 ) -> None:
     """Show everything about one rejected message."""
-    with _opened(command_settings(), stream, limit, from_file) as (place, signals):
-        found = place.collect(partial(_is_wanted, ids=[message_id]), limit, signals.was_received)
-    if not found.messages:
-        print(f"No message {printable(message_id)!r} in {place.label}", file=sys.stderr)
-        _tell_limits(found, limit, sys.stderr)
+    with _opened(command_settings(), stream, limit, from_file) as (dead_letters, signals):
+        is_selected = partial(_is_selected, ids=[message_id])
+        collected = dead_letters.collect(is_selected, limit, signals.was_received)
+    if not collected.messages:
+        print(f"No message {printable(message_id)!r} in {dead_letters.label}", file=sys.stderr)
+        _tell_limits(collected, limit, sys.stderr)
         raise typer.Exit(EXIT_INCOMPLETE)
-    for message in found.messages[: 1 if raw else None]:
+    for message in collected.messages[: 1 if raw else None]:
         if raw:
             sys.stdout.buffer.write(body_bytes(message.body))
         else:
@@ -125,29 +127,31 @@ def redrive(
     settings = command_settings()
     with (
         closing(open_sender(settings, settings.queue_of(stream))) as sender,
-        _opened(settings, stream, limit, from_file) as (place, signals),
+        _opened(settings, stream, limit, from_file) as (dead_letters, signals),
     ):
         target = sender.queue_name
-        wanted = partial(_is_wanted, reason=reason, ids=ids or (), source_queue=target)
-        found = place.collect(wanted, limit, signals.was_received)
-        _tell_limits(found, limit, sys.stderr)
-        if found.messages and not yes and not signals.received:
-            count = plural(len(found.messages), "message")
-            signals.ask(f"Redrive {count} from {place.label} to {target}?")
-        failed_count = _redrive(sender, place, found, signals)
+        is_selected = partial(_is_selected, reason=reason, ids=ids or (), source_queue=target)
+        collected = dead_letters.collect(is_selected, limit, signals.was_received)
+        _tell_limits(collected, limit, sys.stderr)
+        if collected.messages and not yes and not signals.received:
+            count = plural(len(collected.messages), "message")
+            signals.ask(f"Redrive {count} from {dead_letters.label} to {target}?")
+        failed_count = _redrive(sender, dead_letters, collected, signals)
         if failed_count or signals.received:
             raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _redrive(
-    sender: "Sender", place: "DeadLetters", found: "Collected", signals: "_Signals"
+    sender: "Sender", dead_letters: "DeadLetters", collected: "Collected", signals: "_Signals"
 ) -> int:
-    """Redrive what was found; print progress and what became of it; return how many failed."""
+    """Redrive the collected messages; print progress and the result; return how many failed."""
     from product_consumer.queues.dead_letters.redrive import redrive as redrive_messages
 
-    tally = _Tally(len(found.messages), found.others_count)
+    tally = _Tally(len(collected.messages), collected.others_count)
     try:
-        for step in redrive_messages(place, found.messages, sender, signals.was_received):
+        for step in redrive_messages(
+            dead_letters, collected.messages, sender, signals.was_received
+        ):
             tally.add(step)
     finally:
         tally.summarize()
@@ -155,7 +159,7 @@ def _redrive(
 
 
 class _Tally:
-    """Prints failures and progress as they come, and in the end what became of all messages."""
+    """Counts of a redrive; prints failures and progress as they come, and the result at the end."""
 
     def __init__(self, chosen_count: int, others_count: int) -> None:
         self.redriven_count = self.failed_count = 0
@@ -178,9 +182,10 @@ class _Tally:
 
 
 class _Signals:
-    """Notes the first SIGINT, SIGTERM or SIGHUP, so that a look ends between two calls and nothing
-    that was received is forgotten. A second one is a ``KeyboardInterrupt``, and so is the first
-    while a question is asked.
+    """Context manager that records the first SIGINT, SIGTERM or SIGHUP instead of ending at once.
+
+    So a command ends between two calls and gives back every message that it received. A second
+    signal is a ``KeyboardInterrupt``; so is the first while a question is asked.
     """
 
     def __init__(self) -> None:
@@ -191,7 +196,7 @@ class _Signals:
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._previous[number] = signal.signal(number, self._note)
+            self._previous[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -209,7 +214,7 @@ class _Signals:
         finally:
             self._asking = False
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _record(self, _number: int, _frame: FrameType | None) -> None:
         if self.received or self._asking:
             raise KeyboardInterrupt
         self.received = True
@@ -219,7 +224,7 @@ def _is_interactive() -> bool:
     return sys.stdin.isatty()
 
 
-def _is_wanted(
+def _is_selected(
     message: "RejectedMessage",
     *,
     reason: str | None = None,
@@ -229,7 +234,7 @@ def _is_wanted(
     if ids:
         is_named = message.id in ids or any(copy.message_id in ids for copy in message.copies)
     else:
-        # The file has rejected messages of every queue, and a dead-letter queue may serve several.
+        # The file has messages of every queue, and a dead-letter queue may serve several queues.
         is_named = not source_queue or message.source_queue in ("", source_queue)
     return is_named and message.reason.startswith(reason or "")
 
@@ -238,30 +243,30 @@ def _is_wanted(
 def _opened(
     settings: Settings, stream: StreamName, limit: int, from_file: bool
 ) -> Iterator[tuple["DeadLetters", "_Signals"]]:
-    """The place to look at; whatever is held there is given back on leaving."""
+    """Yield the place where messages wait; the messages held there are released on leaving."""
     from product_consumer.queues.dead_letters.queue import open_dead_letters
 
-    place = open_dead_letters(settings, stream, limit=limit, from_file=from_file)
+    dead_letters = open_dead_letters(settings, stream, limit=limit, from_file=from_file)
     with _Signals() as signals:
         try:
-            yield place, signals
+            yield dead_letters, signals
         finally:
-            place.close()
+            dead_letters.close()
 
 
-def _summarize(found: "Collected", label: str, limit: int, output: IO[str]) -> None:
-    print(f"{plural(len(found.messages), 'message')} in {printable(label)}", file=output)
-    reasons = Counter(message.reason for message in found.messages)
-    for reason, count in sorted(reasons.items(), key=lambda each: (-each[1], each[0])):
+def _summarize(collected: "Collected", label: str, limit: int, output: IO[str]) -> None:
+    print(f"{plural(len(collected.messages), 'message')} in {printable(label)}", file=output)
+    reasons = Counter(message.reason for message in collected.messages)
+    for reason, count in sorted(reasons.items(), key=lambda row: (-row[1], row[0])):
         print(f"{count:6d}  {printable(reason)}", file=output)
-    _tell_limits(found, limit, output)
+    _tell_limits(collected, limit, output)
 
 
-def _tell_limits(found: "Collected", limit: int, output: IO[str]) -> None:
-    if found.unreadable_count:
-        print(f"{plural(found.unreadable_count, 'line')} cannot be read", file=output)
-    if not found.is_complete:
-        print(f"Not everything was looked at (--limit {limit}): more may wait", file=output)
+def _tell_limits(collected: "Collected", limit: int, output: IO[str]) -> None:
+    if collected.unreadable_count:
+        print(f"{plural(collected.unreadable_count, 'line')} cannot be read", file=output)
+    if not collected.is_complete:
+        print(f"Not everything was read (--limit {limit}): more may wait", file=output)
 
 
 def _refuse(problem: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Commands of the order stream: publish orders, rebuild and verify what Redis shows."""
+"""Commands of the order stream: publish orders, rebuild and verify the statistics in Redis."""
 
 import sys
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from product_consumer.streams import QueueAddress, StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:
-    # Loaded by the command that needs them: the console's other commands start without.
+    # Loaded by the command that needs them: the other commands start without.
     from product_consumer.orders.ledger import OrderLedger
     from product_consumer.orders.redis_rebuild import Progress
     from product_consumer.orders.redis_stats import RedisStats
@@ -48,8 +48,8 @@ def populate(
     count: Annotated[int, typer.Option(min=1, help="How many orders.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same orders.")] = 1,
 ) -> None:
-    """Send realistic orders to ORDERS_QUEUE_URL; a local server (AWS_ENDPOINT_URL) gets the queue
-    made first where none is named.
+    """Send realistic orders to ORDERS_QUEUE_URL; where none is set, create the queue first on the
+    local server at AWS_ENDPOINT_URL.
     """
     from product_consumer.queues.opening import set_up_queue
 
@@ -83,16 +83,16 @@ def verify() -> None:
     from product_consumer.orders.redis_rebuild import verify_stats
 
     with _opened() as (ledger, stats), _progress("Verifying") as progress:
-        found = verify_stats(ledger, stats, progress)
-    print(f"Compared {found.compared} keys: {found.differing} differ, {found.unknown} unknown")
-    for key in found.examples:
+        result = verify_stats(ledger, stats, progress)
+    print(f"Compared {result.compared} keys: {result.differing} differ, {result.unknown} unknown")
+    for key in result.examples:
         print(f"  {printable(key)}")
-    if not found.is_right:
+    if not result.is_right:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the console."""
+    """Add the commands to ``app``."""
     app.command("publish-orders")(publish_orders)
     app.command("rebuild-stats")(rebuild)
     app.command("verify-stats")(verify)
@@ -134,7 +134,7 @@ def _opened() -> Iterator[tuple["OrderLedger", "RedisStats"]]:
     settings = command_settings()
     stats = open_redis_stats(settings)
     if stats is None:
-        raise ConfigurationError("REDIS_URL", "not set: needs the Redis that shows the statistics")
+        raise ConfigurationError("REDIS_URL", "not set: needs the Redis that serves the statistics")
     ledger = open_order_ledger(settings)
     try:
         ledger.setup()
@@ -151,8 +151,8 @@ def _progress(title: str) -> Iterator["Progress"]:
 
     with tqdm(desc=title, unit="key", file=sys.stderr, disable=None) as bar:
 
-        def show(done: int, total: int) -> None:
+        def advance(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        yield show
+        yield advance

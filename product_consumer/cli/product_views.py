@@ -1,4 +1,4 @@
-"""How the console shows products and their history."""
+"""Products, search results and histories as text and JSON."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from product_consumer.text import printable
 
 
 def result_line(result: SearchResult) -> str:
-    """Score, id, price and name."""
+    """Return score, id, price and name of a search result."""
     row = result.row
     return f"{result.score:7.3f}  {printable(row.id)}  {_price(row)}  {printable(row.name)}"
 
 
 def result_as_json(result: SearchResult) -> dict[str, Any]:
-    """The product's fields and ``score``; price in major units as text, times in ISO 8601."""
+    """Return the product's fields and ``score``; price in major units as text, times ISO 8601."""
     return product_as_json(result.row) | {"score": result.score}
 
 
 def product_as_json(row: ProductRow) -> dict[str, Any]:
-    """A product's fields as JSON values."""
+    """Return a product's fields as JSON values."""
     price = None
     if row.price_minor is not None and row.currency is not None:
         price = str(to_major(row.price_minor, row.currency))
@@ -44,7 +44,7 @@ def product_as_json(row: ProductRow) -> dict[str, Any]:
 def history_lines(
     row: ProductRow, prices: Sequence[PriceObservation], reviews: Sequence[ReviewObservation]
 ) -> Iterator[str]:
-    """A product and its two histories, newest first."""
+    """Yield the lines of a product and its two histories, newest first."""
     state = "deleted, " if row.deleted else ""
     yield f"{printable(row.id)}  {printable(row.name)}  ({state}revision {row.revision})"
     yield "Prices:" if prices else "No price was ever known."
@@ -60,7 +60,7 @@ def history_lines(
 def history_as_json(
     row: ProductRow, prices: Sequence[PriceObservation], reviews: Sequence[ReviewObservation]
 ) -> dict[str, Any]:
-    """``product``, ``prices`` and ``reviews`` as JSON values."""
+    """Return ``product``, ``prices`` and ``reviews`` as JSON values."""
     return {
         "product": product_as_json(row),
         "prices": [

@@ -17,9 +17,9 @@ from product_consumer.text import printable
 
 
 def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bool:
-    """Rebuild the keyword store or Milvus, as configured; return whether it now shows everything.
+    """Rebuild the keyword store or Milvus, as configured; return whether it now has everything.
 
-    A first signal stops it after the page in hand. Raises ``ConfigurationError`` or
+    A first signal stops it after the current page. Raises ``ConfigurationError`` or
     ``Unavailable``.
     """
     with Shutdown() as shutdown, opened_components(settings) as components:

@@ -1,4 +1,4 @@
-"""``serve``: the order service as a command of its own."""
+"""The command ``serve``: the order service in a process of its own."""
 
 import logging
 
@@ -18,12 +18,12 @@ _CHECK_SECONDS = 1.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the console."""
+    """Add the command to ``app``."""
     app.command("serve")(serve)
 
 
 def serve() -> None:
-    """Answer questions about orders over HTTP until stopped: totals, rankings, days, rejections."""
+    """Serve order statistics over HTTP until stopped: totals, rankings, days, rejections."""
     settings = read_settings()
     configure_logging(settings.log_format, settings.log_level)
     database = open_database(settings)

@@ -1,4 +1,4 @@
-"""Commands of the console do what they are asked."""
+"""The operator's commands do what they are told."""
 
 import pytest
 from typer.testing import CliRunner
