@@ -1,7 +1,7 @@
-"""One queue of the demo: its messages are sent a few at a time, then watched until none is left.
+"""The producer of one queue of the demo: it sends messages a few at a time and counts the rest.
 
-The queue alone tells how far the worker is, as it would tell an operator. So the worker needs no
-hook for the demo.
+Progress is read from the queue alone, as an operator would read it. So the worker needs no hook for
+the demo.
 """
 
 from collections import Counter
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 MAX_WAITING = 30
-"""Messages that wait in the queue before more are sent: the demo's SQS server slows down with its
-backlog."""
+"""More is sent while no more messages than this wait: a backlog slows the demo's server down."""
 
 _BATCH = 10
 _POLL_SECONDS = 0.1
@@ -30,7 +29,7 @@ _DELAYED: "QueueAttributeNameType" = "ApproximateNumberOfMessagesDelayed"
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Messages of one queue: all that will be sent, those in the worker's hands, those settled."""
+    """Numbers of messages of one queue: all that will be sent, those in flight, those settled."""
 
     total: int
     in_flight: int
@@ -38,7 +37,7 @@ class Counts:
 
 
 class Feed:
-    """The messages of one queue; thread-safe, one thread at a time may ``publish``."""
+    """The producer of one queue. Thread-safe; one thread at a time may ``publish``."""
 
     def __init__(self, client: "SQSClient", urls: QueueUrls, bodies: Sequence[str]) -> None:
         self._client = client
@@ -57,8 +56,10 @@ class Feed:
             self._sent += publish(self._client, self._urls.queue_url, batch)
 
     def counts(self) -> Counts:
-        """Ask the queue; what moves meanwhile may be counted a moment late."""
-        sent = self._sent  # before the queue: later, it might count what the answer lacks
+        """Ask the queue; a message that moves meanwhile may be counted a moment late."""
+        sent = (
+            self._sent
+        )  # read first: read later, it could count a message that the response lacks
         attributes = self._attributes()
         done = sent - sum(attributes.values())
         return Counts(len(self._bodies), attributes[_IN_FLIGHT], max(0, done))
@@ -67,17 +68,17 @@ class Feed:
         """Empty the dead-letter queue; return how many messages it held, by reason."""
         reasons: Counter[str] = Counter()
         while True:
-            reply = self._client.receive_message(
+            response = self._client.receive_message(
                 QueueUrl=self._urls.dead_letter_queue_url,
                 MaxNumberOfMessages=10,
                 MessageAttributeNames=["reason"],
             )
-            messages = reply.get("Messages", [])
+            messages = response.get("Messages", [])
             if not messages:
                 return reasons
             for message in messages:
                 attributes = message.get("MessageAttributes", {})
-                # Without a reason it is the redrive policy that moved it.
+                # Without a reason: the redrive policy moved it.
                 reason = attributes["reason"]["StringValue"] if "reason" in attributes else None
                 reasons[reason or "received_too_often"] += 1
             self._client.delete_message_batch(
@@ -90,7 +91,7 @@ class Feed:
 
     def _attributes(self) -> dict[str, int]:
         names = [_WAITING, _IN_FLIGHT, _DELAYED]
-        reply = self._client.get_queue_attributes(
+        response = self._client.get_queue_attributes(
             QueueUrl=self._urls.queue_url, AttributeNames=names
         )
-        return {name: int(reply["Attributes"][name]) for name in names}
+        return {name: int(response["Attributes"][name]) for name in names}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def open_demo(settings: Settings, catalogue: Path | None) -> "Demo":
     """Return the demo on a catalogue, by default a drawn one.
 
-    Raises ``ConfigurationError`` where development dependencies, which it needs, are missing.
+    Raises ``ConfigurationError`` where the development dependencies that it needs are missing.
     """
     try:
         from product_consumer.demo.run import Demo

@@ -11,7 +11,7 @@ _BAD_SHARE = 0.08
 
 
 def order_bodies() -> list[str]:
-    """The messages: the same at every run of a day, so a second run counts nothing twice."""
+    """Return the messages; all runs of a day have the same, so a second run counts none twice."""
     producer = Producer(
         seed=_SEED, last_day=datetime.now(UTC).date(), users=_USERS, bad_share=_BAD_SHARE
     )

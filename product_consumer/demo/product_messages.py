@@ -34,7 +34,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Earlier:
-    """How a product was before, compared with today."""
+    """An earlier state of a product, relative to today."""
 
     timestamp: str
     price_percent: int
@@ -51,7 +51,7 @@ _EARLIER = (
 
 @dataclass(frozen=True, slots=True)
 class ProductMessages:
-    """Bodies in the order in which they are sent, and the ids of products sent at three prices."""
+    """Bodies in the order of sending, and the ids of the products that have three prices."""
 
     bodies: list[str]
     changed_ids: list[str]
@@ -64,7 +64,7 @@ def read_catalogue(folder: Path) -> list[Fields]:
         products = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError("--catalog", f"{file}: {error}") from error
-    if not isinstance(products, list) or not all(isinstance(one, dict) for one in products):
+    if not isinstance(products, list) or not all(isinstance(product, dict) for product in products):
         raise ConfigurationError("--catalog", f"{file} is not a list of products")
     if not products:
         raise ConfigurationError("--catalog", f"{file} lists no product")
@@ -72,9 +72,9 @@ def read_catalogue(folder: Path) -> list[Fields]:
 
 
 def image_path(folder: Path, product: Fields) -> str:
-    """Return where in ``folder`` the image of an entry lies: in ``images/``, else beside the list.
+    """Return the path of an entry's image in ``folder``: in ``images/``, else beside the list.
 
-    Nothing may be there.
+    There may be no such file.
     """
     name = str(product.get("image", ""))
     return f"images/{name}" if (folder / "images" / name).is_file() else name
@@ -83,9 +83,9 @@ def image_path(folder: Path, product: Fields) -> str:
 def product_messages(
     products: list[Fields], folder: Path, image_port: int, default_currency: str
 ) -> ProductMessages:
-    """Return one message per product, then two more for some, so that these have three prices.
+    """Return one message per product, then two more for some, which have three prices then.
 
-    Half of these products, the first among them, are sent at their newest price first.
+    Half of these products, the first among them, have their newest price sent first.
     """
     first: list[Fields] = []
     later: list[Fields] = []
@@ -104,7 +104,7 @@ def product_messages(
 
 
 def _crawled(product: Fields, folder: Path, image_port: int) -> Fields:
-    """The message that a crawler would send for a catalogue entry."""
+    """Return the message that a crawler would send for a catalogue entry."""
     message = {
         "store_url": f"https://shop.example/p/{quote(str(product.get('id')), safe='')}",
         "timestamp": datetime.now(UTC).isoformat(),
@@ -117,8 +117,8 @@ def _crawled(product: Fields, folder: Path, image_port: int) -> Fields:
 
 
 def _earlier(product: Fields, newest: Fields, default_currency: str) -> Iterator[Fields]:
-    """The same product as it was before, oldest first; nothing for a product without a price, or
-    with a version of its own.
+    """Yield earlier messages of a product, oldest first: none for a product that has no price, or
+    a version of its own.
     """
     if not _VERSION_FIELDS.isdisjoint(product):
         return

@@ -1,4 +1,4 @@
-"""How far the worker is: a bar on a terminal, a log line every few seconds anywhere else."""
+"""Progress of the worker: a bar on a terminal, a log line every few seconds anywhere else."""
 
 import logging
 import sys
@@ -20,15 +20,15 @@ _POLL_SECONDS = 0.25
 
 
 class Progress:
-    """Shows on standard error how many messages are settled, and measures how long they take."""
+    """Counts settled messages and their time, and prints both on standard error; for one thread."""
 
     def __init__(self, products: Feed, orders: Feed) -> None:
         self._feeds = (products, orders)
         self._counts = tuple(feed.counts() for feed in self._feeds)
         self._began_at = self._moved_at = monotonic()
 
-    def show(self, ended: Event) -> None:
-        """Return once every message is settled, or soon after ``ended`` is set."""
+    def watch(self, ended: Event) -> None:
+        """Print progress until every message is settled, or until ``ended`` is set."""
         if sys.stderr is not None and sys.stderr.isatty():
             self._draw_bar(ended)
         else:

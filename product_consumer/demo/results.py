@@ -1,4 +1,4 @@
-"""What the worker has left in ledger and stores, opened for the summary."""
+"""The ledger and the stores that the worker has filled, opened for the summary."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,7 @@ from product_consumer.stores.opening import open_stores
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What the worker has left behind, opened for reading."""
+    """Ledgers, searcher and decoder, opened for reading; for one thread."""
 
     searcher: Searcher
     products: Ledger

@@ -1,7 +1,7 @@
 """The demo: an ordinary worker between local servers, a producer and a summary.
 
-It needs nothing of the worker but that it consumes from the queues that its settings name, and
-that it does not take an empty queue for the end before ``Demo.published`` is set.
+The worker consumes from the queues that its settings name. It must not end at an empty queue before
+``Demo.published`` is set. The demo needs nothing else of it.
 """
 
 import logging
@@ -48,12 +48,12 @@ log = logging.getLogger(__name__)
 
 SAMPLE_SEED = 2027
 _JOIN_SECONDS = 5.0
-# Where the operator has set one of these, a command that reads the demo's stores must not see it.
+# A command that reads the demo's stores must not see these settings of the operator.
 _STORE_ADDRESSES = ("database_url", "milvus_uri", "elasticsearch_url")
 
 
 class Demo:
-    """Context manager: the servers run inside it, and ``settings`` point a worker at them."""
+    """Context manager: local servers run within it, and ``settings`` point a worker at them."""
 
     settings: Settings
 
@@ -63,7 +63,7 @@ class Demo:
         self._catalogue = catalogue
         self._closing = ExitStack()
         self.published = threading.Event()
-        """Set once every message was sent, or none will be any more."""
+        """Set once every message was sent, or sending has failed."""
 
     def __enter__(self) -> "Demo":
         print(self._notice(), flush=True)
@@ -78,9 +78,9 @@ class Demo:
         self._closing.close()
 
     def run(self, work: Callable[[Settings], int]) -> int:
-        """Publish and show progress while ``work`` consumes; return its exit code.
+        """Publish and print progress while ``work`` consumes; return its exit code.
 
-        After ``EXIT_OK`` this prints the summary, from what ``work`` left in the queues and stores.
+        After ``EXIT_OK`` this prints the summary of queues, ledger and stores.
         """
         progress = Progress(self._products, self._orders)
         with self._publishing(progress):
@@ -94,7 +94,7 @@ class Demo:
         ended = threading.Event()
         threads = [
             threading.Thread(target=work, args=(ended,), name=name, daemon=True)
-            for name, work in (("demo-producer", self._publish), ("progress", progress.show))
+            for name, work in (("demo-producer", self._publish), ("progress", progress.watch))
         ]
         for thread in threads:
             thread.start()
@@ -110,7 +110,7 @@ class Demo:
             for feed in (self._products, self._orders):
                 feed.publish(ended)
         finally:
-            # Also after an error: the worker would wait forever for what cannot come.
+            # Also after an error: the worker would wait for ever for messages that cannot come.
             self.published.set()
 
     def _print_summary(self, progress: Progress) -> None:
@@ -165,8 +165,9 @@ class Demo:
         )
 
     def _keep_open(self, milvus: EmbeddedMilvus) -> None:
-        """Have the database outlive the worker, as the summary searches it: to close a large one
-        and open it again takes a minute.
+        """Let the database outlive the worker, since the summary searches it.
+
+        Closing a large database and opening it again takes a minute.
         """
         self._closing.callback(milvus.close)
         milvus.start()
@@ -186,6 +187,6 @@ class Demo:
         self.settings = changed(settings, urls)
 
     def _environment(self) -> dict[str, str]:
-        """Variables under which a command finds the demo's stores."""
+        """Return the variables with which a command finds the demo's stores."""
         hidden = [name for name in _STORE_ADDRESSES if getattr(self._given_settings, name)]
         return {"DATA_DIR": str(self.settings.data_dir)} | {name.upper(): "" for name in hidden}

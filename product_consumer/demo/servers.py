@@ -1,6 +1,4 @@
-"""Local stand-ins for what the demo would otherwise need an account for: an SQS server and an image
-host.
-"""
+"""Local servers of the demo, which replace an AWS account and a shop: SQS and an image host."""
 
 import logging
 import threading
@@ -18,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class ImageServer:
-    """Serves a folder over HTTP on a free loopback port."""
+    """An HTTP server of one folder, on a free loopback port."""
 
     def __init__(self, directory: Path) -> None:
         handler = partial(_QuietHandler, directory=str(directory))
@@ -33,27 +31,26 @@ class ImageServer:
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Answer requests from a thread of its own."""
+        """Serve requests, in a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering and close the port."""
+        """Stop serving and close the port."""
         self._server.shutdown()
         self._server.server_close()
 
 
 class SqsServer:
-    """moto's server, which speaks enough of the SQS API for a small backlog, on a free loopback
-    port.
+    """An SQS server (moto) on a free loopback port, for a small backlog.
 
-    Its cost grows with the number of waiting messages: keep fewer than 50 of them.
+    The cost of a call grows with the number of waiting messages: keep fewer than 50 of them.
     """
 
     def __init__(self) -> None:
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 
     def start(self) -> str:
-        """Return its endpoint URL."""
+        """Start the server; return its endpoint URL."""
         self._server.start()
         host, port = self._server.get_host_and_port()
         return f"http://{host}:{port}"
@@ -64,9 +61,7 @@ class SqsServer:
 
 
 def _receive_one_at_a_time(receive: Callable[..., Any]) -> Callable[..., Any]:
-    """moto looks through its messages without a lock: of two receives at once, both may take the
-    same one.
-    """
+    """Return moto's ``receive`` under a lock: without one, two calls may take the same message."""
     lock = threading.Lock()
 
     def receive_message(
@@ -75,9 +70,9 @@ def _receive_one_at_a_time(receive: Callable[..., Any]) -> Callable[..., Any]:
         deadline = monotonic() + wait_seconds
         while True:
             with lock:
-                found = receive(self, name, count, 0, *rest, **named)
-            if found or monotonic() >= deadline:
-                return found
+                messages = receive(self, name, count, 0, *rest, **named)
+            if messages or monotonic() >= deadline:
+                return messages
             self.get_queue(name).wait_for_messages(0.2)
 
     return receive_message
@@ -89,8 +84,7 @@ setattr(  # noqa: B010 - moto is typed, and its methods are not meant to be repl
 
 
 class _Server(ThreadingHTTPServer):
-    # Ten threads that ask for ten pictures each at once; five is the default, and the rest wait a
-    # second.
+    # Ten threads ask for ten images each at once. With the default, five, the rest wait a second.
     request_queue_size = 128
 
 

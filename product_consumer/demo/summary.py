@@ -1,4 +1,4 @@
-"""What a run of the demo came to: counts, example searches and the price history of one product."""
+"""The end of a run of the demo: counts, example searches and the price history of one product."""
 
 import shlex
 import sys
@@ -36,7 +36,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What the summary searches for, and the product whose prices it shows."""
+    """The queries of the summary, and the product whose prices it prints."""
 
     words: str
     image: Path
@@ -44,13 +44,13 @@ class Examples:
     """Name of the product on the image."""
     history_id: str
     history_note: str
-    """How its messages came, or empty."""
+    """A remark on the order of its messages, or empty."""
 
 
 def choose_examples(
     products: list[Fields], folder: Path, changed_ids: list[str], *, are_drawn: bool
 ) -> Examples:
-    """Return searches that find something among the products, the first of ``changed_ids`` too."""
+    """Return queries that match some of the products, and the first of ``changed_ids``."""
     first, middle = products[0], products[len(products) // 2]
     return Examples(
         words="red mug" if are_drawn else str(first.get("name", "")),
@@ -62,7 +62,7 @@ def choose_examples(
 
 
 def count_lines(products: Settled, orders: Settled, seconds: float) -> Iterator[str]:
-    """What became of the messages, and how fast."""
+    """Yield what became of the messages, and how fast."""
     yield from _settled_lines("Products", "stored", products)
     yield from _settled_lines("Orders", "accepted", orders)
     count = products.total + orders.total
@@ -70,16 +70,16 @@ def count_lines(products: Settled, orders: Settled, seconds: float) -> Iterator[
     yield f"{count} messages in {seconds:.1f} s ({rate}), the local queue server included"
 
 
-def _settled_lines(what: str, verb: str, settled: Settled) -> Iterator[str]:
+def _settled_lines(title: str, verb: str, settled: Settled) -> Iterator[str]:
     rejected = settled.rejected.total()
     accepted = settled.total - rejected
-    yield f"{what}: received {settled.total}, {verb} {accepted}, rejected {rejected}"
+    yield f"{title}: received {settled.total}, {verb} {accepted}, rejected {rejected}"
     for reason, count in sorted(settled.rejected.items()):
         yield f"  rejected {count}: {printable(reason)}"
 
 
 def search_lines(results: Results, examples: Examples) -> Iterator[str]:
-    """One search by words, one by image, one by both."""
+    """Yield the results of a search by words, one by image and one by both."""
     words, search = examples.words, results.searcher.search
     yield f'By words: "{printable(words)}"'
     yield from _hit_lines(search(text=words, limit=_HITS))
@@ -118,13 +118,13 @@ def _pixels(decoder: ImageDecoder, path: Path) -> "NDArray[np.uint8] | None":
 
 
 def history_lines(results: Results, examples: Examples) -> Iterator[str]:
-    """The newest prices of one product; nothing when none of its messages was accepted."""
+    """Yield the newest prices of one product; nothing where none of its messages was accepted."""
     product_id = examples.history_id
     row = results.products.rows([product_id]).get(product_id)
     if row is None:
         return
     history = results.products.price_history(product_id, _PRICES)
-    prices = [format_price(each.price_minor, each.currency) for each in history]
+    prices = [format_price(price.price_minor, price.currency) for price in history]
     width = max(map(len, prices), default=0)
     yield f"Prices of {printable(row.id)}, {printable(row.name)}{examples.history_note}:"
     for observed, price in zip(history, prices, strict=True):
@@ -132,7 +132,7 @@ def history_lines(results: Results, examples: Examples) -> Iterator[str]:
 
 
 def order_lines(results: Results) -> Iterator[str]:
-    """All orders in the ledger, and the best customers."""
+    """Yield the total of all orders in the ledger, and the best customers."""
     for total in results.orders.global_stats():
         currency = total.currency
         revenue = format_price(total.revenue_minor, currency)
@@ -145,7 +145,7 @@ def order_lines(results: Results) -> Iterator[str]:
 
 
 def command_lines(environment: dict[str, str], examples: Examples) -> Iterator[str]:
-    """Commands that go on with what the demo has stored; to be typed where it was run."""
+    """Yield commands that read the demo's stores, to be typed in the same directory."""
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
     command = f"  {settings} {shlex.quote(_python())} -m product_consumer"
     yield "Go on with what is stored:"
@@ -154,7 +154,7 @@ def command_lines(environment: dict[str, str], examples: Examples) -> Iterator[s
 
 
 def _python() -> str:
-    """The interpreter as the reader can type it: it is often one of an environment of its own."""
+    """Return the interpreter as the reader can type it; it is often that of a virtualenv."""
     executable = Path(sys.executable)
     inside = executable.is_relative_to(Path.cwd())
     return str(executable.relative_to(Path.cwd()) if inside else executable)

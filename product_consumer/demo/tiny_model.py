@@ -1,6 +1,6 @@
-"""The small OpenCLIP model that ships with the package: it knows the drawn catalogue, nothing else.
+"""The small OpenCLIP model that ships with the package; it knows the drawn catalogue only.
 
-``train_model.py`` made it. Unpacked, it loads like any other OpenCLIP model::
+``training/train_model.py`` made it. Unpacked, it loads like any other OpenCLIP model::
 
     open_clip.add_model_config(config_path())
     open_clip.create_model(MODEL_NAME, pretrained=str(unpack_weights(directory)))
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 MODEL_NAME = "product-demo"
-"""OpenCLIP's name of the model: that of its configuration file."""
+"""OpenCLIP's name of the model: the name of its configuration file."""
 
 _FOLDER = Path(__file__).parent / "model"
 PACKED_WEIGHTS = _FOLDER / f"{MODEL_NAME}.safetensors.xz"
@@ -22,14 +22,14 @@ CHECKSUM = _FOLDER / f"{MODEL_NAME}.safetensors.sha256"
 
 
 def config_path() -> Path:
-    """The model's configuration, for ``open_clip.add_model_config``."""
+    """Return the file of the model's configuration, for ``open_clip.add_model_config``."""
     return _FOLDER / f"{MODEL_NAME}.json"
 
 
 def unpack_weights(directory: Path) -> Path:
-    """``directory/product-demo.safetensors``, written unless it is already there and right.
+    """Write ``directory/product-demo.safetensors`` unless it is there and right; return its path.
 
-    Several processes may do this at once: the file appears whole, under its name or not at all.
+    Several processes may do this at once: the file appears whole or not at all.
     Raises OSError where the directory cannot be made or written.
     """
     target = directory / f"{MODEL_NAME}.safetensors"
@@ -49,15 +49,15 @@ def unpack_weights(directory: Path) -> Path:
 
 
 def _is_right(target: Path) -> bool:
-    wanted = CHECKSUM.read_text(encoding="ascii").split()[0]
+    checksum = CHECKSUM.read_text(encoding="ascii").split()[0]
     try:
-        return hashlib.sha256(target.read_bytes()).hexdigest() == wanted
+        return hashlib.sha256(target.read_bytes()).hexdigest() == checksum
     except FileNotFoundError:
         return False
 
 
 def settings(directory: Path) -> dict[str, str | Path]:
-    """Unpack the weights into ``directory``; the settings that load them, by field name."""
+    """Unpack the weights into ``directory``; return the settings that load them, by field name."""
     return {
         "openclip_model": MODEL_NAME,
         "openclip_config": config_path(),

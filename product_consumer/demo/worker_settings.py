@@ -26,7 +26,7 @@ _NOT_FOR_THE_DEMO = (
 
 
 def uses_tiny_model(settings: Settings) -> bool:
-    """Whether the operator left the choice of the model to the demo."""
+    """Tell whether the operator left the choice of the model to the demo."""
     return "openclip_model" not in settings.model_fields_set
 
 
@@ -36,7 +36,7 @@ def embedded_settings(settings: Settings) -> Settings:
     """
     changes: dict[str, Any] = dict.fromkeys(_NOT_FOR_THE_DEMO)
     if "data_dir" not in settings.model_fields_set:
-        changes["data_dir"] = settings.data_dir / "demo"  # never beside what a real worker keeps
+        changes["data_dir"] = settings.data_dir / "demo"  # never beside the data of a real worker
     if "default_currency" not in settings.model_fields_set:
         changes["default_currency"] = "USD"
     return changed(settings, changes)
@@ -51,7 +51,7 @@ def worker_settings(settings: Settings, endpoint_url: str, image_port: int) -> S
         "sqs_secret_key": "demo",
         "image_allowed_networks": [*settings.image_allowed_networks, ip_network("127.0.0.0/8")],
         "image_allowed_ports": [*settings.image_allowed_ports, image_port],
-        # An image that is missing here will not turn up later.
+        # An image that is missing here stays missing.
         "image_missing_grace_seconds": 0,
     }
     if uses_tiny_model(settings):
@@ -74,6 +74,6 @@ def claim_ledger(settings: Settings) -> None:
 
 
 def changed(settings: Settings, changes: dict[str, Any]) -> Settings:
-    """Return checked settings; what was left to its default stays so."""
+    """Return the settings with changes, checked; a field left to its default stays a default."""
     kept = {name: getattr(settings, name) for name in settings.model_fields_set}
     return Settings.model_validate(kept | changes)

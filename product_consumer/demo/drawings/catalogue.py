@@ -1,4 +1,4 @@
-"""The sample catalogue: products with made-up names and prices, and pictures drawn on the spot."""
+"""The sample catalogue: products with made-up names and prices, and drawn images."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from typing import Any
 from product_consumer.demo.drawings.drawing import COLOURS, KINDS, draw_product
 from product_consumer.demo.drawings.wording import WORDING, product_name
 
-_PICTURE_PIXELS = 400
+_SIDE_PIXELS = 400
 _CURRENCY = "EUR"
 # Suffix and Pillow's options: the formats that shops really serve.
 _FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -20,12 +20,12 @@ _FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def draw_catalogue(directory: Path, seed: int, count: int = 72) -> list[dict[str, Any]]:
-    """Write ``products.json`` and ``images/`` into ``directory``; return what the file says.
+    """Write ``products.json`` and ``images/`` into ``directory``; return the products.
 
     Each product has ``id``, ``name``, ``price`` (text), ``currency``, ``image`` (a file name in
     ``images/``), ``category``, ``description``, ``rating`` and ``reviews_count``. The first 112
     products differ in kind or colour. The same ``seed`` and ``count`` give the same products;
-    pictures of the model's training never appear, whatever the seed. Raises ValueError unless
+    no seed draws an image of the model's training. Raises ValueError unless
     ``count`` is positive, OSError where the files cannot be written.
     """
     if count < 1:
@@ -34,12 +34,12 @@ def draw_catalogue(directory: Path, seed: int, count: int = 72) -> list[dict[str
     images.mkdir(parents=True, exist_ok=True)
     products = []
     for index, (kind, colour) in enumerate(assortment(seed, count)):
-        # The word keeps these pictures apart from those drawn for training.
+        # The word keeps these images apart from those drawn for training.
         rng = random.Random(f"catalogue {seed} {index}")  # noqa: S311 - drawings, not secrets
         product = _product(index, kind, colour, rng)
         options = dict(_FORMATS[index % len(_FORMATS)][1])
-        picture = draw_product(kind, colour, rng, _PICTURE_PIXELS)
-        picture.save(images / product["image"], **options)
+        image = draw_product(kind, colour, rng, _SIDE_PIXELS)
+        image.save(images / product["image"], **options)
         products.append(product)
     text = json.dumps(products, indent=1, ensure_ascii=False)
     (directory / "products.json").write_text(text + "\n", encoding="utf-8")
@@ -47,11 +47,11 @@ def draw_catalogue(directory: Path, seed: int, count: int = 72) -> list[dict[str
 
 
 def assortment(seed: int, count: int) -> list[tuple[str, str]]:
-    """Kinds in turn, so that any ``count`` covers them evenly; colours shuffled per kind."""
+    """Return kinds in turn, so that any ``count`` covers them evenly, in shuffled colours."""
     rng = random.Random(f"assortment {seed}")  # noqa: S311
     colours = {kind: rng.sample(COLOURS, len(COLOURS)) for kind in KINDS}
-    turns = (divmod(index, len(KINDS)) for index in range(count))
-    return [(KINDS[at], colours[KINDS[at]][turn % len(COLOURS)]) for turn, at in turns]
+    rounds = (divmod(index, len(KINDS)) for index in range(count))
+    return [(KINDS[at], colours[KINDS[at]][turn % len(COLOURS)]) for turn, at in rounds]
 
 
 def _product(index: int, kind: str, colour: str, rng: random.Random) -> dict[str, Any]:

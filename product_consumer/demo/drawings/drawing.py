@@ -1,4 +1,4 @@
-"""Product pictures, drawn: a product of a wanted kind and colour, everything else by chance."""
+"""Draws product images: kind and colour are given, everything else is random."""
 
 import colorsys
 import random
@@ -33,10 +33,10 @@ COLOURS = tuple(_COLOURS)
 
 
 def draw_product(kind: str, colour: str, rng: random.Random, size_pixels: int = 400) -> Image.Image:
-    """A square RGB picture of one product on a light background, without any text.
+    """Return a square RGB image of a product on a light background, without any text.
 
     ``kind`` is one of ``KINDS``, ``colour`` one of ``COLOURS`` (KeyError otherwise). The same
-    state of ``rng`` draws the same picture.
+    state of ``rng`` draws the same image.
     """
     tones = Tones(_shade(colour, rng))
     placement = Placement(
@@ -48,10 +48,10 @@ def draw_product(kind: str, colour: str, rng: random.Random, size_pixels: int = 
     )
     pen = Pen(size_pixels, placement, rng)
     DRAWINGS[kind](pen, tones, rng)
-    product = pen.picture()
-    picture = _background(rng, product)
-    picture.paste(product, mask=product)
-    return picture
+    product = pen.image()
+    image = _background(rng, product)
+    image.paste(product, mask=product)
+    return image
 
 
 def _shade(colour: str, rng: random.Random) -> Rgb:
@@ -61,7 +61,7 @@ def _shade(colour: str, rng: random.Random) -> Rgb:
 
 
 def _background(rng: random.Random, product: Image.Image) -> Image.Image:
-    """A plain wall, and the product's shadow on the floor below it."""
+    """Return a plain wall, with the product's shadow on the floor."""
     # A small gradient and shadow, enlarged: both are soft, so no detail is lost.
     small = 64
     left, _, right, bottom = (
@@ -69,12 +69,12 @@ def _background(rng: random.Random, product: Image.Image) -> Image.Image:
     )
     wall = rng.choice(_BACKGROUNDS)
     floor = mix(wall, (60, 50, 70), rng.uniform(0.02, 0.09))
-    picture = Image.new("RGB", (small, small))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (small, small))
+    draw = ImageDraw.Draw(image)
     for y in range(small):
         draw.line((0, y, small, y), fill=mix(wall, floor, y / small))
     margin = (right - left) * rng.uniform(0.0, 0.12)
     shadow = (left + margin, bottom - 3.5, right - margin, bottom + 2)
     draw.ellipse(shadow, fill=mix(floor, (50, 40, 60), rng.uniform(0.15, 0.28)))
-    picture = picture.filter(ImageFilter.GaussianBlur(1.4))
-    return picture.resize(product.size, Image.Resampling.BICUBIC)
+    image = image.filter(ImageFilter.GaussianBlur(1.4))
+    return image.resize(product.size, Image.Resampling.BICUBIC)

@@ -1,6 +1,6 @@
 """Outlines as lists of points, and a pen that fills them with a pattern and some shading.
 
-Coordinates are free of pixels: a picture spans -1 to 1 both ways, y points down.
+Coordinates are not pixels: an image spans -1 to 1 in both directions, y points down.
 """
 
 import math
@@ -24,7 +24,7 @@ _OVERSAMPLING = 2
 
 
 def mix(first: Rgb, second: Rgb, share: float) -> Rgb:
-    """``first`` at ``share`` 0, ``second`` at 1."""
+    """Return a colour between two: ``first`` at ``share`` 0, ``second`` at 1."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
@@ -51,14 +51,14 @@ class Tones:
 def oval(
     x: float, y: float, x_radius: float, y_radius: float, start: float = 0, stop: float = 360
 ) -> list[Point]:
-    """Points from ``start`` to ``stop`` degrees, clockwise from the right."""
+    """Return points of an ellipse from ``start`` to ``stop`` degrees, clockwise from the right."""
     steps = max(8, round(abs(stop - start) / 8))
     angles = (math.radians(start + (stop - start) * step / steps) for step in range(steps + 1))
     return [(x + x_radius * math.cos(a), y + y_radius * math.sin(a)) for a in angles]
 
 
 def rounded(left: float, top: float, right: float, bottom: float, radius: float) -> list[Point]:
-    """A rectangle with round corners."""
+    """Return a rectangle with round corners."""
     corners = (
         (right - radius, bottom - radius, 0),
         (left + radius, bottom - radius, 90),
@@ -69,7 +69,7 @@ def rounded(left: float, top: float, right: float, bottom: float, radius: float)
 
 
 def smooth(points: Sequence[Point]) -> list[Point]:
-    """A closed Catmull-Rom curve through ``points``."""
+    """Return a closed Catmull-Rom curve through ``points``."""
     count = len(points)
     curve: list[Point] = []
     for index in range(count):
@@ -91,13 +91,13 @@ def _between(around: Sequence[Point], t: float) -> Point:
 
 
 def mirrored(right_half: Sequence[Point]) -> list[Point]:
-    """The outline whose right half is given from top to bottom."""
+    """Return the outline whose right half is given from top to bottom."""
     return [*right_half, *((-x, y) for x, y in reversed(right_half))]
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where on the picture the product stands."""
+    """Position, size and rotation of the product on the image."""
 
     turn_degrees: float = 0.0
     scale: float = 0.8
@@ -107,7 +107,7 @@ class Placement:
 
 
 class Pen:
-    """Draws filled outlines on a transparent square."""
+    """A pen that draws filled outlines on a transparent square; for one thread."""
 
     def __init__(self, size_pixels: int, placement: Placement, rng: random.Random) -> None:
         self._pixels = size_pixels * _OVERSAMPLING
@@ -116,16 +116,16 @@ class Pen:
         self._layer = Image.new("RGBA", (self._pixels, self._pixels))
         self._draw = ImageDraw.Draw(self._layer)
 
-    def picture(self) -> Image.Image:
-        """What was drawn so far, RGBA, ``size_pixels`` square."""
+    def image(self) -> Image.Image:
+        """Return the drawing so far: RGBA, ``size_pixels`` square."""
         return self._layer.reduce(_OVERSAMPLING)
 
     def fill(self, points: Sequence[Point], colour: Rgb) -> None:
-        """One flat colour."""
+        """Fill an outline with one flat colour."""
         self._draw.polygon(self._placed(points), fill=colour)
 
     def stroke(self, points: Sequence[Point], colour: Rgb, width: float) -> None:
-        """A line with round ends; ``width`` in the picture's own units."""
+        """Draw a line with round ends; ``width`` in the units of the coordinates."""
         placed = self._placed(points)
         pixels = max(1, round(width * self._placement.scale * self._pixels / 2))
         self._draw.line(placed, fill=colour, width=pixels, joint="curve")
@@ -134,11 +134,11 @@ class Pen:
             self._draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
     def body(self, points: Sequence[Point], tones: Tones, plain: bool = False) -> None:
-        """The base colour with a random pattern, darker towards one side."""
+        """Fill an outline with the base colour and a random pattern, darker towards one side."""
         mask = Image.new("L", self._layer.size)
         ImageDraw.Draw(mask).polygon(self._placed(points), fill=255)
         surface = Image.new("RGB", self._layer.size, tones.base)
-        # "RGBA" on an RGB picture blends; on an RGBA picture it would replace.
+        # "RGBA" on an RGB image blends; on an RGBA image it would replace.
         brush = ImageDraw.Draw(surface, "RGBA")
         if not plain:
             for outline, colour in _pattern(self._rng, tones):
@@ -171,7 +171,7 @@ class Pen:
 
 
 def _pattern(rng: random.Random, tones: Tones) -> list[tuple[list[Point], Rgb]]:
-    """Outlines over the whole picture; the caller cuts them to the product's own."""
+    """Return outlines over the whole image; the caller cuts them to the product's outline."""
     kind = rng.choice(("plain", "plain", "plain", "stripes", "bars", "dots", "band", "slanted"))
     ink = rng.choice((tones.light, tones.dark, mix(tones.light, CREAM, 0.45)))
     pitch = rng.uniform(0.2, 0.34)

@@ -1,4 +1,4 @@
-"""One function per kind of product: its outline, and what varies from one to the next."""
+"""One function per kind of product: its outline, and its random variations."""
 
 import math
 import random

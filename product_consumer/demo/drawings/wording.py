@@ -1,4 +1,4 @@
-"""What each kind of drawn product is called, in the catalogue and in the model's training."""
+"""The words for each kind of drawn product, in the catalogue and in the model's training."""
 
 import random
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """One kind's department and words."""
+    """Department, words and price range of one kind."""
 
     category: str
     nouns: tuple[str, ...]
-    """What the catalogue calls it."""
+    """Words in the catalogue."""
     also: tuple[str, ...]
-    """What else people may type for it."""
+    """Other words that people may type."""
     materials: tuple[str, ...]
     price_range: tuple[int, int]
     """Whole units of the catalogue's currency."""
@@ -125,7 +125,7 @@ ADJECTIVES = (
 
 
 def product_name(kind: str, colour: str, rng: random.Random) -> str:
-    """A shop's name for the product, such as ``Small red ceramic mug``."""
+    """Return a shop's name for the product, such as ``Small red ceramic mug``."""
     wording = WORDING[kind]
     noun, material = rng.choice(wording.nouns), rng.choice(wording.materials)
     adjective = rng.choice(ADJECTIVES)

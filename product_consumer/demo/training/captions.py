@@ -17,12 +17,12 @@ CAPTIONS_PER_PAIR = 80
 ANY = -1
 """Stands for the kind or colour that a caption does not name."""
 UNKNOWN = 0
-"""Row of every word that training does not know: its embedding is and stays zero."""
+"""The row of every word that training does not know; its embedding stays zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Pictures (N, 3, 64, 64) or captions (N, length), with what each shows or says, (N,)."""
+    """Images (N, 3, 64, 64) or captions (N, length), with the kind and colour of each, (N,)."""
 
     inputs: Tensor
     kinds: Tensor
@@ -33,7 +33,7 @@ class Labelled:
 
 
 def write_captions(seed: int) -> list[tuple[str, int, int]]:
-    """Text, kind and colour (indices, or ``ANY``) of every training caption."""
+    """Return text, kind and colour (indices, or ``ANY``) of every training caption."""
     rng = random.Random(f"captions {seed}")  # noqa: S311
     captions = []
     for kind, colour in product(range(len(KINDS)), range(len(COLOURS))):
@@ -94,7 +94,7 @@ def _noun(kind: str, rng: random.Random) -> str:
 
 
 def tokenise(captions: Sequence[tuple[str, int, int]]) -> tuple[Labelled, list[int]]:
-    """Captions as rows of a small vocabulary, and OpenCLIP's token number of each row.
+    """Return captions as rows of a small vocabulary, and OpenCLIP's token number of each row.
 
     Row ``UNKNOWN`` (0) stands for every other token; a caption ends with its last non-zero entry.
     """

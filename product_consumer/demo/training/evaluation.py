@@ -1,4 +1,4 @@
-"""How well words find the right drawn products: the demo's model measured on a fresh catalogue."""
+"""Measures the demo's model on a fresh catalogue: how often words find the right product."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class Rates:
 
 
 class DemoModel:
-    """The trained model as OpenCLIP loads it: float32, on the CPU."""
+    """The trained model as OpenCLIP loads it: float32, on the CPU; for one thread."""
 
     def __init__(self, weights: Path) -> None:
         open_clip.add_model_config(config_path())
@@ -41,47 +41,48 @@ class DemoModel:
         self._tokenizer = open_clip.get_tokenizer(MODEL_NAME)
 
     def embed_texts(self, texts: Sequence[str]) -> Matrix:
-        """Unit vectors, float32, (N, 768)."""
+        """Return embeddings of unit length, float32, (N, 768)."""
         with torch.no_grad():
             return _array(self._model.encode_text(self._tokenizer(list(texts)), normalize=True))
 
     def embed_images(self, paths: Sequence[Path]) -> Matrix:
-        """Unit vectors, float32, (N, 768), of picture files."""
+        """Return embeddings of image files: unit length, float32, (N, 768)."""
         inputs = []
         for path in paths:
-            with Image.open(path) as picture:
-                inputs.append(self._preprocess(picture.convert("RGB")))
+            with Image.open(path) as image:
+                inputs.append(self._preprocess(image.convert("RGB")))
         with torch.no_grad():
             return _array(self._model.encode_image(torch.stack(inputs), normalize=True))
 
 
-def _array(vectors: torch.Tensor) -> Matrix:
-    return vectors.numpy().astype(np.float32)
+def _array(embeddings: torch.Tensor) -> Matrix:
+    return embeddings.numpy().astype(np.float32)
 
 
 def retrieval_rates(
     model: DemoModel, seed: int, count: int = 120, query: str = "{colour} {kind}"
 ) -> dict[str, Rates]:
-    """One query per kind and colour of a new catalogue; rates by vector field."""
+    """Search a new catalogue for each kind and colour; return the rates by vector field."""
     pairs = assortment(seed, count)
     with tempfile.TemporaryDirectory() as name:
         products = draw_catalogue(Path(name), seed, count)
         fields = _embed(model, products, Path(name) / "images")
-    wanted = sorted(set(pairs))
-    texts = [query.format(kind=kind, colour=colour) for kind, colour in wanted]
+    asked = sorted(set(pairs))
+    texts = [query.format(kind=kind, colour=colour) for kind, colour in asked]
     queries = model.embed_texts(texts)
-    return {name: _rates(queries, fields[name], wanted, pairs) for name in VECTOR_FIELDS}
+    return {name: _rates(queries, fields[name], asked, pairs) for name in VECTOR_FIELDS}
 
 
 def _embed(model: DemoModel, products: list[dict[str, Any]], images: Path) -> dict[str, Matrix]:
-    texts = model.embed_texts([product["name"] for product in products])
-    pictures = model.embed_images([images / product["image"] for product in products])
-    both = [Embeddings(text, image) for text, image in zip(texts, pictures, strict=True)]
-    return {name: np.stack(vectors_of(both, name)) for name in VECTOR_FIELDS}
+    text_embeddings = model.embed_texts([product["name"] for product in products])
+    image_embeddings = model.embed_images([images / product["image"] for product in products])
+    pairs = zip(text_embeddings, image_embeddings, strict=True)
+    embeddings = [Embeddings(text, image) for text, image in pairs]
+    return {name: np.stack(vectors_of(embeddings, name)) for name in VECTOR_FIELDS}
 
 
-def _rates(queries: Matrix, vectors: Matrix, wanted: list[Pair], pairs: list[Pair]) -> Rates:
-    found = [pairs[first] for first in np.argmax(queries @ vectors.T, axis=1)]
-    kinds = sum(got[0] == right[0] for got, right in zip(found, wanted, strict=True))
-    exact = sum(got == right for got, right in zip(found, wanted, strict=True))
-    return Rates(kinds / len(wanted), exact / len(wanted))
+def _rates(queries: Matrix, embeddings: Matrix, asked: list[Pair], pairs: list[Pair]) -> Rates:
+    hits = [pairs[first] for first in np.argmax(queries @ embeddings.T, axis=1)]
+    kinds = sum(hit[0] == right[0] for hit, right in zip(hits, asked, strict=True))
+    exact = sum(hit == right for hit, right in zip(hits, asked, strict=True))
+    return Rates(kinds / len(asked), exact / len(asked))

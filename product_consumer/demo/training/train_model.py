@@ -1,10 +1,10 @@
-"""Train the demo's OpenCLIP model on drawn pictures: a few minutes on two cores, no download.
+"""Train the demo's OpenCLIP model on drawn images: a few minutes on two cores, no download.
 
     python -m product_consumer.demo.training.train_model [--output FOLDER] [--steps N] [--seed N]
 
-Pictures and captions are compared within a batch as in CLIP, but the target is graded: a caption
-fits a picture of its kind and colour best, then its kind in another colour, then its colour on
-another kind. A caption that names only a kind or only a colour fits all of them equally.
+Images and captions are compared within a batch as in CLIP, but the target is graded. A caption
+fits an image of its kind and colour best, then its kind in another colour, then its colour on
+another kind. A caption without a colour fits all colours of its kind, and the other way round.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from product_consumer.demo.training.captions import (
 )
 from product_consumer.demo.training.evaluation import DemoModel, Preprocess, retrieval_rates
 
-_PICTURES_PER_PAIR = 40
+_IMAGES_PER_PAIR = 40
 _BATCH = 128
 _TRAINING_PIXELS = 160
 _PEAK_LEARNING_RATE = 2e-3
@@ -49,41 +49,41 @@ _OTHER_COLOUR_PENALTY = 4.0
 _FRESH_CATALOGUES = (901, 902, 903)
 
 
-def draw_pictures(seed: int, preprocess: Preprocess) -> Labelled:
-    """The training pictures: each pair of kind and colour equally often, JPEG noise included."""
-    pairs = list(product(range(len(KINDS)), range(len(COLOURS)))) * _PICTURES_PER_PAIR
-    pictures = torch.empty(len(pairs), 3, 64, 64, dtype=torch.float16)
-    for index, (kind, colour) in enumerate(tqdm(pairs, desc="Drawing", unit="picture")):
-        # The word keeps these pictures apart from those drawn for the catalogue.
+def draw_images(seed: int, preprocess: Preprocess) -> Labelled:
+    """Return the training images: each pair of kind and colour equally often, with JPEG noise."""
+    pairs = list(product(range(len(KINDS)), range(len(COLOURS)))) * _IMAGES_PER_PAIR
+    images = torch.empty(len(pairs), 3, 64, 64, dtype=torch.float16)
+    for index, (kind, colour) in enumerate(tqdm(pairs, desc="Drawing", unit="image")):
+        # The word keeps these images apart from those drawn for the catalogue.
         rng = random.Random(f"training {seed} {index}")  # noqa: S311
-        picture = draw_product(KINDS[kind], COLOURS[colour], rng, _TRAINING_PIXELS)
-        pictures[index] = preprocess(_through_jpeg(picture, rng.randint(60, 95)))
+        image = draw_product(KINDS[kind], COLOURS[colour], rng, _TRAINING_PIXELS)
+        images[index] = preprocess(_through_jpeg(image, rng.randint(60, 95)))
     kinds, colours = (torch.tensor(column) for column in zip(*pairs, strict=True))
-    return Labelled(pictures, kinds, colours)
+    return Labelled(images, kinds, colours)
 
 
-def _through_jpeg(picture: Image.Image, quality: int) -> Image.Image:
+def _through_jpeg(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
 def with_unknown_words(rows: Tensor, share: float, most: int = 4) -> Tensor:
-    """``rows`` (N, length) with unknown words put into about ``share`` of the captions."""
+    """Return ``rows`` (N, length) with unknown words added to about ``share`` of the captions."""
     count, length = rows.shape
     added = torch.randint(1, most + 1, (count,)) * (torch.rand(count) < share)
     last = (rows != UNKNOWN).sum(dim=1) - 1
     # Between the start token and the end token, so both keep their place in the sequence.
     at = 1 + (torch.rand(count) * last).long()
-    wanted = torch.arange(length + most).expand(count, -1)
-    source = torch.where(wanted < at[:, None], wanted, wanted - added[:, None])
-    inside = (wanted >= at[:, None]) & (wanted < (at + added)[:, None])
+    places = torch.arange(length + most).expand(count, -1)
+    source = torch.where(places < at[:, None], places, places - added[:, None])
+    inside = (places >= at[:, None]) & (places < (at + added)[:, None])
     taken = functional.pad(rows, (0, most), value=UNKNOWN).gather(1, source.clamp(min=0))
     return taken.masked_fill(inside, UNKNOWN)
 
 
 def encode_captions(model: open_clip.CLIP, words: nn.Embedding, rows: Tensor) -> Tensor:
-    """As OpenCLIP does it, (N, 768) unit vectors, but no longer than the longest caption."""
+    """Embed captions as OpenCLIP does, padded to the longest: (N, 768), unit length."""
     positions = torch.arange(rows.shape[1])
     last = torch.where(rows != UNKNOWN, positions, 0).amax(dim=1)
     length = int(last.max()) + 1
@@ -109,7 +109,7 @@ def _differ(first: Tensor, second: Tensor) -> Tensor:
 
 
 def train(
-    model: open_clip.CLIP, pictures: Labelled, captions: Labelled, words: nn.Embedding, steps: int
+    model: open_clip.CLIP, images: Labelled, captions: Labelled, words: nn.Embedding, steps: int
 ) -> None:
     """Fit ``model`` and ``words`` in place."""
     parameters = [*model.parameters(), *words.parameters()]
@@ -127,11 +127,11 @@ def train(
     by_pair = full.view(len(KINDS), len(COLOURS), CAPTIONS_PER_PAIR)
     progress = tqdm(range(steps), desc="Training", unit="step")
     for step in progress:
-        shown = pictures.pick(torch.randint(len(pictures.kinds), (_BATCH,)))
-        named = by_pair[shown.kinds, shown.colours, torch.randint(CAPTIONS_PER_PAIR, (_BATCH,))]
-        said = captions.pick(named)
+        drawn = images.pick(torch.randint(len(images.kinds), (_BATCH,)))
+        named = by_pair[drawn.kinds, drawn.colours, torch.randint(CAPTIONS_PER_PAIR, (_BATCH,))]
+        matching = captions.pick(named)
         others = captions.pick(torch.randint(len(captions.kinds), (_BATCH,)))
-        loss = _batch_loss(model, words, shown, said, others)
+        loss = _batch_loss(model, words, drawn, matching, others)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -142,28 +142,32 @@ def train(
 
 
 def _batch_loss(
-    model: open_clip.CLIP, words: nn.Embedding, shown: Labelled, said: Labelled, others: Labelled
+    model: open_clip.CLIP,
+    words: nn.Embedding,
+    drawn: Labelled,
+    matching: Labelled,
+    others: Labelled,
 ) -> Tensor:
-    images = model.encode_image(_shaken(shown.inputs.float()), normalize=True)
-    texts = encode_captions(model, words, with_unknown_words(said.inputs, 0.3))
+    images = model.encode_image(_shaken(drawn.inputs.float()), normalize=True)
+    texts = encode_captions(model, words, with_unknown_words(matching.inputs, 0.3))
     other_texts = encode_captions(model, words, with_unknown_words(others.inputs, 0.1))
     return (
-        graded_loss(images, texts, shown, said)
-        + graded_loss(images, other_texts, shown, others)
-        + graded_loss(texts, other_texts, said, others)
+        graded_loss(images, texts, drawn, matching)
+        + graded_loss(images, other_texts, drawn, others)
+        + graded_loss(texts, other_texts, matching, others)
     )
 
 
-def _shaken(pictures: Tensor) -> Tensor:
-    """Shifted by up to two pixels and a little noisy, so that no picture is learnt by heart."""
+def _shaken(images: Tensor) -> Tensor:
+    """Shift images by up to two pixels and add noise, so that none is learnt by heart."""
     x, y = (int(shift) for shift in torch.randint(0, 5, (2,)))
-    padded = functional.pad(pictures, (2, 2, 2, 2), mode="replicate")
-    shifted = padded[:, :, y : y + pictures.shape[2], x : x + pictures.shape[3]]
+    padded = functional.pad(images, (2, 2, 2, 2), mode="replicate")
+    shifted = padded[:, :, y : y + images.shape[2], x : x + images.shape[3]]
     return shifted + torch.randn_like(shifted) * 0.03
 
 
 def merge_words(model: open_clip.CLIP, words: nn.Embedding, vocabulary: Sequence[int]) -> None:
-    """Put the trained rows where OpenCLIP's tokenizer looks for them; all others become zero."""
+    """Copy the trained rows to their token numbers in OpenCLIP's table; other rows become zero."""
     with torch.no_grad():
         table = model.token_embedding.weight
         table.zero_()
@@ -171,7 +175,7 @@ def merge_words(model: open_clip.CLIP, words: nn.Embedding, vocabulary: Sequence
 
 
 def write_weights(model: open_clip.CLIP, packed: Path, checksum: Path) -> None:
-    """Matrices in 255 steps each, stored as float16 and compressed; and their SHA-256."""
+    """Write the weights, rounded to 255 steps a matrix, float16 and compressed; and a SHA-256."""
     tensors = {
         name: _rounded(value).half().contiguous() for name, value in model.state_dict().items()
     }
@@ -192,19 +196,19 @@ def _rounded(value: Tensor) -> Tensor:
 
 
 def new_model() -> tuple[open_clip.CLIP, Preprocess]:
-    """The untrained model and its picture preprocessing."""
+    """Return the untrained model and its image preprocessing."""
     open_clip.add_model_config(config_path())
     model, _, preprocess = open_clip.create_model_and_transforms(MODEL_NAME)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(_LOGIT_SCALE))
-        # Places that no training caption reaches must not disturb longer ones.
+        # Positions beyond every training caption must not disturb longer texts.
         model.positional_embedding.zero_()
     model.logit_scale.requires_grad_(False)
     return model, preprocess
 
 
 def make_model(seed: int, steps: int) -> open_clip.CLIP:
-    """Draw, train and merge; the result is ready for ``write_weights``."""
+    """Draw, train and merge; return a model that is ready for ``write_weights``."""
     torch.manual_seed(seed)
     torch.set_num_threads(2)
     model, preprocess = new_model()
@@ -213,7 +217,7 @@ def make_model(seed: int, steps: int) -> open_clip.CLIP:
     with torch.no_grad():
         words.weight.normal_(std=0.05)
         words.weight[UNKNOWN].zero_()
-    train(model, draw_pictures(seed, preprocess), captions, words, steps)
+    train(model, draw_images(seed, preprocess), captions, words, steps)
     merge_words(model, words, vocabulary)
     return model
 

@@ -1,4 +1,4 @@
-"""One queue of the demo, on the demo's own SQS server."""
+"""The producer of one queue, on the demo's own SQS server."""
 
 import threading
 import time

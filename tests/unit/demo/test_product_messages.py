@@ -31,12 +31,12 @@ def sent(products: list[dict[str, Any]], folder: Path = Path("/nowhere")) -> lis
 def parsed(messages: list[dict[str, Any]]) -> dict[str, list[Product]]:
     """What the worker makes of the messages, by product id, in the order sent."""
     parser = ProductParser(default_currency="USD", source_timezone="UTC")
-    found = defaultdict(list)
+    by_id = defaultdict(list)
     for number, message in enumerate(messages):
         delivered = Message(str(number), "receipt", json.dumps(message), 1, datetime.now(UTC))
         product = parser.parse(delivered)
-        found[product.id].append(product)
-    return found
+        by_id[product.id].append(product)
+    return by_id
 
 
 def test_every_product_is_sent_and_some_at_three_prices() -> None:
@@ -47,7 +47,10 @@ def test_every_product_is_sent_and_some_at_three_prices() -> None:
     assert len(messages.changed_ids) == 12
     by_id = parsed([json.loads(body) for body in messages.bodies])
     assert {len(by_id[changed]) for changed in messages.changed_ids} == {3}
-    assert all(len({each.price_minor for each in by_id[one]}) == 3 for one in messages.changed_ids)
+    assert all(
+        len({product.price_minor for product in by_id[product_id]}) == 3
+        for product_id in messages.changed_ids
+    )
 
 
 def test_the_newest_price_is_that_of_the_catalogue() -> None:
@@ -83,7 +86,9 @@ def test_ratings_and_reviews_grow_with_time() -> None:
 def test_a_second_run_says_the_same_of_the_past() -> None:
     first, second = sent([entry(0)]), sent([entry(0)])
 
-    assert [each["timestamp"] for each in first[1:]] == [each["timestamp"] for each in second[1:]]
+    assert [message["timestamp"] for message in first[1:]] == [
+        message["timestamp"] for message in second[1:]
+    ]
     assert first[1:] == second[1:]
 
 
@@ -113,7 +118,7 @@ def test_a_price_without_a_currency_is_of_the_default_one() -> None:
     bodies = product_messages([fields], Path("/nowhere"), 80, "VND").bodies
     earlier = [json.loads(body) for body in bodies[1:]]
 
-    assert [(each["price"], each["currency"]) for each in earlier] == [
+    assert [(message["price"], message["currency"]) for message in earlier] == [
         (1_558_800.0, "VND"),
         (1_169_100.0, "VND"),
     ]

@@ -48,7 +48,7 @@ def test_off_a_terminal_there_are_a_few_whole_lines(
 ) -> None:
     monkeypatch.setattr(module, "LINE_SECONDS", 0.1)
     caplog.set_level(logging.INFO)
-    progress_of(FakeFeed(100, 1), FakeFeed(40, 1)).show(threading.Event())
+    progress_of(FakeFeed(100, 1), FakeFeed(40, 1)).watch(threading.Event())
 
     lines = caplog.messages
     assert 2 <= len(lines) <= 12
@@ -59,7 +59,7 @@ def test_off_a_terminal_there_are_a_few_whole_lines(
 
 def test_off_a_terminal_a_short_run_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    progress_of(FakeFeed(100, 20), FakeFeed(40, 20)).show(threading.Event())
+    progress_of(FakeFeed(100, 20), FakeFeed(40, 20)).watch(threading.Event())
 
     assert caplog.messages == ["Handled 100 of 100 product messages and 40 of 40 orders"]
 
@@ -69,7 +69,7 @@ def test_nothing_is_repeated_while_nothing_moves(
 ) -> None:
     monkeypatch.setattr(module, "LINE_SECONDS", 0.01)
     caplog.set_level(logging.INFO)
-    progress_of(FakeFeed(10, 10, idle_counts=40), FakeFeed(0, 1)).show(threading.Event())
+    progress_of(FakeFeed(10, 10, idle_counts=40), FakeFeed(0, 1)).watch(threading.Event())
 
     assert set(caplog.messages) == {"Handled 10 of 10 product messages and 0 of 0 orders"}
 
@@ -80,7 +80,7 @@ def test_on_a_terminal_one_bar_is_drawn_again_and_again(
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     caplog.set_level(logging.INFO)
-    progress_of(FakeFeed(100, 20), FakeFeed(40, 20)).show(threading.Event())
+    progress_of(FakeFeed(100, 20), FakeFeed(40, 20)).watch(threading.Event())
 
     assert "\r" in terminal.getvalue()
     assert "140/140" in terminal.getvalue()
@@ -94,7 +94,7 @@ def test_it_ends_with_the_worker_and_says_how_far_that_came(
     ended = threading.Event()
     ended.set()
     progress = progress_of(FakeFeed(100, 7), FakeFeed(40, 40))
-    progress.show(ended)
+    progress.watch(ended)
 
     assert caplog.messages == ["Handled 7 of 100 product messages and 40 of 40 orders"]
     assert progress.done < progress.total

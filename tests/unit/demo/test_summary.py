@@ -53,7 +53,7 @@ def test_counts_say_what_became_of_every_message() -> None:
 
 def test_hits_stand_in_columns() -> None:
     rows = [row(id="a", price_minor=1095), row(id="long-id", price_minor=None)]
-    hits = [SimpleNamespace(row=each, score=0.5) for each in rows]
+    hits = [SimpleNamespace(row=row, score=0.5) for row in rows]
     searcher = SimpleNamespace(search=lambda **_query: hits)
     results: Any = SimpleNamespace(
         searcher=searcher, decoder=SimpleNamespace(decode=lambda data: data)

@@ -1,4 +1,4 @@
-"""The model that ships with the demo: small, whole, and good enough on pictures it never saw."""
+"""The model that ships with the demo: small, whole, and good enough on images it never saw."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,19 +41,19 @@ def test_words_find_products_that_training_never_saw(model: DemoModel, query: st
 
 def test_a_kind_alone_finds_names_of_that_kind_in_any_colour(model: DemoModel) -> None:
     names = [f"{colour} {kind}" for kind in KINDS for colour in COLOURS]
-    found = model.embed_texts(KINDS) @ model.embed_texts(names).T
+    similarities = model.embed_texts(KINDS) @ model.embed_texts(names).T
 
-    for row, kind in zip(found, KINDS, strict=True):
+    for row, kind in zip(similarities, KINDS, strict=True):
         best = np.argsort(row)[-len(COLOURS) :]
         assert all(names[at].endswith(f" {kind}") for at in best)
 
 
 def test_embeddings_are_768_floats_of_unit_length(model: DemoModel) -> None:
-    vectors = model.embed_texts(["red mug", "word that nobody taught it"])
+    embeddings = model.embed_texts(["red mug", "word that nobody taught it"])
 
-    assert vectors.shape == (2, 768)
-    assert vectors.dtype == np.float32
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert embeddings.shape == (2, 768)
+    assert embeddings.dtype == np.float32
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_shipped_weights_stay_under_one_megabyte() -> None:

@@ -1,4 +1,4 @@
-"""What a worker in the demo is told: nothing of it may reach what a real one uses."""
+"""The settings of a worker in the demo: it must not reach the servers of a real worker."""
 
 from pathlib import Path
 

@@ -38,19 +38,19 @@ def test_the_catalogue_has_at_least_60_products_in_10_categories(catalogue: Path
     assert len({product["category"] for product in products}) >= 10
 
 
-def test_every_product_has_a_picture_that_opens(catalogue: Path) -> None:
+def test_every_product_has_an_image_that_opens(catalogue: Path) -> None:
     for product in products_of(catalogue):
-        with Image.open(catalogue / "images" / product["image"]) as picture:
-            picture.load()
-            assert picture.size == (400, 400)
-            assert picture.mode == "RGB"
+        with Image.open(catalogue / "images" / product["image"]) as image:
+            image.load()
+            assert image.size == (400, 400)
+            assert image.mode == "RGB"
 
 
-def test_pictures_come_in_the_formats_that_shops_serve(catalogue: Path) -> None:
+def test_images_come_in_the_formats_that_shops_serve(catalogue: Path) -> None:
     formats = set()
     for path in (catalogue / "images").iterdir():
-        with Image.open(path) as picture:
-            formats.add(picture.format)
+        with Image.open(path) as image:
+            formats.add(image.format)
 
     assert formats == {"JPEG", "PNG", "WEBP"}
 
@@ -79,7 +79,7 @@ def test_the_same_seed_draws_the_same_catalogue(tmp_path: Path) -> None:
     assert fingerprints(tmp_path / "first") == fingerprints(tmp_path / "second")
 
 
-def test_another_seed_draws_other_pictures(tmp_path: Path) -> None:
+def test_another_seed_draws_other_images(tmp_path: Path) -> None:
     draw_catalogue(tmp_path / "first", seed=9, count=8)
     draw_catalogue(tmp_path / "second", seed=10, count=8)
 
@@ -105,10 +105,10 @@ def test_a_catalogue_without_products_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_fills_a_good_part_of_its_picture_but_not_the_edge(kind: str) -> None:
+def test_every_kind_fills_a_good_part_of_its_image_but_not_the_edge(kind: str) -> None:
     for attempt in range(4):
-        picture = draw_product(kind, "purple", random.Random(f"edge {kind} {attempt}"), 100)
-        saturation = np.asarray(picture.convert("HSV"))[:, :, 1]
+        image = draw_product(kind, "purple", random.Random(f"edge {kind} {attempt}"), 100)
+        saturation = np.asarray(image.convert("HSV"))[:, :, 1]
 
         assert (saturation > 90).sum() > 400
         for edge in (saturation[0], saturation[-1], saturation[:, 0], saturation[:, -1]):
