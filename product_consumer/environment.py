@@ -21,7 +21,7 @@ def read_environment(env_file: Path | None) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class SystemdEnvironment:
-    """What systemd tells a service it starts; empty and 0 without systemd."""
+    """The variables that systemd sets for a service; empty and 0 without systemd."""
 
     notify_socket: str = ""
     watchdog_usec: int = 0
@@ -38,8 +38,8 @@ def read_systemd_environment() -> SystemdEnvironment:
 
 
 def child_environment(defaults: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment, ``.env`` included once it was read, for a process that is started.
+    """Return the environment for a child process, ``.env`` included once it was read.
 
-    ``changes`` win over what is set here, which wins over ``defaults``.
+    ``changes`` win over the variables of this process, which win over ``defaults``.
     """
     return {**defaults, **os.environ, **changes}

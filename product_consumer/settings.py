@@ -36,11 +36,14 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://.", re.IGNORECASE | re.DOTALL)
 
 
 class Settings(BaseModel):
-    """Field names are the setting names in lower case; the unit is part of the name."""
+    """All settings, checked and immutable. Field names are the names of settings in lower case.
+
+    Creation raises pydantic's ``ValidationError``; ``read_settings`` translates it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    # Queue. The URLs of some transports hold a password: no repr.
+    # Queue. URLs of some transports hold a password, so they have no repr.
     queue_url: str | None = Field(default=None, repr=False)
     dead_letter_queue_url: str | None = Field(default=None, repr=False)
     sqs_queue_url: str | None = Field(default=None, repr=False)
@@ -48,14 +51,14 @@ class Settings(BaseModel):
     orders_queue_url: str | None = Field(default=None, repr=False)
     orders_dead_letter_queue_url: str | None = Field(default=None, repr=False)
     sqs_visibility_timeout_seconds: int = Field(default=120, ge=2, le=43_200)
-    # 10 and not 20: an open long poll is what a stop has to wait for.
+    # 10 and not 20: a stop waits for the open long poll.
     sqs_wait_seconds: int = Field(default=10, ge=0, le=20)
     aws_endpoint_url: str | None = None
     aws_region: str | None = None
     sqs_access_key: SecretStr | None = None
     sqs_secret_key: SecretStr | None = None
-    # 8 deliveries span about half an hour of backoff; the redrive policy of setup-queues stands
-    # above it.
+    # 8 deliveries span about half an hour of backoff. The redrive policy of setup-queues allows
+    # more.
     max_attempts: int = Field(default=8, ge=1, le=1000)
 
     # Stores
@@ -68,10 +71,10 @@ class Settings(BaseModel):
     elasticsearch_url: SecretStr | None = None
     elasticsearch_api_key: SecretStr | None = None
     elasticsearch_index: str = Field(default="products", pattern=r"^[a-z0-9][a-z0-9_.-]{0,200}$")
-    # Shows the order statistics to dashboards; they are in the ledger with or without it.
+    # Serves the order statistics to dashboards; the ledger has them with or without Redis.
     redis_url: SecretStr | None = None
     store_timeout_seconds: float = Field(default=10.0, ge=0.5, le=120.0)
-    # Must exceed the longest time in which a write can still land after its client died.
+    # Must exceed the longest time in which a write can still take effect after its client died.
     repair_horizon_seconds: int = Field(default=300, ge=1, le=86_400)
 
     # Model
@@ -89,8 +92,8 @@ class Settings(BaseModel):
     image_max_bytes: int = Field(default=20 * 1024 * 1024, ge=1024, le=1024**3)
     # A 48-megapixel phone photograph passes; each decode may hold three bytes per pixel.
     image_max_pixels: int = Field(default=50_000_000, ge=4096, le=1_000_000_000)
-    # Three looks at a 403, 404 or 410 within this time: most CDNs have spread a new picture by
-    # then.
+    # A 403, 404 or 410 is tried three times within this time: by then most CDNs have a new image
+    # everywhere.
     image_missing_grace_seconds: int = Field(default=120, ge=0, le=86_400)
 
     # Messages
@@ -105,11 +108,11 @@ class Settings(BaseModel):
     drain_seconds: float = Field(default=25.0, ge=1.0, le=600.0)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    # Nothing listens unless asked to, and then only this machine can ask.
+    # Nothing listens unless a port is set, and then only this machine can connect.
     metrics_host: str = Field(default="127.0.0.1", min_length=1)
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
 
-    # Order service. A key is for those who open it to a network.
+    # Order service. A key is needed where a network can reach it.
     api_host: str = Field(default="127.0.0.1", min_length=1)
     api_port: int = Field(default=8000, ge=1, le=65_535)
     api_key: SecretStr | None = None
@@ -118,7 +121,7 @@ class Settings(BaseModel):
     quality_llm_url: str | None = None
     quality_llm_model: str | None = Field(default=None, validate_default=True)
     quality_llm_api_key: SecretStr | None = None
-    # Endpoints bill and throttle by call; nothing waits for one, so a budget costs only advice.
+    # Endpoints bill and throttle by call. Nothing waits for a call, so a budget costs only advice.
     quality_llm_calls_per_minute: int = Field(default=30, ge=1, le=6000)
     quality_llm_sample_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
     quality_llm_timeout_seconds: float = Field(default=10.0, ge=0.5, le=120.0)
@@ -185,12 +188,11 @@ class Settings(BaseModel):
         if value is None:
             return None
         if not _URL.match(value):
-            # Which schemes there are is known where queues are opened.
+            # ``queues/opening.py`` knows the schemes.
             raise ValueError("needs the queue's whole URL, such as https://...")
         if value.startswith("http") and value.endswith(".fifo"):
-            # A FIFO queue gives one message per group at a time and its dead-letter queue breaks
-            # the order it promises; newest-wins in the ledger already makes order of arrival
-            # irrelevant.
+            # A FIFO queue delivers one message per group at a time, and a dead-letter queue breaks
+            # its order. The ledger keeps the newest message whatever the order of arrival.
             raise ValueError("a FIFO queue is not supported: use a standard queue")
         newer_name = str(info.field_name).removeprefix("sqs_")
         if info.data.get(newer_name) not in (None, value):
@@ -218,7 +220,7 @@ class Settings(BaseModel):
         return self
 
     def queue_of(self, stream: StreamName) -> QueueAddress:
-        """Return where a stream's messages come from, by the newest names that are set."""
+        """Return the address of a stream's queue, from the newest settings that are set."""
         url_names, dead_letter_names = zip(*QUEUE_SETTINGS[stream], strict=True)
         url_setting, url = self._first_set(url_names)
         dead_letter_setting, dead_letter_url = self._first_set(dead_letter_names)
@@ -231,7 +233,7 @@ class Settings(BaseModel):
 
     @property
     def reject_log_path(self) -> Path:
-        """Where rejected messages wait when no dead-letter queue can take them."""
+        """The file of rejected messages that no dead-letter queue can take."""
         return self.data_dir / "rejected.jsonl"
 
     @property
@@ -272,8 +274,8 @@ def _first_problem(error: ValidationError, values: dict[str, Any]) -> Configurat
         return ConfigurationError("SQS_ACCESS_KEY", message)
     name = str(first["loc"][0])
     annotation = str(Settings.model_fields[name].annotation)
-    shown = "" if "SecretStr" in annotation or "url" in name else f"{values.get(name)!r}: "
-    return ConfigurationError(name.upper(), f"{shown}{message}")
+    quoted = "" if "SecretStr" in annotation or "url" in name else f"{values.get(name)!r}: "
+    return ConfigurationError(name.upper(), f"{quoted}{message}")
 
 
 def _split(value: Any) -> list[str]:

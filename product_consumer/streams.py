@@ -1,4 +1,4 @@
-"""The streams of messages that a worker can consume, and where each stream's messages come from."""
+"""The streams that a worker can consume, and the address of each stream's queue."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,14 +7,14 @@ from product_consumer.errors import ConfigurationError
 
 
 class StreamName(StrEnum):
-    """What a worker can consume."""
+    """The name of a stream: a kind of message with a queue of its own."""
 
     PRODUCTS = "products"
     ORDERS = "orders"
 
 
-# For each stream the names of its queue's URL and of its dead-letter queue's, the newest first; the
-# last are those that every version reads.
+# For each stream the settings of its queue's URL and of its dead-letter queue's URL, the newest
+# first. Every version reads the last.
 QUEUE_SETTINGS = {
     StreamName.PRODUCTS: (
         ("QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
@@ -26,15 +26,15 @@ QUEUE_SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class QueueAddress:
-    """Where a stream's messages come from. URLs may hold a password and are never printed."""
+    """The URLs of a stream's queue and their settings; URLs may hold a password: never printed."""
 
     stream: StreamName
     url: str | None = field(repr=False)
     """None where no setting names the queue."""
     dead_letter_url: str | None = field(repr=False)
-    """None where no setting names the dead-letter queue; the queue may know it."""
+    """None where no setting names it; then the queue itself may name its dead-letter queue."""
     url_setting: str
-    """The setting that names the queue, by its newest name where none is set."""
+    """The setting that has the URL; its newest name where none is set."""
     dead_letter_url_setting: str
     url_setting_names: str
     """Every name of that setting, for a person: ``A or B``."""

@@ -1,7 +1,7 @@
 """Writes ``docs/configuration.md``: ``python -m scripts.configuration_page``.
 
-Names, values and defaults come from ``Settings``, meanings and sections from the comments of
-``.env.example``. So each stands in one place, and a test compares the page with both.
+Names, values and defaults come from ``Settings``; meanings and sections come from the comments of
+``.env.example``. A test compares the page with both.
 """
 
 import re
@@ -52,7 +52,7 @@ _NAME_IN_TEXT = re.compile(r"\b[A-Z]{2,}_[A-Z_]+(?:/[\w.]*\w)?")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One setting of the example file. ``bounds``: the range that its comment ends with."""
+    """A setting of the example file. ``bounds``: the range at the end of its comment, if any."""
 
     section: str
     name: str
@@ -86,8 +86,8 @@ def entries(example: str) -> Iterator[Entry]:
     for line in example.splitlines():
         setting = _SETTING.match(line)
         if setting:
-            found = _RANGE.search(comment)
-            bounds = (found[1], found[2]) if found else None
+            written = _RANGE.search(comment)
+            bounds = (written[1], written[2]) if written else None
             yield Entry(section, setting[1], _RANGE.sub("", comment), bounds)
             comment = ""
         elif line.startswith("#"):
@@ -99,13 +99,13 @@ def entries(example: str) -> Iterator[Entry]:
 
 def bounds_of(field: FieldInfo) -> tuple[str, str] | None:
     """Return the least and the greatest number that a field takes; None for other fields."""
-    least = next((each.ge for each in field.metadata if isinstance(each, Ge)), None)
-    greatest = next((each.le for each in field.metadata if isinstance(each, Le)), None)
+    least = next((limit.ge for limit in field.metadata if isinstance(limit, Ge)), None)
+    greatest = next((limit.le for limit in field.metadata if isinstance(limit, Le)), None)
     return None if least is None or greatest is None else (_plain(least), _plain(greatest))
 
 
 def values_of(name: str, field: FieldInfo) -> str:
-    """Say what a field takes."""
+    """Return the values that a field takes, in words."""
     kinds = get_args(field.annotation) or (field.annotation,)
     bounds = bounds_of(field)
     if bounds is not None:
@@ -125,7 +125,7 @@ def values_of(name: str, field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """Say what a field is when nothing sets it."""
+    """Return the default of a field, in words."""
     text = as_text(field.default)
     return f"`{text}`" if text else "not set"
 

@@ -1,4 +1,4 @@
-"""Settings: what is read, what is refused, what is never shown."""
+"""Settings: values that are read, values that are refused, secrets that are never printed."""
 
 import re
 from ipaddress import ip_network
@@ -190,13 +190,13 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_example_file_shows_every_setting_with_its_default() -> None:
     text = (REPOSITORY / ".env.example").read_text()
-    shown = dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, flags=re.MULTILINE))
+    documented = dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, flags=re.MULTILINE))
     defaults = {
         name.upper(): configuration_page.as_text(field.default)
         for name, field in Settings.model_fields.items()
     }
 
-    assert shown == defaults
+    assert documented == defaults
 
 
 def test_the_example_file_says_of_every_setting_what_it_means() -> None:
