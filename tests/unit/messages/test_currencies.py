@@ -9,45 +9,45 @@ from hypothesis import strategies as st
 from product_consumer.errors import InvalidMessage
 from product_consumer.messages.currencies import (
     COMMA_IS_DECIMAL,
-    MARK_OR_WORD,
     POINT_IS_DECIMAL,
+    SYMBOL_OR_WORD,
     choose_currency,
-    codes_of_mark,
+    codes_of_symbol,
 )
 from product_consumer.money import EXPONENTS, currency_exponent
 
 CODES = st.sampled_from(sorted(EXPONENTS))
 MARKS = ["$", "US$", "¥", "£", "€", "₫", "kr", "Rs", "元", "円", "VNĐ", "zł", "R$"]
-DOLLARS = codes_of_mark("$")
+DOLLARS = codes_of_symbol("$")
 
 
 def refusal(*marks: str, field: object = None, default: str = "") -> str:
     with pytest.raises(InvalidMessage) as caught:
-        choose_currency([codes_of_mark(mark) for mark in marks], field, default)
+        choose_currency([codes_of_symbol(mark) for mark in marks], field, default)
     return caught.value.reason
 
 
 def chosen(*marks: str, field: object = None, default: str = "") -> str:
-    return choose_currency([codes_of_mark(mark) for mark in marks], field, default)
+    return choose_currency([codes_of_symbol(mark) for mark in marks], field, default)
 
 
 @given(CODES)
 def test_a_code_stands_for_itself_in_any_case(code: str) -> None:
-    assert codes_of_mark(code) == codes_of_mark(code.lower()) == frozenset((code,))
+    assert codes_of_symbol(code) == codes_of_symbol(code.lower()) == frozenset((code,))
     assert chosen(field=f" {code.lower()} ") == code
 
 
 @pytest.mark.parametrize("mark", MARKS)
 def test_a_mark_stands_for_currencies_of_iso_4217(mark: str) -> None:
-    codes = codes_of_mark(mark)
+    codes = codes_of_symbol(mark)
     assert codes
     assert codes <= EXPONENTS.keys()
-    assert codes_of_mark(mark.swapcase()) == codes
+    assert codes_of_symbol(mark.swapcase()) == codes
 
 
 @pytest.mark.parametrize("word", ["", "mug", "XAU", "XXX", "EURO€", "€€"])
 def test_what_is_neither_mark_nor_code_stands_for_nothing(word: str) -> None:
-    assert codes_of_mark(word) == frozenset()
+    assert codes_of_symbol(word) == frozenset()
 
 
 @pytest.mark.parametrize(("mark", "code"), [("$", "USD"), ("¥", "JPY"), ("£", "GBP")])
@@ -103,7 +103,7 @@ def test_the_chosen_currency_is_one_that_every_mark_and_the_field_allow(
     except InvalidMessage as error:
         assert error.reason in {"currency_mismatch", "currency_unknown"}
     else:
-        assert all(code in codes_of_mark(mark) for mark in marks)
+        assert all(code in codes_of_symbol(mark) for mark in marks)
         assert field is None or code == field
 
 
@@ -135,4 +135,4 @@ def test_a_currency_writes_its_decimals_in_one_way_at_most() -> None:
     ],
 )
 def test_text_is_split_into_marks_words_and_signs(text: str, tokens: list[str]) -> None:
-    assert MARK_OR_WORD.findall(text) == tokens
+    assert SYMBOL_OR_WORD.findall(text) == tokens

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.runtime.options import Options, read_options
-from product_consumer.settings import MAX_PROCESSES, MAX_THREADS, StreamName
+from product_consumer.settings import MAX_PROCESSES, MAX_THREADS
+from product_consumer.streams import StreamName
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
