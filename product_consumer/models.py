@@ -4,10 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from product_consumer.vectors import Vector, combine
-
-Embedding = Vector
-"""One vector of unit length, shape (dimension,), float32."""
+from product_consumer.vectors import Embedding, combine
 
 VECTOR_FIELDS = ("text", "image", "combined")
 """The embeddings of a product, as ``MILVUS_VECTOR_FIELDS`` names them."""

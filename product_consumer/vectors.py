@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
-"""Of unit length, shape (dimension,), float32."""
+Embedding = NDArray[np.float32]
+"""A unit vector: float32, shape (dimension,)."""
 
 _SHORTEST_SUM = 1e-6
 
 
-def pack(embeddings: Sequence[Vector]) -> list[bytes]:
+def pack(embeddings: Sequence[Embedding]) -> list[bytes]:
     """Return the vectors as float16: half the size, 1 - cosine under 1e-6."""
     return [row.tobytes() for row in stack(embeddings).astype(np.float16)]
 
 
-def unpack(packed: Sequence[bytes]) -> list[Vector]:
+def unpack(packed: Sequence[bytes]) -> list[Embedding]:
     """Return the vectors that ``pack`` packed, all of one dimension, of unit length again."""
     # Rounding to float16 moved the length by up to 5e-4; readers are promised unit length.
     wide = _rows(packed, np.float16).astype(np.float32)
@@ -32,7 +32,7 @@ def unpack(packed: Sequence[bytes]) -> list[Vector]:
     return list(wide)
 
 
-def combine(texts: Sequence[Vector], images: Sequence[Vector]) -> list[Vector]:
+def combine(texts: Sequence[Embedding], images: Sequence[Embedding]) -> list[Embedding]:
     """Return the normalised mean of each image and text; the text where the two cancel out."""
     first = stack(texts)
     total = first + stack(images)

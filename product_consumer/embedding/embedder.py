@@ -27,7 +27,8 @@ from product_consumer.errors import (
     RetryMessage,
     Unavailable,
 )
-from product_consumer.models import Embedding, Embeddings
+from product_consumer.models import Embeddings
+from product_consumer.vectors import Embedding
 
 if TYPE_CHECKING:
     from product_consumer.settings import Settings

@@ -16,7 +16,7 @@ from product_consumer.embedding.loading import LoadedModel
 from product_consumer.embedding.preprocessing import PreparedItem
 from product_consumer.embedding.towers import Towers
 from product_consumer.errors import EmbeddingRejected, FatalError, RetryMessage
-from product_consumer.models import Embedding
+from product_consumer.vectors import Embedding
 
 log = logging.getLogger(__name__)
 

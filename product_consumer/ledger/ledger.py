@@ -42,7 +42,6 @@ from product_consumer.ledger.tables import (
     review_history,
 )
 from product_consumer.models import (
-    Embedding,
     PriceObservation,
     Product,
     ProductRow,
@@ -50,7 +49,7 @@ from product_consumer.models import (
     StoreIdentity,
 )
 from product_consumer.settings import Settings
-from product_consumer.vectors import unpack
+from product_consumer.vectors import Embedding, unpack
 
 MAX_COUNTED = 100_000
 """Counting so many rows takes a database a tenth of a second; 10 million would exceed its timeout.

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from product_consumer.models import Embedding, Embeddings
+from product_consumer.models import Embeddings
 from product_consumer.pipeline.batch import Batch
 from product_consumer.pipeline.context import ProcessContext
 from product_consumer.products.item import ProductItem
 from product_consumer.products.shared_stores import SharedLedger
+from product_consumer.vectors import Embedding
 
 if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.

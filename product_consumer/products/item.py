@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from product_consumer.errors import ProductConsumerError
 from product_consumer.images.download import FetchedImage, FetchResult, ImageRequest
 from product_consumer.ledger.rows import KnownImage, LookedUp, ProductChange
-from product_consumer.models import Embedding, Embeddings, ImageSource, Message, Product
+from product_consumer.models import Embeddings, ImageSource, Message, Product
 from product_consumer.outcomes import Outcome
+from product_consumer.vectors import Embedding
 
 if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.

@@ -13,11 +13,12 @@ from product_consumer.errors import ProductConsumerError
 from product_consumer.ledger.in_progress import CrashSuspect, InProgress
 from product_consumer.ledger.ledger import BatchRecord, Ledger
 from product_consumer.ledger.rows import LookedUp, ProductChange
-from product_consumer.models import Embedding, Product, ProductRow
+from product_consumer.models import Product, ProductRow
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import ProcessContext
 from product_consumer.pipeline.group_commit import GroupCommit
 from product_consumer.stores.base import ProductStore
+from product_consumer.vectors import Embedding
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from product_consumer.ledger.ledger import Ledger
-from product_consumer.models import Embedding, Hit, ProductRow
+from product_consumer.models import Hit, ProductRow
 from product_consumer.stores.opening import Stores
+from product_consumer.vectors import Embedding
 
 if TYPE_CHECKING:
     from product_consumer.embedding.embedder import Embedder

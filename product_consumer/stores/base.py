@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from product_consumer.errors import ProductConsumerError
-from product_consumer.models import Embedding, Hit, ProductRow, StoreIdentity
+from product_consumer.models import Hit, ProductRow, StoreIdentity
+from product_consumer.vectors import Embedding
 
 MAX_SEARCH_LIMIT = 1000
 """Most hits one search may ask for."""

@@ -4,9 +4,10 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError
-from product_consumer.models import VECTOR_FIELDS, Embedding, Hit, ProductRow, StoreIdentity
+from product_consumer.models import VECTOR_FIELDS, Hit, ProductRow, StoreIdentity
 from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS, words
+from product_consumer.vectors import Embedding
 
 
 class InMemoryStore:

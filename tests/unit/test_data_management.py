@@ -28,7 +28,7 @@ from product_consumer.errors import (
 from product_consumer.images.download import FetchedImage, FetchResult, ImageRequest, NotModified
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.rows import ProductChange
-from product_consumer.models import Embedding, Embeddings, Message, ProductRow
+from product_consumer.models import Embeddings, Message, ProductRow
 from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.context import new_context
 from product_consumer.products.parser import ProductParser
@@ -36,6 +36,7 @@ from product_consumer.products.shared_stores import share
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.stores.memory import InMemoryStore
+from product_consumer.vectors import Embedding
 from tests.support import factories
 from tests.support.metrics import finished, received
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
-from product_consumer.models import Embedding, Hit, ProductRow, StoreIdentity
+from product_consumer.models import Hit, ProductRow, StoreIdentity
 from product_consumer.stores.base import MAX_SEARCH_LIMIT
 from product_consumer.stores.milvus.client import CallRefused, MilvusConnection
 from product_consumer.stores.milvus.collection import CollectionSetup, alias_target
 from product_consumer.stores.milvus.rows import field_names, id_filter, to_entities, vector_field
 from product_consumer.stores.milvus.upsert_requests import RowPacker, send
+from product_consumer.vectors import Embedding
 
 _IDS_PER_CALL = 100
 

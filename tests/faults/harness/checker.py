@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from product_consumer.models import Embedding
+from product_consumer.vectors import Embedding
 from tests.faults.harness.fake_embedder import text_embedding
 from tests.faults.harness.final_state import FinalState, StoredRow
 from tests.faults.harness.recording import Event

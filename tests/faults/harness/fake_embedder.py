@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from product_consumer.models import Embedding, Embeddings
+from product_consumer.models import Embeddings
+from product_consumer.vectors import Embedding
 
 DIMENSION = 16
 BATCH_SECONDS = 0.005

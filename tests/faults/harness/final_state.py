@@ -13,7 +13,7 @@ import sqlalchemy
 from elasticsearch import Elasticsearch
 from pymilvus import MilvusClient
 
-from product_consumer.models import Embedding
+from product_consumer.vectors import Embedding
 
 MOST_ROWS = 16_384
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from PIL import Image
 
-from product_consumer.models import Embedding
+from product_consumer.vectors import Embedding
 from tests.faults.harness.fake_embedder import image_embedding
 from tests.faults.harness.world import FaultWorld
 from tests.support import factories

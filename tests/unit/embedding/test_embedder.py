@@ -29,8 +29,9 @@ from product_consumer.errors import (
     RetryMessage,
     Unavailable,
 )
-from product_consumer.models import Embedding, Embeddings
+from product_consumer.models import Embeddings
 from product_consumer.settings import Settings
+from product_consumer.vectors import Embedding
 from tests.support.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
 
 NAME = "Áo thun nam cổ tròn, 100% cotton &amp; size XL"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from product_consumer.models import Embedding, Embeddings, Hit, ProductRow
+from product_consumer.models import Embeddings, Hit, ProductRow
 from product_consumer.search.searcher import (
     RECIPROCAL_RANK_CONSTANT,
     Searcher,
@@ -16,6 +16,7 @@ from product_consumer.search.searcher import (
     fuse,
 )
 from product_consumer.stores.opening import Stores
+from product_consumer.vectors import Embedding
 from tests.support.factories import product_row
 
 RED, GREEN, BLUE = np.eye(3, dtype=np.float32)
