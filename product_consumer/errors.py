@@ -88,9 +88,9 @@ class ImageUnavailable(RetryMessage):
 class Unavailable(ProductConsumerError):
     """Raised when a dependency is down; says nothing about any single message."""
 
-    def __init__(self, part: str, detail: str) -> None:
-        super().__init__(f"{part} is unavailable: {detail}")
-        self.part = part
+    def __init__(self, dependency: str, detail: str) -> None:
+        super().__init__(f"{dependency} is unavailable: {detail}")
+        self.dependency = dependency
         self.detail = detail
 
 

@@ -90,7 +90,7 @@ class Embeddings:
         return found
 
 
-def vectors_of(embeddings: Sequence[Embeddings], name: str) -> list[Embedding]:
+def embeddings_by_field(embeddings: Sequence[Embeddings], name: str) -> list[Embedding]:
     """The same vector of many products; ``name`` is one of ``VECTOR_FIELDS``."""
     if name == "combined":
         return combine([each.text for each in embeddings], [each.image for each in embeddings])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from product_consumer.demo.drawings.catalogue import assortment, draw_catalogue
 from product_consumer.demo.tiny_model import MODEL_NAME, config_path
-from product_consumer.models import VECTOR_FIELDS, Embeddings, vectors_of
+from product_consumer.models import VECTOR_FIELDS, Embeddings, embeddings_by_field
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 Matrix = NDArray[np.float32]
@@ -78,7 +78,7 @@ def _embed(model: DemoModel, products: list[dict[str, Any]], images: Path) -> di
     image_embeddings = model.embed_images([images / product["image"] for product in products])
     pairs = zip(text_embeddings, image_embeddings, strict=True)
     embeddings = [Embeddings(text, image) for text, image in pairs]
-    return {name: np.stack(vectors_of(embeddings, name)) for name in VECTOR_FIELDS}
+    return {name: np.stack(embeddings_by_field(embeddings, name)) for name in VECTOR_FIELDS}
 
 
 def _rates(queries: Matrix, embeddings: Matrix, asked: list[Pair], pairs: list[Pair]) -> Rates:

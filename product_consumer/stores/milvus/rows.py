@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from product_consumer.models import ProductRow, StoreIdentity, vectors_of
+from product_consumer.models import ProductRow, StoreIdentity, embeddings_by_field
 from product_consumer.money import price_as_double
 from product_consumer.text import cut_to_bytes
 
@@ -36,7 +36,7 @@ def to_entities(
     complete = [(row, row.embeddings) for row in rows if row.embeddings is not None]
     entities = {row.id: _to_entity(row, declared) for row, _ in complete}
     for name in vector_fields:
-        vectors = vectors_of([embeddings for _, embeddings in complete], name)
+        vectors = embeddings_by_field([embeddings for _, embeddings in complete], name)
         for (row, _), vector in zip(complete, vectors, strict=True):
             entities[row.id][vector_field(name)] = vector
     return entities

@@ -320,7 +320,7 @@ def test_a_passing_failure_is_an_outage(status, body):
     failure = failure_of_a_write(status, body)
 
     assert isinstance(failure, StoreUnavailable)
-    assert failure.part == "elasticsearch"
+    assert failure.dependency == "elasticsearch"
 
 
 @pytest.mark.parametrize(
