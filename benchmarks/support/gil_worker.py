@@ -27,7 +27,7 @@ from product_consumer.demo import tiny_model
 from product_consumer.embedding import embedder
 from product_consumer.embedding.batcher import Batcher
 from product_consumer.embedding.embedder import Embedder
-from product_consumer.embedding.forward_pass import Vectors
+from product_consumer.embedding.forward_pass import ItemEmbeddings
 from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.preprocessing import PreparedItem
 from product_consumer.images.decoder import ImageDecoder
@@ -69,11 +69,11 @@ class SleepingEmbedder(Embedder):
     def prepare(self, _picture: Any, tokens: Any) -> PreparedItem:
         return PreparedItem(self._pixels, tokens)
 
-    def _run(self, items: Sequence[PreparedItem]) -> list[Vectors | Exception]:
+    def _run(self, items: Sequence[PreparedItem]) -> list[ItemEmbeddings | Exception]:
         self._runner.on_pass(len(items))
         time.sleep(PASS_SECONDS + ITEM_SECONDS * len(items))
         unit = self._unit
-        return [Vectors(text=unit[i], image=unit[-1 - i]) for i in range(len(items))]
+        return [ItemEmbeddings(text=unit[i], image=unit[-1 - i]) for i in range(len(items))]
 
 
 def load_sleeping_embedder(_settings: Settings) -> SleepingEmbedder:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from product_consumer.embedding.batcher import Batcher
-from product_consumer.embedding.forward_pass import ModelRunner, Vectors
+from product_consumer.embedding.forward_pass import ItemEmbeddings, ModelRunner
 from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.preprocessing import PreparedItem, Preparer
 from product_consumer.errors import (
@@ -61,7 +61,7 @@ class Embedder:
         self._max_batch = min(max_batch, MAX_CPU_BATCH) if self.device == "cpu" else max_batch
         self._runner = ModelRunner(loaded, self._max_batch)
         self._answer_seconds = ANSWER_SECONDS[loaded.device.type]
-        self._batcher: Batcher[PreparedItem, Vectors] = Batcher(
+        self._batcher: Batcher[PreparedItem, ItemEmbeddings] = Batcher(
             self._runner.run_batch,
             name="model",
             max_batch=self._max_batch,
@@ -154,7 +154,7 @@ class Embedder:
         elif isinstance(answer, ProductConsumerError):
             raise FatalError(f"{self.model_id} cannot run on {self.device}: {answer}") from answer
 
-    def _ask_one(self, item: PreparedItem) -> Vectors:
+    def _ask_one(self, item: PreparedItem) -> ItemEmbeddings:
         answer = self._ask([item])[0]
         if isinstance(answer, ProductConsumerError):
             raise answer
@@ -162,12 +162,14 @@ class Embedder:
 
     def _ask(
         self, items: Sequence[PreparedItem], *, alone: bool = False
-    ) -> list[Vectors | ProductConsumerError]:
+    ) -> list[ItemEmbeddings | ProductConsumerError]:
         futures = self._batcher.submit(items, timeout_seconds=self._answer_seconds, alone=alone)
         deadline = time.monotonic() + self._answer_seconds
         return [self._answer(future, deadline) for future in futures]
 
-    def _answer(self, future: "Future[Vectors]", deadline: float) -> Vectors | ProductConsumerError:
+    def _answer(
+        self, future: "Future[ItemEmbeddings]", deadline: float
+    ) -> ItemEmbeddings | ProductConsumerError:
         try:
             return future.result(max(0.0, deadline - time.monotonic()))
         except (FatalError, Unavailable):
@@ -190,7 +192,7 @@ def load_embedder(settings: "Settings") -> Embedder:
     return Embedder(load_model(settings), max_batch=settings.model_max_batch)
 
 
-def _both_sides(answer: Vectors | ProductConsumerError) -> Embeddings | ProductConsumerError:
+def _both_sides(answer: ItemEmbeddings | ProductConsumerError) -> Embeddings | ProductConsumerError:
     if isinstance(answer, ProductConsumerError):
         return answer
     return Embeddings(text=_present(answer.text), image=_present(answer.image))

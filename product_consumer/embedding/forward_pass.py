@@ -26,7 +26,7 @@ Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Vectors:
+class ItemEmbeddings:
     """Normalised rows of one item; NaN where the model's output was not finite or had no length."""
 
     text: Embedding | None
@@ -38,7 +38,7 @@ class Vectors:
         return not any(math.isnan(side[0]) for side in (self.text, self.image) if side is not None)
 
 
-Outcomes = list[Vectors | Exception]
+Outcomes = list[ItemEmbeddings | Exception]
 
 
 class ModelRunner:
@@ -106,7 +106,7 @@ class ModelRunner:
             for item, vectors in zip(items, _pair(items, *wait()), strict=True)
         ]
 
-    def _embed_again_alone(self, item: PreparedItem) -> Vectors | Exception:
+    def _embed_again_alone(self, item: PreparedItem) -> ItemEmbeddings | Exception:
         [vectors] = _pair([item], *self._begin([item])())
         if vectors.is_valid:
             log.warning("A vector was not finite in its batch, but is when computed alone")
@@ -135,10 +135,10 @@ class _DirectPasses:
         return lambda: (images, texts)
 
 
-def _pair(items: Sequence[PreparedItem], image_rows: Rows, text_rows: Rows) -> list[Vectors]:
+def _pair(items: Sequence[PreparedItem], image_rows: Rows, text_rows: Rows) -> list[ItemEmbeddings]:
     images, texts = iter(_normalise(image_rows)), iter(_normalise(text_rows))
     return [
-        Vectors(
+        ItemEmbeddings(
             text=None if item.tokens is None else next(texts),
             image=None if item.pixels is None else next(images),
         )

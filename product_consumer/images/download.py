@@ -16,7 +16,7 @@ import pycurl
 
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
 from product_consumer.images.address_rules import Network, is_allowed
-from product_consumer.images.response import Answer, empty_image, refusal, too_large
+from product_consumer.images.response import Response, empty_image, refusal, too_large
 from product_consumer.images.url_rules import (
     ascii_host,
     check_destination,
@@ -145,21 +145,21 @@ class Download:
     def conclude(self, code: int, message: str) -> None:
         """Take the end of one request: a result, or the next hop."""
         self.release_sockets()
-        answer = self._answer
-        if answer.refusal is not None:
-            self.finish(answer.refusal)
-        elif answer.location:
-            self._follow(answer.location)
-        elif answer.status == 304 and self._request.headers:
+        response = self._response
+        if response.refusal is not None:
+            self.finish(response.refusal)
+        elif response.location:
+            self._follow(response.location)
+        elif response.status == 304 and self._request.headers:
             self.finish(NotModified())
-        elif answer.status not in (0, 200):
+        elif response.status not in (0, 200):
             grace = self._rules.missing_grace_seconds
-            self.finish(refusal(answer.status, answer.headers, grace))
+            self.finish(refusal(response.status, response.headers, grace))
         elif code != pycurl.E_OK:
             self.finish(self._failure(code, message))
         else:
-            etag, last_modified = answer.validators()
-            image = FetchedImage(answer.body, etag, last_modified)
+            etag, last_modified = response.validators()
+            image = FetchedImage(response.body, etag, last_modified)
             self.finish(image if image.data else empty_image())
 
     def finish(self, result: FetchResult) -> None:
@@ -175,7 +175,7 @@ class Download:
         self._sockets.clear()
 
     def _begin_request(self) -> None:
-        self._answer = Answer(self._rules.max_bytes)
+        self._response = Response(self._rules.max_bytes)
         self._address_refused = False
         self._address_tried = False
 
@@ -225,10 +225,10 @@ class Download:
         return opened
 
     def _on_header(self, line: bytes) -> int | None:
-        return None if self._answer.take_header_line(line) else _STOP_READING
+        return None if self._response.take_header_line(line) else _STOP_READING
 
     def _on_body(self, chunk: bytes) -> int | None:
-        return None if self._answer.take_body(chunk) else _STOP_READING
+        return None if self._response.take_body(chunk) else _STOP_READING
 
 
 def _set_fixed_options(curl: Any, rules: Rules) -> None:

@@ -28,7 +28,7 @@ _REMEMBERED_DATES = 1024
 _MAX_DATE_CHARACTERS = 100
 
 
-class Answer:
+class Response:
     """Status, headers and body as they arrive, header line by header line and chunk by chunk.
 
     ``status`` is 0 until a final answer begins. ``refusal`` says why reading was stopped, if it was

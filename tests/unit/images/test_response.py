@@ -1,4 +1,4 @@
-"""An answer of an image server: taken in within limits, then judged."""
+"""A response of an image server: taken in within limits, then judged."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
 from product_consumer.images.response import (
     MAX_HEADER_BYTES,
-    Answer,
+    Response,
     refusal,
     retry_after_seconds,
 )
@@ -35,12 +35,12 @@ def test_any_retry_after_is_a_bounded_delay_or_none(text: str) -> None:
     assert delay is None or 0 < delay <= 900
 
 
-def received(*lines: bytes, body: bytes = b"", max_bytes: int = MAX_BYTES) -> Answer:
-    """An answer that has taken in these header lines and, unless refused, this body."""
-    answer = Answer(max_bytes)
-    if all(answer.take_header_line(line + b"\r\n") for line in (*lines, b"")) and body:
-        answer.take_body(body)
-    return answer
+def received(*lines: bytes, body: bytes = b"", max_bytes: int = MAX_BYTES) -> Response:
+    """Return a response that has received these header lines and, unless refused, this body."""
+    response = Response(max_bytes)
+    if all(response.take_header_line(line + b"\r\n") for line in (*lines, b"")) and body:
+        response.take_body(body)
+    return response
 
 
 def reason_of(error: ProductConsumerError | None) -> str:
@@ -48,25 +48,25 @@ def reason_of(error: ProductConsumerError | None) -> str:
     return error.reason
 
 
-def test_a_whole_answer_has_status_headers_and_body() -> None:
-    answer = received(b"HTTP/1.1 200 OK", b"ETag: W/1", b"X-Caf\xc3\xa9:  a:b ", body=b"pixels")
+def test_a_whole_response_has_status_headers_and_body() -> None:
+    response = received(b"HTTP/1.1 200 OK", b"ETag: W/1", b"X-Caf\xc3\xa9:  a:b ", body=b"pixels")
 
-    assert (answer.status, answer.body, answer.refusal) == (200, b"pixels", None)
-    assert answer.headers["etag"] == "W/1"
-    assert answer.headers["x-café"] == "a:b"
+    assert (response.status, response.body, response.refusal) == (200, b"pixels", None)
+    assert response.headers["etag"] == "W/1"
+    assert response.headers["x-café"] == "a:b"
 
 
-def test_an_interim_answer_leaves_no_trace() -> None:
-    answer = received(b"HTTP/1.1 103 Early Hints", b"ETag: early", b"HTTP/1.1 200 OK")
+def test_an_interim_response_leaves_no_trace() -> None:
+    response = received(b"HTTP/1.1 103 Early Hints", b"ETag: early", b"HTTP/1.1 200 OK")
 
-    assert (answer.status, answer.validators()) == (200, (None, None))
+    assert (response.status, response.validators()) == (200, (None, None))
 
 
 def test_a_trailer_is_no_header() -> None:
-    answer = received(b"HTTP/1.1 200 OK", body=b"pixels")
-    assert answer.take_header_line(b"ETag: late\r\n")
+    response = received(b"HTTP/1.1 200 OK", body=b"pixels")
+    assert response.take_header_line(b"ETag: late\r\n")
 
-    assert answer.headers.get("etag") is None
+    assert response.headers.get("etag") is None
 
 
 @pytest.mark.parametrize("line", [b"HTTP/1.1", b"HTTP/1.1 abc", b"HTTP/2", b"HTTP/1.1 99 x"])
@@ -76,22 +76,22 @@ def test_a_status_line_without_a_final_status_begins_nothing(line: bytes) -> Non
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_leads_to_its_location(status: int) -> None:
-    answer = received(f"HTTP/1.1 {status} x".encode(), b"Location: /b.jpg")
-    assert answer.location == "/b.jpg"
+    response = received(f"HTTP/1.1 {status} x".encode(), b"Location: /b.jpg")
+    assert response.location == "/b.jpg"
 
     assert received(b"HTTP/1.1 200 OK", b"Location: /b.jpg").location == ""
 
 
 @given(st.lists(st.integers(0, 50), max_size=12))
 def test_a_body_is_taken_whole_or_refused_however_it_is_cut(lengths: list[int]) -> None:
-    answer = received(b"HTTP/1.1 200 OK", max_bytes=100)
-    taken = [answer.take_body(b"x" * length) for length in lengths]
+    response = received(b"HTTP/1.1 200 OK", max_bytes=100)
+    taken = [response.take_body(b"x" * length) for length in lengths]
 
     if sum(lengths) <= 100:
-        assert (all(taken), len(answer.body), answer.refusal) == (True, sum(lengths), None)
+        assert (all(taken), len(response.body), response.refusal) == (True, sum(lengths), None)
     else:
-        assert len(answer.body) <= 100
-        assert reason_of(answer.refusal) == "image_too_large"
+        assert len(response.body) <= 100
+        assert reason_of(response.refusal) == "image_too_large"
 
 
 @pytest.mark.parametrize(
@@ -106,24 +106,24 @@ def test_a_body_is_taken_whole_or_refused_however_it_is_cut(lengths: list[int]) 
         ("X-Long: " + "x" * MAX_HEADER_BYTES, "image_headers"),
     ],
 )
-def test_a_header_may_end_the_answer_before_its_body(header: str, reason: str | None) -> None:
+def test_a_header_may_end_the_response_before_its_body(header: str, reason: str | None) -> None:
     refused = received(b"HTTP/1.1 200 OK", header.encode()).refusal
 
     assert (None if refused is None else reason_of(refused)) == reason
 
 
-def test_a_failure_may_announce_what_an_image_may_not() -> None:
-    answer = received(b"HTTP/1.1 404 No", b"Content-Length: 999999999", b"Content-Encoding: br")
+def test_a_failure_may_announce_headers_that_refuse_an_image() -> None:
+    response = received(b"HTTP/1.1 404 No", b"Content-Length: 999999999", b"Content-Encoding: br")
 
-    assert answer.refusal is None
+    assert response.refusal is None
 
 
 def test_the_body_of_a_failure_is_dropped_up_to_a_limit() -> None:
-    answer = received(b"HTTP/1.1 404 No")
+    response = received(b"HTTP/1.1 404 No")
     chunk = b"x" * 16_384
 
-    assert [answer.take_body(chunk) for _ in range(5)] == [True] * 4 + [False]
-    assert answer.body == b""
+    assert [response.take_body(chunk) for _ in range(5)] == [True] * 4 + [False]
+    assert response.body == b""
 
 
 @pytest.mark.parametrize("status", [204, *range(300, 600)])
@@ -149,9 +149,9 @@ def test_a_missing_image_has_its_grace_in_two_halves(status: int) -> None:
     [('"v1"', True), ('W/"v1"', True), ("x" * 512, True), ("x" * 513, False), ("é", False)],
 )
 def test_a_validator_is_kept_when_it_can_be_sent_back(etag: str, is_kept: bool) -> None:
-    answer = received(b"HTTP/1.1 200 OK", f"ETag: {etag}".encode())
+    response = received(b"HTTP/1.1 200 OK", f"ETag: {etag}".encode())
 
-    assert answer.validators() == (etag if is_kept else None, None)
+    assert response.validators() == (etag if is_kept else None, None)
 
 
 @pytest.mark.parametrize(
@@ -160,11 +160,11 @@ def test_a_validator_is_kept_when_it_can_be_sent_back(etag: str, is_kept: bool) 
 def test_a_date_is_a_validator_once_its_second_is_over(age_seconds: int, is_kept: bool) -> None:
     modified = datetime(2026, 11, 21, 14, 30, 5, tzinfo=UTC)
     dates = [
-        format_datetime(each, usegmt=True)
-        for each in (modified, modified + timedelta(0, age_seconds))
+        format_datetime(moment, usegmt=True)
+        for moment in (modified, modified + timedelta(0, age_seconds))
     ]
-    answer = received(
+    response = received(
         b"HTTP/1.1 200 OK", f"Last-Modified: {dates[0]}".encode(), f"Date: {dates[1]}".encode()
     )
 
-    assert answer.validators() == (None, dates[0] if is_kept else None)
+    assert response.validators() == (None, dates[0] if is_kept else None)
