@@ -4,7 +4,7 @@ ProductConsumerError
   x RejectMessage          permanent: to the dead-letter queue with the reason, never retried
       + InvalidMessage        not JSON, missing id, wrong type, price without a number
       + ImageRejected         not an image, over a limit, address not allowed
-      + EmbeddingRejected     the model's vector is not finite
+      + EmbeddingRejected     the model's embedding is not finite
   x IgnoreMessage          nothing to do (a test event of S3): acknowledged and counted
   x RetryMessage           may pass later: visible again after a backoff, a bounded number of times
       + ImageUnavailable      timeout, 5xx, 429, DNS, not there yet
@@ -46,15 +46,15 @@ class InvalidMessage(RejectMessage):
 
 
 class ImageRejected(RejectMessage):
-    """Raised when an image may not be fetched, or what was fetched cannot be used."""
+    """Raised when an image may not be fetched, or the fetched bytes cannot be used."""
 
 
 class EmbeddingRejected(RejectMessage):
-    """Raised when the model returns a vector that is not finite, twice."""
+    """Raised when the model twice returns an embedding that is not finite or has no length."""
 
 
 class IgnoreMessage(_ReasonedError):
-    """Raised for a message that is known to carry nothing, such as S3's test event."""
+    """Raised for a message that carries nothing, such as S3's test event."""
 
 
 class RetryMessage(_ReasonedError):
@@ -86,7 +86,10 @@ class ImageUnavailable(RetryMessage):
 
 
 class Unavailable(ProductConsumerError):
-    """Raised when a dependency is down; says nothing about any single message."""
+    """Raised when a dependency is down; says nothing about any single message.
+
+    ``dependency``: its name, such as ``ledger`` or ``milvus``.
+    """
 
     def __init__(self, dependency: str, detail: str) -> None:
         super().__init__(f"{dependency} is unavailable: {detail}")
@@ -109,8 +112,8 @@ class LedgerUnavailable(Unavailable):
 class ConfigurationError(ProductConsumerError):
     """Raised when a setting cannot work.
 
-    ``setting`` is the name as the operator writes it; ``problem`` says what was found and what is
-    allowed.
+    ``setting`` is the name as the operator writes it. ``problem`` tells the wrong value and the
+    allowed ones.
     """
 
     def __init__(self, setting: str, problem: str) -> None:

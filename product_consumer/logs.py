@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 from product_consumer.text import printable
 
-# These print tracebacks or warnings in healthy runs; what matters of them reaches us as errors of
-# ours.
+# These print tracebacks or warnings in healthy runs; their failures reach us as exceptions.
 _NOISY_LOGGERS = ("grpc", "elastic_transport", "huggingface_hub")
 _QUIET_LOGGERS = ("botocore", "boto3", "urllib3", "elasticsearch", "httpx", "PIL", "werkzeug")
 
@@ -16,7 +15,7 @@ _QUIET_LOGGERS = ("botocore", "boto3", "urllib3", "elasticsearch", "httpx", "PIL
 def configure_logging(log_format: str, level: str, process: int | None = None) -> None:
     """Send every log line to standard error. ``log_format``: ``text`` or ``json``.
 
-    ``process``: the number of this one, which each line then names, where several run as one.
+    ``process``: this process's number where several run as one service; each line then names it.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -31,8 +30,10 @@ def configure_logging(log_format: str, level: str, process: int | None = None) -
 
 
 class _TextFormatter(logging.Formatter):
-    """``2026-11-21 14:30:05,123 INFO Thread 2 processed ID: abc123``, local time; one of several
-    processes puts ``Process 3: `` before the message.
+    """One line of text per record, in local time.
+
+    ``2026-11-21 14:30:05,123 INFO Thread 2 processed ID: abc123``; one of several processes puts
+    ``Process 3: `` before the message.
     """
 
     def __init__(self, process: int | None) -> None:
@@ -40,8 +41,7 @@ class _TextFormatter(logging.Formatter):
         super().__init__(f"%(asctime)s %(levelname)s {label}%(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        # Only the message is escaped: a traceback, which ``format`` appends afterwards, keeps its
-        # lines.
+        # Only the message is escaped. ``format`` appends the traceback afterwards, lines intact.
         record.message = printable(record.message)
         return super().formatMessage(record)
 

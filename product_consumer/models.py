@@ -1,4 +1,4 @@
-"""The values that travel between the parts. Frozen, without I/O."""
+"""The values that packages pass to each other: frozen, without I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ https://www.elastic.co/guide/en/elasticsearch/reference/8.19/mapping-id-field.ht
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a queue delivered: one body, and the handle that settles it."""
+    """One delivery of a queue: a body, and the handle that settles it."""
 
     message_id: str
     receipt_handle: str
@@ -33,7 +33,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
-    """Decides which of two messages for one product is newer: compared field by field.
+    """How new a message of a product is: of two versions, compared by field, the greater is newer.
 
     ``rank`` 2: ``version`` of the body; 1: an event time of the body, in epoch microseconds; 0: the
     queue's sent time in epoch microseconds (or ``original_version`` after a redrive).
@@ -47,8 +47,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A valid product message, normalised. ``deleted`` marks a tombstone, which has only an id and
-    a version.
+    """A valid product message, normalised.
+
+    ``deleted``: a tombstone, which has only an id and a version.
     """
 
     id: str
@@ -74,42 +75,45 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The vectors of one product; each of unit length, float32, shape (dimension,)."""
+    """The embeddings of one product, all of one model."""
 
     text: Embedding
     image: Embedding
 
     @property
     def combined(self) -> Embedding:
-        """Normalised mean of image and text; the text vector where they cancel out exactly."""
+        """Normalised mean of image and text; the text embedding where the two cancel out."""
         return combine([self.text], [self.image])[0]
 
     def by_field(self, name: str) -> Embedding:
         """``name`` is one of ``VECTOR_FIELDS``."""
-        found: Embedding = getattr(self, name)
-        return found
+        embedding: Embedding = getattr(self, name)
+        return embedding
 
 
 def embeddings_by_field(embeddings: Sequence[Embeddings], name: str) -> list[Embedding]:
-    """The same vector of many products; ``name`` is one of ``VECTOR_FIELDS``."""
+    """The same embedding of many products; ``name`` is one of ``VECTOR_FIELDS``."""
     if name == "combined":
-        return combine([each.text for each in embeddings], [each.image for each in embeddings])
-    return [each.by_field(name) for each in embeddings]
+        return combine([pair.text for pair in embeddings], [pair.image for pair in embeddings])
+    return [pair.by_field(name) for pair in embeddings]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """Which picture a product's image vector was made of, and how to ask whether it has changed."""
+    """The image that an image embedding was computed from.
+
+    Its validators, sent back to the image host, tell whether the image has changed.
+    """
 
     sha256: str
-    """Of the bytes as downloaded, hex."""
+    """Digest of the bytes as downloaded, hex."""
     etag: str | None = None
     last_modified: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProductRow:
-    """The current row of a product in the ledger: what every store must show.
+    """The current row of a product in the ledger, which every store must hold.
 
     ``embeddings`` is None only for a tombstone of a product that was never embedded.
     """
@@ -148,7 +152,10 @@ class ReviewObservation:
 
 @dataclass(frozen=True, slots=True)
 class StoreIdentity:
-    """Whose rows a store holds: written into it at set-up, compared at every start."""
+    """The ledger and model that a store's rows belong to.
+
+    Written into the store at set-up, compared at every start.
+    """
 
     ledger_id: str
     model_id: str
@@ -157,8 +164,9 @@ class StoreIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One search result of a store, best first in its list. ``score`` is comparable only within one
-    list.
+    """One search result of a store, in a list with the best first.
+
+    ``score`` is comparable only within one list.
     """
 
     product_id: str

@@ -1,4 +1,4 @@
-"""Amounts of money: integer minor units and an ISO 4217 code, in major units where people read.
+"""Amounts of money: integer minor units and an ISO 4217 code; major units for people.
 
 Codes and minor units are ISO 4217's own table (package ``iso4217``), because the ledger's contract
 is ISO minor units; CLDR's digits (Babel) describe cash and display and differ for some currencies.
@@ -35,7 +35,7 @@ def to_major(minor: int, currency: str) -> Decimal:
 
 
 def price_as_double(minor: int | None, currency: str | None) -> float | None:
-    """Return a product's price in major units as stores hold it; None when it is unknown."""
+    """Return a product's price in major units as stores hold it; None for an unknown price."""
     if minor is None or currency is None:
         return None
     return float(to_major(minor, currency))

@@ -1,4 +1,4 @@
-"""Small rules for text from outside: what may be stored, where it is cut, how it is shown."""
+"""Rules for text from outside: which text may be stored, where it is cut, how it is quoted."""
 
 import re
 import unicodedata
@@ -14,10 +14,11 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 def check_text(text: str, field: str) -> str:
     """Return ``text``; raise ``InvalidMessage("text_invalid")`` where no store could hold it."""
-    found = _UNSTORABLE.search(text)
-    if found:
-        code_point = f"U+{ord(found.group()):04X}"
-        raise InvalidMessage("text_invalid", f"{field} contains {code_point} at {found.start()}")
+    unstorable = _UNSTORABLE.search(text)
+    if unstorable:
+        code_point = f"U+{ord(unstorable.group()):04X}"
+        detail = f"{field} contains {code_point} at {unstorable.start()}"
+        raise InvalidMessage("text_invalid", detail)
     return text
 
 
@@ -34,22 +35,24 @@ def plain_digits(text: str) -> str:
 
     NFKC alone turns full-width digits into ASCII but leaves Arabic-Indic and other scripts' digits.
     """
-    # ASCII has none of what is changed here, and is all that most numbers consist of.
+    # ASCII needs none of these changes, and most numbers are plain ASCII.
     if not text.isascii():
         text = _NOT_ASCII.sub(_plain, unicodedata.normalize("NFKC", text))
     return " ".join(text.split())
 
 
-def _plain(found: re.Match[str]) -> str:
-    character = found.group()
+def _plain(match: re.Match[str]) -> str:
+    character = match.group()
     if unicodedata.category(character) == "Cf":
         return ""
     return str(unicodedata.decimal(character)) if character.isdecimal() else character
 
 
 def printable(text: str) -> str:
-    """Escape what could forge a line or steer a terminal: control, bidirectional, invisible and
-    other unprintable characters, and lone surrogates.
+    """Escape all characters that could forge a line or steer a terminal.
+
+    These are control, bidirectional, invisible and other unprintable characters, and lone
+    surrogates.
     """
     if text.isprintable():
         return text
@@ -67,5 +70,5 @@ def excerpt(value: object) -> str:
     beginning = text[:MAX_EXCERPT_CHARACTERS]
     escaped = printable(beginning)
     whole = len(escaped) <= MAX_EXCERPT_CHARACTERS and beginning == text
-    shown = escaped if whole else escaped[: MAX_EXCERPT_CHARACTERS - 3] + "..."
-    return f'"{shown}"' if isinstance(value, str) else shown
+    cut = escaped if whole else escaped[: MAX_EXCERPT_CHARACTERS - 3] + "..."
+    return f'"{cut}"' if isinstance(value, str) else cut

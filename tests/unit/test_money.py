@@ -1,4 +1,4 @@
-"""Minor units of a currency, and amounts as people and readers of Redis see them."""
+"""Minor units of a currency, and amounts as people and stores read them."""
 
 from decimal import Decimal
 

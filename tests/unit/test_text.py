@@ -1,4 +1,4 @@
-"""Text from outside: digits, where it is cut, and what a terminal is shown of it."""
+"""Text from outside: its digits, where it is cut, and how it is quoted on a terminal."""
 
 import unicodedata
 
@@ -18,10 +18,10 @@ ENCODABLE_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def digits_by_definition(text: str) -> str:
-    """Character by character, whatever it is."""
+    """The slow way: one character after another."""
     normal = unicodedata.normalize("NFKC", text)
-    visible = (each for each in normal if unicodedata.category(each) != "Cf")
-    digits = (str(unicodedata.decimal(each)) if each.isdecimal() else each for each in visible)
+    visible = (letter for letter in normal if unicodedata.category(letter) != "Cf")
+    digits = (str(unicodedata.decimal(c)) if c.isdecimal() else c for c in visible)
     return " ".join("".join(digits).split())
 
 
@@ -65,7 +65,7 @@ def test_a_lone_surrogate_is_cut_to_a_question_mark():
     ],
     ids=["line break", "colour", "direction", "invisible", "surrogate", "astral", "printable"],
 )
-def test_what_a_terminal_would_obey_is_escaped(text: str, escaped: str):
+def test_characters_that_a_terminal_obeys_are_escaped(text: str, escaped: str):
     assert printable(text) == escaped
 
 

@@ -1,41 +1,40 @@
-"""Vectors of a whole batch at once are what each would be on its own."""
+"""Arithmetic on a whole batch gives each embedding what it would get alone."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from product_consumer.vectors import combine, pack, stack, unpack
+from product_consumer.vectors import Embedding, combine, pack, stack, unpack
 
 DIMENSION = 24
 SEEDS = st.lists(st.integers(0, 10_000), min_size=1, max_size=8)
 
 
-def unit(seed: int) -> NDArray[np.float32]:
+def unit(seed: int) -> Embedding:
     vector = np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
     return vector / np.float32(np.linalg.norm(vector))
 
 
 @given(SEEDS)
-def test_unpacked_vectors_are_the_packed_ones_in_order_and_of_unit_length(seeds: list[int]):
-    vectors = [unit(seed) for seed in seeds]
+def test_unpacked_embeddings_are_the_packed_ones_in_order_and_of_unit_length(seeds: list[int]):
+    embeddings = [unit(seed) for seed in seeds]
 
-    found = unpack(pack(vectors))
+    unpacked = unpack(pack(embeddings))
 
-    assert len(found) == len(vectors)
-    for got, expected in zip(found, vectors, strict=True):
-        assert got.dtype == np.float32
-        assert float(got @ expected) > 1 - 1e-6
-        assert float(np.linalg.norm(got)) == pytest.approx(1, abs=1e-6)
+    assert len(unpacked) == len(embeddings)
+    for embedding, expected in zip(unpacked, embeddings, strict=True):
+        assert embedding.dtype == np.float32
+        assert float(embedding @ expected) > 1 - 1e-6
+        assert float(np.linalg.norm(embedding)) == pytest.approx(1, abs=1e-6)
 
 
 @given(SEEDS)
 def test_a_batch_is_combined_row_by_row(seeds: list[int]):
     texts, images = [unit(seed) for seed in seeds], [unit(seed + 1) for seed in seeds]
 
-    for got, text, image in zip(combine(texts, images), texts, images, strict=True):
-        assert got == pytest.approx((text + image) / np.linalg.norm(text + image), abs=1e-6)
+    for combined, text, image in zip(combine(texts, images), texts, images, strict=True):
+        assert combined == pytest.approx((text + image) / np.linalg.norm(text + image), abs=1e-6)
 
 
 def test_where_image_and_text_cancel_out_the_text_is_taken_and_its_neighbours_are_not():
@@ -54,7 +53,7 @@ def test_a_vector_without_length_stays_as_it_is():
     assert something == pytest.approx(unit(3), abs=1e-3)
 
 
-def test_no_vectors_are_no_vectors():
+def test_no_embeddings_give_no_embeddings():
     assert unpack([]) == []
     assert combine([], []) == []
 
