@@ -1,13 +1,13 @@
-"""One thread, one batch at a time: what waits when the device is free is the next batch.
+"""One thread runs batches: all items that wait when the device becomes free are the next batch.
 
-There is no timer. While the device is busy with one batch, callers fill the queue for the next,
-so batches grow with load by themselves: an idle device starts on a single item at once, a busy
-one finds many waiting. A timer would only add its own delay to every item whenever there are
-fewer callers than a full batch needs: in a simulation of 10 callers handing over 10 items each,
-20 ms of waiting cost a quarter of the throughput, and no length of timer gained any.
+There is no timer. While the device runs one batch, callers fill the queue for the next, so batches
+grow with load by themselves: an idle device starts a single item at once, a busy device finds many
+waiting. A timer would delay every item whenever there are fewer callers than a full batch needs. In
+a simulation of 10 callers with 10 items each, 20 ms of waiting cost a quarter of the throughput,
+and no length of timer gained any.
 
-A device that works by itself can be kept two batches deep: the next batch is handed to it while
-it still runs the last, so that it never waits for Python between the two.
+A device with a queue of its own can be kept two batches deep. It gets the next batch while it still
+runs the last, so that it never waits for Python between the two.
 """
 
 import logging
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Results: TypeAlias = Sequence[Result | Exception]
 Wait: TypeAlias = Callable[[], Results[Result]]
-"""Waits for a batch that the device has begun, and returns its results."""
+"""Waits for a batch that the device has begun and returns its results."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,18 +44,21 @@ class _Begun(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs ``run_batch`` in a thread of its own on what many callers hand over, in order.
+    """Collects the items of many callers into batches, in order, and runs them in its own thread.
 
-    ``run_batch`` gets 1 to ``max_batch`` items and returns one result per item, in order; an
-    exception in a result's place is that item's. When it raises, only its own items are touched:
-    the batch is halved until a poisonous item fails alone. When it raises ``FatalError``, or the
-    thread dies, everything that waits and everything handed over later fails with ``FatalError``.
+    Any thread may call any method.
 
-    ``run_batch`` may begin the batch only and return a function, which waits for the results and
-    may raise in its place. At most one more batch is begun before it is called, in the same thread.
+    ``run_batch`` gets 1 to ``max_batch`` items and returns one result per item, in order. An
+    exception in place of a result is that item's error. When ``run_batch`` raises, its batch is
+    halved until a poisonous item fails alone; other batches are not affected. When it raises
+    ``FatalError``, or the thread dies, all waiting and all later items fail with ``FatalError``.
 
-    ``max_waiting``: callers are held back while this many items wait; one caller's items enter
-    together, so the queue may exceed it by the rest of one hand-over.
+    ``run_batch`` may only begin the batch and return a function that waits for the results and may
+    raise as well. At most one more batch is begun before that function is called, in the same
+    thread.
+
+    ``max_waiting``: callers are held back while this many items wait. The items of one call enter
+    together, so the queue may exceed this by the rest of one call.
     """
 
     def __init__(
@@ -77,13 +80,13 @@ class Batcher(Generic[Item, Result]):
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        # A daemon, so that a device which never answers cannot keep the process from ending.
+        # A daemon: a device that never answers must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def failed(self) -> bool:
-        """True once nothing can be run any more; the process should end."""
+        """True once no batch can run any more; the process should end."""
         return self._failure is not None
 
     def submit(
@@ -91,9 +94,9 @@ class Batcher(Generic[Item, Result]):
     ) -> "list[Future[Result]]":
         """Hand over items, in order, and return a future for each; waits for room in the queue.
 
-        With ``alone`` each of them is a batch of its own, and none is begun beside it.
-        Raises ``FatalError`` when the batcher is broken, ``Unavailable`` when it is closed or had
-        no room for ``timeout_seconds``; nothing is handed over then.
+        With ``alone`` each item is a batch of its own, and no other batch is begun beside it.
+        Raises ``FatalError`` when the batcher is broken. Raises ``Unavailable`` when it is closed
+        or its queue stayed full for ``timeout_seconds``. Then no item was handed over.
         """
         entries: list[_Entry[Item, Result]] = [_Entry(item, alone) for item in items]
         with self._lock:
@@ -106,7 +109,7 @@ class Batcher(Generic[Item, Result]):
         return [entry.future for entry in entries]
 
     def close(self, timeout_seconds: float) -> None:
-        """Refuse new items and finish what waits; what has not begun in time is ``Unavailable``.
+        """Refuse new items and finish waiting ones; those not begun in time are ``Unavailable``.
 
         Returns within ``timeout_seconds``, even if the running batch never ends.
         """
@@ -134,7 +137,7 @@ class Batcher(Generic[Item, Result]):
         try:
             self._run_until_closed()
         except BaseException as error:
-            # Whatever ended this thread, no caller may be left waiting for it.
+            # Whatever ended this thread, no caller may wait for it in vain.
             log.critical("The %s thread ended: %s: %s", self._name, type(error).__name__, error)
             self._break(error)
 
@@ -153,8 +156,11 @@ class Batcher(Generic[Item, Result]):
             ahead = begun
 
     def _take(self, ahead: _Begun[Item, Result] | None) -> list[_Entry[Item, Result]]:
-        """Wait for work, unless a batch is ahead whose results wait to be fetched; an empty list
-        means that there is nothing to begin now, and without one ahead, that all is done."""
+        """Return the entries of the next batch.
+
+        Without a batch ``ahead``, waits for items; an empty list then means closed and all done.
+        With a batch ahead, does not wait; an empty list then means: fetch its results first.
+        """
         while True:
             with self._lock:
                 if ahead is None:
@@ -185,7 +191,7 @@ class Batcher(Generic[Item, Result]):
 
     def _finish(self, begun: _Begun[Item, Result]) -> None:
         entries, outcome = begun.entries, begun.outcome
-        # What the device still holds of a failed batch must be free before its halves run.
+        # The device memory of a failed batch must be free before its halves run.
         begun.outcome = None
         if callable(outcome):
             outcome = self._attempt(entries, outcome)
@@ -203,7 +209,7 @@ class Batcher(Generic[Item, Result]):
         entries: list[_Entry[Item, Result]],
         attempt: Callable[[], Results[Result] | Wait[Result]],
     ) -> Results[Result] | Wait[Result] | None:
-        """Return what ``attempt`` does, or None when the batch failed and can be halved.
+        """Return the outcome of ``attempt``, or None when the batch failed and can be halved.
 
         The exception is dropped before the halves run: its traceback would keep the failed pass's
         memory alive.
@@ -237,7 +243,7 @@ class Batcher(Generic[Item, Result]):
 
 
 def _deliver(entries: list[_Entry[Item, Result]], results: Results[Result]) -> None:
-    # Last first: a caller waits for its first item, so it wakes up once, not once per item.
+    # Last item first: a caller waits for its first item, so it wakes up once, not once per item.
     for entry, result in zip(reversed(entries), reversed(results), strict=True):
         if isinstance(result, Exception):
             entry.future.set_exception(result)
@@ -252,7 +258,7 @@ def _fail(entry: "_Entry[Item, Result]", error: Exception) -> None:
 
 
 def _copy(failure: FatalError) -> FatalError:
-    """One instance per raise: an exception raised in two threads mixes up their tracebacks."""
+    """Return a new instance: an exception raised in two threads mixes up their tracebacks."""
     copied = FatalError(*failure.args)
     copied.__cause__ = failure
     return copied

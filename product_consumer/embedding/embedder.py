@@ -1,8 +1,8 @@
-"""Picture and name to unit vectors: one model, one lock, one thread that runs it.
+"""Image and name -> embeddings: one model, one lock, one thread that runs the model.
 
-Callers prepare items in their own threads (resize, crop, tokenise; bytes, not floats) and hand
-them over; the model thread takes what waits as one batch and gives each item's vectors or error
-back through its own future.
+Callers prepare items in their own threads (resize, crop, tokenise; bytes, not floats) and hand them
+over. The model thread takes all waiting items as one batch. Each item has a future for its
+embeddings or its error.
 """
 
 import logging
@@ -36,20 +36,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 10.0
-# A GPU answers a full queue in seconds; one that has not in a minute hangs, and only a new process
-# helps. A CPU takes seconds for a single picture.
+# A GPU works off a full queue in seconds. A GPU that has not answered in a minute hangs, and only a
+# new process helps. A CPU takes seconds for a single image.
 ANSWER_SECONDS = {"cuda": 60.0, "mps": 60.0, "cpu": 600.0}
-# Beyond this a CPU gains nothing from a larger batch, and every item waits for the whole of it.
+# A CPU gains nothing from a larger batch, and every item waits for the whole batch.
 MAX_CPU_BATCH = 16
-# While one batch runs, the queue holds the next ones; 336 x 336 pixels are a third of a megabyte.
+# Batches that the queue holds while another runs; 336 x 336 pixels are a third of a megabyte.
 WAITING_BATCHES = 4
 
 
 class Embedder:
-    """Every method may be called from any thread.
+    """A loaded model as a service: takes images and texts, returns embeddings.
 
-    ``model_id`` changes whenever the vectors could: model, weights and activation, and the digest
-    of a configuration of the operator's own. ``dimension`` is the length of every vector.
+    Any thread may call any method. An error of one item is returned in its place;
+    ``FatalError`` means that the model cannot run any more.
+
+    ``model_id`` changes whenever the embeddings could: with model, weights, activation, and the
+    digest of the operator's own configuration. ``dimension`` is the length of every embedding.
     """
 
     def __init__(self, loaded: LoadedModel, *, max_batch: int) -> None:
@@ -69,48 +72,52 @@ class Embedder:
         )
 
     def tokenise(self, text: str) -> NDArray[np.int64]:
-        """See ``Preparer.tokenise``."""
+        """Return the token ids of any text: int64, shape (context length,), padded."""
         return self._preparer.tokenise(text)
 
     def prepare(
-        self, picture: NDArray[np.uint8] | None, tokens: NDArray[np.int64] | None
+        self, pixels: NDArray[np.uint8] | None, tokens: NDArray[np.int64] | None
     ) -> PreparedItem:
-        """Bring a picture to the model's size (see ``Preparer.resize``), beside its text."""
-        return PreparedItem(None if picture is None else self._preparer.resize(picture), tokens)
+        """Resize an image to the model's size and put it beside its tokens.
+
+        ``pixels``: RGB, uint8, shape (height, width, 3). ``tokens``: as ``tokenise`` returns them.
+        """
+        return PreparedItem(None if pixels is None else self._preparer.resize(pixels), tokens)
 
     def embed(
         self, items: Sequence[PreparedItem], *, alone: bool = False
     ) -> list[Embeddings | ProductConsumerError]:
-        """Return the vectors of each item, or its error; blocks until the model thread answered.
+        """Return the embeddings of each item, or its error; waits for the model thread.
 
-        With ``alone`` each item has a forward pass of its own, shared with no other thread's.
-        Every item needs both sides. Per item: ``EmbeddingRejected`` (``embedding_invalid``) when
-        its vectors are not finite or have no length, twice; ``RetryMessage`` when the device has no
-        memory for it alone. Raises ``FatalError`` when the device is lost or does not answer, and
-        ``Unavailable`` when the embedder is closed or its queue stays full.
+        Every item needs both sides. With ``alone`` each item has a forward pass of its own.
+
+        Errors of an item: ``EmbeddingRejected`` (``embedding_invalid``) when its embeddings are not
+        finite or have no length, twice; ``RetryMessage`` when the device has no memory for the item
+        alone. Raises ``FatalError`` when the device is lost or does not answer, and ``Unavailable``
+        when the embedder is closed or its queue stays full.
         """
         if any(item.pixels is None or item.tokens is None for item in items):
-            raise ValueError(
-                "a product is embedded by picture and text, and one of them is missing"
-            )
+            raise ValueError("a product is embedded by image and text, and one of them is missing")
         return [_both_sides(answer) for answer in self._ask(items, alone=alone)]
 
     def embed_text(self, text: str) -> Embedding:
-        """Return the vector of a text; raises what ``embed`` returns or raises."""
-        vectors = self._ask_one(self.prepare(None, self.tokenise(text)))
-        return _present(vectors.text)
+        """Return the embedding of a text; raises each error that ``embed`` returns or raises."""
+        embeddings = self._ask_one(self.prepare(None, self.tokenise(text)))
+        return _present(embeddings.text)
 
-    def embed_image(self, picture: NDArray[np.uint8]) -> Embedding:
-        """Return the vector of a picture; raises what ``embed`` returns or raises."""
-        vectors = self._ask_one(self.prepare(picture, None))
-        return _present(vectors.image)
+    def embed_image(self, pixels: NDArray[np.uint8]) -> Embedding:
+        """Return the embedding of an image; raises each error that ``embed`` returns or raises.
+
+        ``pixels``: RGB, uint8, shape (height, width, 3).
+        """
+        embeddings = self._ask_one(self.prepare(pixels, None))
+        return _present(embeddings.image)
 
     def warm_up(self) -> float:
         """Run one item, and on an accelerator a full batch too; return the seconds it took.
 
-        Kernels are chosen and memory is set aside now instead of under the first messages, and on
-        CUDA graphs of the usual batch sizes are captured. Raises
-        ``FatalError`` when the model cannot run at all.
+        This chooses kernels and reserves memory before the first messages come. On CUDA it captures
+        graphs of the usual batch sizes. Raises ``FatalError`` when the model cannot run at all.
         """
         started = time.monotonic()
         self._runner.capture_before_next_batch()
@@ -122,35 +129,35 @@ class Embedder:
 
     @property
     def shorter_side_pixels(self) -> int | None:
-        """See ``Preparer.shorter_side_pixels``."""
+        """Target size of an image's shorter side, for ``ImageDecoder.decode``; None: full size."""
         return self._preparer.shorter_side_pixels
 
     @property
     def model_lock(self) -> threading.Lock:
-        """Held during forward passes, by whoever runs the model."""
+        """Held during forward passes by the thread that runs the model."""
         return self._runner.model_lock
 
     def watch_passes(self, on_pass: Callable[[int], None]) -> None:
-        """Have the number of items of every forward pass told, in the model thread."""
+        """Call ``on_pass`` in the model thread with the item count of every forward pass."""
         self._runner.on_pass = on_pass
 
     @property
     def failed(self) -> bool:
-        """True once the model cannot be run any more; the process should end."""
+        """True once the model cannot run any more; the process should end."""
         return self._batcher.failed
 
     @property
     def answer_seconds(self) -> float:
-        """How long an item may wait for its vectors, once there was room in the queue for it."""
+        """How long an item may wait for its embeddings once it is in the queue."""
         return self._answer_seconds
 
     def close(self) -> None:
-        """Refuse new items; what waits has ``CLOSE_SECONDS`` to finish, then is ``Unavailable``."""
+        """Refuse new items; items that wait longer than ``CLOSE_SECONDS`` are ``Unavailable``."""
         self._batcher.close(CLOSE_SECONDS)
 
     def _check_warm(self, answer: Embeddings | ProductConsumerError) -> None:
         if isinstance(answer, EmbeddingRejected):
-            log.warning("%s gives unusable vectors for a black picture: %s", self.model_id, answer)
+            log.warning("%s gives unusable embeddings for a black image: %s", self.model_id, answer)
         elif isinstance(answer, ProductConsumerError):
             raise FatalError(f"{self.model_id} cannot run on {self.device}: {answer}") from answer
 
@@ -184,10 +191,11 @@ class Embedder:
 
 
 def load_embedder(settings: "Settings") -> Embedder:
-    """Load the model the settings name; seconds to minutes.
+    """Load the model that the settings name; takes seconds to minutes.
 
     Raises ``ConfigurationError`` naming the setting that does not work: weights that are missing or
-    of another model, an unknown name or device. Weights are never left random.
+    of another model, an unknown name or device. Weights are never left random. Raises
+    ``FatalError`` when the device has no memory left for the model.
     """
     return Embedder(load_model(settings), max_batch=settings.model_max_batch)
 
@@ -198,14 +206,14 @@ def _both_sides(answer: ItemEmbeddings | ProductConsumerError) -> Embeddings | P
     return Embeddings(text=_present(answer.text), image=_present(answer.image))
 
 
-def _present(vector: Embedding | None) -> Embedding:
-    if vector is None:
-        raise ValueError("the model thread left out a vector that was asked for")
-    return vector
+def _present(embedding: Embedding | None) -> Embedding:
+    if embedding is None:
+        raise ValueError("the model thread left out an embedding that was asked for")
+    return embedding
 
 
 def _unexpected(error: Exception) -> RetryMessage:
-    """A bug of ours or the model's, met by one item alone."""
+    """Return the error of an item that failed alone by a bug of ours or of the model."""
     kind = type(error).__name__
     log.error("A forward pass of one item failed: %s", kind, exc_info=error)
     unexpected = RetryMessage(

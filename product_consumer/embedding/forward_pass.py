@@ -1,4 +1,4 @@
-"""One batch through the model: pixels and token ids to unit vectors, device errors told apart."""
+"""One batch through the model: pixels and token ids -> embeddings, device errors told apart."""
 
 import logging
 import math
@@ -27,14 +27,17 @@ Returned = TypeVar("Returned")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemEmbeddings:
-    """Normalised rows of one item; NaN where the model's output was not finite or had no length."""
+    """The embeddings of one item; NaN where the model's output was not finite or had no length.
+
+    A side that the item does not have is None.
+    """
 
     text: Embedding | None
     image: Embedding | None
 
     @property
     def is_valid(self) -> bool:
-        """Say whether no side is NaN; the first number tells, because a row is NaN as a whole."""
+        """True if no side is NaN. Its first number tells: an embedding is NaN as a whole."""
         return not any(math.isnan(side[0]) for side in (self.text, self.image) if side is not None)
 
 
@@ -42,14 +45,17 @@ Outcomes = list[ItemEmbeddings | Exception]
 
 
 class ModelRunner:
-    """Runs batches under one lock; ``run_batch`` is what the ``Batcher`` calls in its thread."""
+    """Runs batches of one model under a lock; the thread of the ``Batcher`` calls ``run_batch``.
+
+    Device errors become ``FatalError``, lack of device memory ``RetryMessage``.
+    """
 
     def __init__(self, loaded: LoadedModel, max_batch: int) -> None:
         self.device = str(loaded.device)
         self.model_lock = threading.Lock()
-        """Held while the model is run, on CUDA while it is told what to run."""
+        """Held while the model runs; on CUDA, while its kernels are queued."""
         self.on_pass: Callable[[int], None] = lambda _count: None
-        """Told the number of items of every forward pass, in the model thread."""
+        """Called in the model thread with the item count of every forward pass."""
         self._input_size = loaded.preprocess.input_size
         self._towers = Towers(loaded)
         self._is_cuda = loaded.device.type == "cuda"
@@ -58,15 +64,18 @@ class ModelRunner:
             if self._is_cuda
             else _DirectPasses(self._towers, loaded.device)
         )
-        self._capture_wanted = False
+        self._must_capture = False
 
     def capture_before_next_batch(self) -> None:
-        """Have CUDA graphs made in the model thread, before it runs its next batch."""
-        self._capture_wanted = self._is_cuda
+        """Let the model thread capture CUDA graphs before its next batch."""
+        self._must_capture = self._is_cuda
 
     def run_batch(self, items: Sequence[PreparedItem]) -> Outcomes | Callable[[], Outcomes]:
-        """Run, or on CUDA begin, in the model thread; ``RetryMessage`` when memory ran out, which
-        halves the batch."""
+        """Return each item's embeddings or error; on CUDA, a function that waits for them.
+
+        Runs in the model thread. Raises ``RetryMessage`` when device memory ran out: the
+        ``Batcher`` then halves the batch. Raises ``FatalError`` when the device is lost.
+        """
         self.on_pass(len(items))
         wait = self._guarded(len(items), lambda: self._begin(items))
         if self._is_cuda:
@@ -83,7 +92,7 @@ class ModelRunner:
                 if _is_device_failure(error):
                     raise FatalError(f"{self.device} failed: {error}") from error
                 raise
-        # Not within the handler: the traceback would keep the failed pass's tensors alive.
+        # Outside the handler: its traceback would keep the failed pass's tensors alive.
         if self._is_cuda:
             torch.cuda.empty_cache()
         raise RetryMessage("device_out_of_memory", f"a batch of {count} on {self.device}")
@@ -92,8 +101,8 @@ class ModelRunner:
         pixels = [item.pixels for item in items if item.pixels is not None]
         tokens = [item.tokens for item in items if item.tokens is not None]
         with self.model_lock:
-            if self._capture_wanted and isinstance(self._passes, CudaPasses):
-                self._capture_wanted = False
+            if self._must_capture and isinstance(self._passes, CudaPasses):
+                self._must_capture = False
                 channels, height, width = self._input_size
                 self._passes.capture((height, width, channels))
             return self._passes.queue(pixels, tokens)
@@ -102,20 +111,20 @@ class ModelRunner:
         self, items: Sequence[PreparedItem], wait: Callable[[], tuple[Rows, Rows]]
     ) -> Outcomes:
         return [
-            vectors if vectors.is_valid else self._embed_again_alone(item)
-            for item, vectors in zip(items, _pair(items, *wait()), strict=True)
+            embeddings if embeddings.is_valid else self._embed_again_alone(item)
+            for item, embeddings in zip(items, _pair(items, *wait()), strict=True)
         ]
 
     def _embed_again_alone(self, item: PreparedItem) -> ItemEmbeddings | Exception:
-        [vectors] = _pair([item], *self._begin([item])())
-        if vectors.is_valid:
-            log.warning("A vector was not finite in its batch, but is when computed alone")
-            return vectors
+        [embeddings] = _pair([item], *self._begin([item])())
+        if embeddings.is_valid:
+            log.warning("An embedding was not finite in its batch, but is when computed alone")
+            return embeddings
         return EmbeddingRejected("embedding_invalid", "not finite or without length, twice")
 
 
 class _DirectPasses:
-    """Passes that are done when the call returns: on a CPU, or where there is no way to wait."""
+    """Forward passes that are done when ``queue`` returns: on a CPU or on MPS."""
 
     def __init__(self, towers: Towers, device: torch.device) -> None:
         self._towers = towers
@@ -147,8 +156,10 @@ def _pair(items: Sequence[PreparedItem], image_rows: Rows, text_rows: Rows) -> l
 
 
 def _normalise(rows: Rows) -> list[Embedding]:
-    """Divide by the length, in float64 so that no finite row overflows; a row that is not finite
-    or has no length becomes NaN."""
+    """Divide each row by its length, in float64 so that no finite row overflows.
+
+    A row that is not finite or has no length becomes NaN.
+    """
     wide = rows.astype(np.float64)
     if wide.size == 0:
         return []
@@ -159,11 +170,11 @@ def _normalise(rows: Rows) -> list[Embedding]:
 
 
 def _is_out_of_device_memory(error: RuntimeError) -> bool:
-    # PyTorch has no class of its own for MPS.
+    # PyTorch has no exception class for MPS.
     return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
 def _is_device_failure(error: RuntimeError) -> bool:
-    """A CUDA context is unusable after an error; every later call fails until the process ends."""
+    """Return True for an error after which every later call fails until the process ends."""
     text = str(error)
     return isinstance(error, torch.AcceleratorError) or any(name in text for name in DEVICE_ERRORS)

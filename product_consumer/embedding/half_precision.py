@@ -1,8 +1,8 @@
-"""Makes a model cheaper to run on an accelerator, and keeps its vectors.
+"""Makes a model cheaper to run on an accelerator without changing its embeddings.
 
-In float32 nothing is changed. In half precision more than a third of the time of a large vision
-transformer goes into moving activations through memory between the matrix products, so what
-OpenCLIP does there in several passes is done in one.
+A float32 model stays as it is. In half precision a large vision transformer spends more than a
+third of its time moving activations through memory between the matrix products. Steps that
+OpenCLIP does in several passes are done here in one.
 """
 
 from typing import Any
@@ -16,33 +16,36 @@ QUICK_GELU_SLOPE = 1.702
 
 
 def tune(model: nn.Module, dtype: torch.dtype) -> None:
-    """Turn a float32 model with its weights in place into one of ``dtype``, for inference.
+    """Convert a float32 model with its weights in place to ``dtype``, for inference.
 
-    All of it but batch norms, whose running variances would suffer: OpenCLIP keeps its layer norms
-    in float32 as well and converts every activation there and back, although the kernel for half
-    precision computes in float32 too.
+    Batch norms stay in float32, because their running variances would suffer. OpenCLIP keeps layer
+    norms in float32 too and converts every activation there and back. That is not needed: the
+    kernel for half precision computes in float32 inside.
     """
     if dtype == torch.float32:
         return
     fuse_quick_gelu(model)
     model.to(dtype)
-    for part in model.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.float()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.float()
 
 
 def fuse_quick_gelu(model: nn.Module) -> None:
-    """Replace QuickGELU, three kernels, by SiLU, one: x s(ax) = silu(ax) / a for a sigmoid s, with
-    a and 1/a multiplied into the layers before and behind it."""
-    for name, part in list(model.named_modules()):
-        if name.endswith(".mlp") and _is_plain_quick_gelu(part):
-            _scale(part.c_fc, QUICK_GELU_SLOPE, with_bias=True)
-            _scale(part.c_proj, 1 / QUICK_GELU_SLOPE, with_bias=False)
-            part.gelu = nn.SiLU(inplace=True)
+    """Replace each QuickGELU, three kernels, by SiLU, one kernel.
+
+    x s(ax) = silu(ax) / a for a sigmoid s. The layer before is multiplied by a, the layer behind by
+    1/a.
+    """
+    for name, module in list(model.named_modules()):
+        if name.endswith(".mlp") and _is_plain_quick_gelu(module):
+            _scale(module.c_fc, QUICK_GELU_SLOPE, with_bias=True)
+            _scale(module.c_proj, 1 / QUICK_GELU_SLOPE, with_bias=False)
+            module.gelu = nn.SiLU(inplace=True)
 
 
 def _is_plain_quick_gelu(mlp: Any) -> bool:
-    kinds = {name: type(part) for name, part in mlp.named_children()}
+    kinds = {name: type(layer) for name, layer in mlp.named_children()}
     return kinds == {"c_fc": nn.Linear, "gelu": QuickGELU, "c_proj": nn.Linear}
 
 

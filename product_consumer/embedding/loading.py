@@ -1,7 +1,7 @@
 """Loads an OpenCLIP model with weights that are known to belong to it, or refuses to start.
 
-What OpenCLIP forgives and would spoil every embedding (no weights, weights of another activation,
-towers that do not fit together) ends here with the setting to mend.
+OpenCLIP accepts missing weights, weights of another activation and towers that do not fit together.
+Each would spoil every embedding, so each is refused here by the name of the setting to fix.
 """
 
 import logging
@@ -35,7 +35,8 @@ class LoadedModel:
     """A model with its weights in place, in evaluation mode on ``device``."""
 
     model: Any
-    """``encode_image`` takes (n, 3, height, width) of ``dtype``, ``encode_text`` (n, context)."""
+    """``encode_image`` takes pixels of ``dtype``, shape (count, 3, height, width); ``encode_text``
+    takes token ids, int64, shape (count, context)."""
     model_id: str
     dimension: int
     device: torch.device
@@ -44,12 +45,12 @@ class LoadedModel:
     transform: Any
     """OpenCLIP's own evaluation transform, a torchvision ``Compose``."""
     tokenizer: Callable[[str], torch.Tensor]
-    """Text to token ids of shape (1, context), int64."""
+    """Text -> token ids, int64, shape (1, context)."""
     context_length: int
 
 
 def load_model(settings: ModelSettings) -> LoadedModel:
-    """Build the model the settings name and fill it with its weights; seconds to minutes.
+    """Build the model that the settings name and load its weights; takes seconds to minutes.
 
     Raises ``ConfigurationError`` naming the setting that does not work, and ``FatalError`` when
     the device has no memory left for the model.
@@ -83,20 +84,23 @@ def load_model(settings: ModelSettings) -> LoadedModel:
     )
 
 
-def choose_device(wanted: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU; ``ConfigurationError`` for an absent device."""
-    if wanted == "auto":
-        wanted = "cpu"
+def choose_device(name: str) -> torch.device:
+    """Return the device of the setting; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises ``ConfigurationError`` for an absent device.
+    """
+    if name == "auto":
+        name = "cpu"
         if torch.backends.mps.is_available():
-            wanted = "mps"
+            name = "mps"
         if torch.cuda.is_available():
-            wanted = "cuda"
-    device = torch.device(wanted)
+            name = "cuda"
+    device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise ConfigurationError(
-                "DEVICE", f"{wanted!r} was asked for, but PyTorch sees {count} CUDA devices here"
+                "DEVICE", f"{name!r} was asked for, but PyTorch sees {count} CUDA devices here"
             )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigurationError("DEVICE", "'mps' was asked for, but PyTorch has no MPS here")
@@ -104,15 +108,20 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def choose_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on CUDA from compute capability 8.0, float16 below (bfloat16 is emulated there),
-    float32 elsewhere."""
+    """Return bfloat16 for CUDA from compute capability 8.0, float16 below, float32 elsewhere.
+
+    Below 8.0 bfloat16 is emulated.
+    """
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
 
 
 def build_model(spec: ModelSpec, device: torch.device) -> Any:
-    """Build the architecture on ``device`` in float32, its weights still to be filled in."""
+    """Build the architecture on ``device`` in float32, without its weights.
+
+    Raises ``ConfigurationError`` for a configuration that OpenCLIP cannot build.
+    """
     preprocess = {key: value for key, value in spec.preprocess.items() if key != "size"}
     try:
         model = open_clip.create_model(
@@ -151,7 +160,7 @@ def _make_transform(model: Any, spec: ModelSpec) -> tuple[PreprocessCfg, Any]:
 def _probe(
     model: Any, tokenizer: Any, spec: ModelSpec, device: torch.device, dtype: torch.dtype
 ) -> int:
-    """Run each tower once and return the length of their vectors, which must agree."""
+    """Run each tower once and return the length of their embeddings, which must agree."""
     height, width = PreprocessCfg(**model.visual.preprocess_cfg).input_size[1:]
     pixels = torch.zeros(1, 3, height, width, dtype=dtype, device=device)
     try:
@@ -166,30 +175,30 @@ def _probe(
         raise unusable_config(spec, error) from error
     if shapes[0] != shapes[1] or len(shapes[0]) != 2:
         raise ConfigurationError(
-            spec.config_setting, f"{spec.name} gives image and text vectors of shapes {shapes}"
+            spec.config_setting, f"{spec.name} gives image and text embeddings of shapes {shapes}"
         )
     return int(shapes[0][1])
 
 
 @contextmanager
 def _tame_open_clip() -> Iterator[None]:
-    """Keep OpenCLIP's running commentary out of the log and its warnings off the screen.
+    """Keep OpenCLIP's log lines and warnings out of our log.
 
-    It logs to the root logger, among others that it has no weights (they are filled in afterwards).
-    What matters of it is checked here and raised. One line is kept, as it tells of weights for
-    another picture or text size being adapted.
+    OpenCLIP logs to the root logger, for example that it has no weights, which are loaded later.
+    Real problems are checked here and raised. Its line ``Resizing ...`` is kept: it tells that
+    weights of another image or text size were adapted.
     """
 
-    def is_wanted(record: logging.LogRecord) -> bool:
+    def is_kept(record: logging.LogRecord) -> bool:
         return Path(record.pathname).parent.name != "open_clip" or str(record.msg).startswith(
             "Resizing"
         )
 
     root = logging.getLogger()
-    root.addFilter(is_wanted)
+    root.addFilter(is_kept)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        root.removeFilter(is_wanted)
+        root.removeFilter(is_kept)

@@ -1,6 +1,6 @@
-"""Picture and name to what the model takes: pixels of its size and token ids.
+"""Image and name -> the model's input: pixels of its size and token ids.
 
-This is done in the consumer threads, so that the model's thread never waits for it.
+Consumer threads do this work, so that the model thread never waits for it.
 """
 
 from dataclasses import dataclass
@@ -15,88 +15,91 @@ from torchvision.transforms import Resize, v2
 from product_consumer.embedding.loading import LoadedModel
 from product_consumer.embedding.tokenizer import make_tokenizer
 
-# Models of pictures from this size on may use the fast resize: among so many pixels a rounding here
-# and there moves a vector far less than bfloat16 does. Smaller models show it.
+# Models of images of at least this size may use the fast resize: among so many pixels, a few
+# roundings move an embedding far less than bfloat16 does. In smaller models they are visible.
 FAST_RESIZE_PIXELS = 224
-# Pillow shrinks the height of taller pictures before their width, and rounds in between: torch, the
-# other way round, then differs in an eighth of the values instead of in one of 300.
+# Pillow shrinks a taller image's height before its width and rounds in between; torch begins with
+# the width. There they differ in an eighth of the values, otherwise in one of 300.
 MAX_FAST_HEIGHT = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedItem:
-    """What the model thread needs of one item; a search has only one of the two sides."""
+    """The model's input for one item. A product has both sides, a search only one."""
 
     pixels: NDArray[np.uint8] | None
-    """RGB, (height, width, 3), of the model's own size."""
+    """RGB, uint8, shape (height, width, 3), of the model's own size."""
     tokens: NDArray[np.int64] | None
-    """Token ids, (context length,), padded."""
+    """Token ids, int64, shape (context length,), padded."""
 
 
 class Preparer:
-    """Resizes, crops and tokenises as OpenCLIP does for one model; for any number of threads,
-    without a lock of the model's.
+    """Resizes, crops and tokenises for one model, with the results of OpenCLIP.
+
+    Any number of threads may use it; it does not take the model lock.
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._is_half_precision = loaded.dtype != torch.float32
-        self._picture_pixels: int = max(loaded.preprocess.input_size[1:])
+        self._side_pixels: int = max(loaded.preprocess.input_size[1:])
         self._resize_and_crop = _resize_and_crop(loaded)
         self._fast_resize = _fast_resize(loaded, self._resize_and_crop[0])
         self._tokenise = make_tokenizer(loaded.tokenizer, loaded.context_length)
 
     @property
     def shorter_side_pixels(self) -> int | None:
-        """What a picture's shorter side is shrunk to, for ``ImageDecoder.decode``; None where it is
-        to decode every pixel.
+        """Target size of an image's shorter side, for ``ImageDecoder.decode``; None: full size.
 
-        A large JPEG that is decoded at half its size saves a quarter of the CPU time of decoding
-        and resizing, and differs by 0.2 grey levels on average. bfloat16 rounds every pixel by as
-        much; in float32 it would be the largest difference to OpenCLIP, and a device that
-        computes in float32 is too slow to wait for decoders.
+        Decoding a large JPEG at half its size saves a quarter of the CPU time of decoding and
+        resizing, and differs by 0.2 grey levels on average. bfloat16 rounds every pixel by as much.
+        In float32 it would be the largest difference to OpenCLIP, and a device that computes in
+        float32 is too slow to wait for decoders.
         """
         if self._fast_resize is None or not self._is_half_precision:
             return None
-        return self._picture_pixels
+        return self._side_pixels
 
     def tokenise(self, text: str) -> NDArray[np.int64]:
-        """Return the token ids, (context length,), padded; any text is taken and cut to the model's
-        context length, its end mark kept.
+        """Return the token ids of any text: int64, shape (context length,), padded.
+
+        A text that is too long is cut; its end token is kept.
         """
         return self._tokenise(text)
 
-    def resize(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize and crop, in the caller's thread, to the model's size.
+    def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize and crop an image to the model's size, as OpenCLIP's evaluation transform does.
 
-        The picture, RGB (height, width, 3) and of moderate proportions, is handled as by OpenCLIP's
-        own evaluation transform of this model.
+        Takes and returns RGB, uint8, shape (height, width, 3). The longer side is at most
+        ``MAX_ASPECT`` of the decoder times the shorter.
         """
-        height, width = picture.shape[:2]
-        is_small = min(height, width) < self._picture_pixels
+        height, width = pixels.shape[:2]
+        is_small = min(height, width) < self._side_pixels
         if self._fast_resize is None or is_small or height > MAX_FAST_HEIGHT * width:
-            image = Image.fromarray(picture)
+            image = Image.fromarray(pixels)
             for step in self._resize_and_crop:
                 image = step(image)
             return np.asarray(image, dtype=np.uint8)
-        # A view: torch's kernel takes rows of whole pixels as they are, and any other layout at
-        # three times the cost. It runs in this thread alone, whatever torch's number of threads.
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)
+        # A view: torch's kernel takes rows of whole pixels as they are; any other layout costs
+        # three times as much. It runs in this thread alone, whatever torch's number of threads.
+        channels = torch.from_numpy(pixels).permute(2, 0, 1)
         for step in (self._fast_resize, *self._resize_and_crop[1:]):
-            pixels = step(pixels)
-        prepared: NDArray[np.uint8] = pixels.permute(1, 2, 0).contiguous().numpy()
+            channels = step(channels)
+        prepared: NDArray[np.uint8] = channels.permute(1, 2, 0).contiguous().numpy()
         return prepared
 
 
 def _resize_and_crop(loaded: LoadedModel) -> list[Any]:
-    """The steps of OpenCLIP's transform before it turns the picture into floats."""
+    """Return the steps of OpenCLIP's transform before it turns the image into floats."""
     kinds = [type(step).__name__ for step in loaded.transform.transforms]
     return list(loaded.transform.transforms[: kinds.index("MaybeConvertMode")])
 
 
 def _fast_resize(loaded: LoadedModel, resize: object) -> v2.Resize | None:
-    """The same antialiased filter on a byte tensor, at a third of Pillow's CPU time: when a picture
-    is made smaller it differs by rounding between its two passes, two grey levels at most. None
-    where it would not do."""
+    """Return the same antialiased filter on a byte tensor, at a third of Pillow's CPU time.
+
+    When an image is made smaller, rounding between the two passes differs, by two grey levels at
+    most. None for a model that this would change too much, or with another filter.
+    """
     is_large = min(loaded.preprocess.input_size[1:]) >= FAST_RESIZE_PIXELS
     if (
         not is_large

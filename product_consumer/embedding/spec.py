@@ -1,7 +1,7 @@
-"""Which model the settings ask for, decided without building or downloading it.
+"""Decides which model the settings ask for, without building or downloading it.
 
-OpenCLIP itself forgives weights that were trained with another activation than the model has (it
-warns, for tags only). Here that ends with the setting to mend.
+OpenCLIP accepts weights that were trained with another activation than the model has; it warns, for
+tags only. Here such weights are refused by the name of the setting to fix.
 """
 
 import hashlib
@@ -20,16 +20,17 @@ log = logging.getLogger(__name__)
 
 LOCAL_FILE_HINT = "set it to a local weights file of this model (.safetensors, .bin or .pt)"
 
-
 EXAMPLE_MODEL = "ViT-L-14-336"
 QUICK_GELU_MODELS = frozenset({"ViT-L-14-336"})
-"""Models whose published weights were trained with QuickGELU, which OpenCLIP's configuration of
-that name does not say."""
+"""Models whose published weights were trained with QuickGELU, although OpenCLIP's configuration of
+the same name does not say so."""
 
 
 class ModelSettings(Protocol):
-    """The settings that choose a model: those of ``Settings``, or of a benchmark that has nothing
-    but PyTorch and OpenCLIP at hand."""
+    """The settings that choose a model.
+
+    ``Settings`` has them, and so has a benchmark that runs with PyTorch and OpenCLIP alone.
+    """
 
     @property
     def openclip_model(self) -> str: ...
@@ -52,18 +53,18 @@ class ModelSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model is to be built, decided from the settings without building or downloading it."""
+    """A model that the settings ask for, not built or downloaded yet."""
 
     name: str
     quick_gelu: bool
     preprocess: dict[str, Any]
-    """What differs from OpenCLIP's default: ``mean``, ``std``, ``resize_mode`` and the like."""
+    """Differences from OpenCLIP's default: ``mean``, ``std``, ``resize_mode`` and the like."""
     weights: str | Path
     """One of OpenCLIP's pretrained tags, or a local file."""
     config_setting: str
     """The setting to name when the model's configuration does not work."""
     config_digest: str
-    """8 hex digits of the configuration given by the operator, empty for one of OpenCLIP's own."""
+    """8 hex digits of the operator's own configuration; empty for a configuration of OpenCLIP."""
 
 
 def resolve_model(settings: ModelSettings) -> ModelSpec:
@@ -77,15 +78,18 @@ def resolve_model(settings: ModelSettings) -> ModelSpec:
     digest = ""
     if settings.openclip_config is not None:
         config_path = settings.openclip_config.expanduser()
-        given = _read_config(config_path)
-        # add_model_config() would skip a hub repository's file without a word.
-        open_clip.factory._MODEL_CONFIGS[config_path.stem] = given.get("model_cfg", given)
+        config_file = _read_config(config_path)
+        # add_model_config() would silently skip the file of a hub repository.
+        open_clip.factory._MODEL_CONFIGS[config_path.stem] = config_file.get(
+            "model_cfg", config_file
+        )
         if "openclip_model" not in settings.model_fields_set:
             name = config_path.stem
         if name == config_path.stem:
             config_setting = "OPENCLIP_CONFIG"
-            preprocess = given.get("preprocess_cfg", {})
-            digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
+            preprocess = config_file.get("preprocess_cfg", {})
+            canonical = json.dumps(config_file, sort_keys=True)
+            digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
         else:
             log.warning("OPENCLIP_CONFIG is not used: OPENCLIP_MODEL names %s", name)
     config = _model_config(name)
@@ -100,17 +104,19 @@ def resolve_model(settings: ModelSettings) -> ModelSpec:
 
 
 def model_id(spec: ModelSpec) -> str:
+    """Return the name of the model's embeddings; it differs wherever the embeddings could."""
     weights = spec.weights
     if isinstance(weights, Path):
         with weights.open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    parts = [spec.name, weights, _activation(spec.quick_gelu).lower(), spec.config_digest]
-    return "/".join(part for part in parts if part)
+    names = [spec.name, weights, _activation(spec.quick_gelu).lower(), spec.config_digest]
+    return "/".join(name for name in names if name)
 
 
 def unusable_config(
     spec: ModelSpec, error: Exception, needs: str = " what does not work here"
 ) -> ConfigurationError:
+    """Return the error of a configuration that OpenCLIP cannot build; names its setting."""
     return ConfigurationError(
         spec.config_setting,
         f"the configuration of {spec.name} asks for{needs}"
@@ -119,29 +125,32 @@ def unusable_config(
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first two lines of an error as one, at most 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] if lines else type(error).__name__
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read a model configuration, or the ``open_clip_config.json`` of a hub repository, which holds
-    one under ``model_cfg`` and the preprocessing under ``preprocess_cfg``."""
+    """Read a model configuration, or the ``open_clip_config.json`` of a hub repository.
+
+    The latter holds the configuration under ``model_cfg``, preprocessing under ``preprocess_cfg``.
+    """
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigurationError("OPENCLIP_CONFIG", f"cannot read {path}: {error}") from error
     required = ("embed_dim", "vision_cfg", "text_cfg")
-    config = given.get("model_cfg", given) if isinstance(given, dict) else None
+    config = content.get("model_cfg", content) if isinstance(content, dict) else None
     if (
         not isinstance(config, dict)
         or not all(key in config for key in required)
-        or not isinstance(given.get("preprocess_cfg", {}), dict)
+        or not isinstance(content.get("preprocess_cfg", {}), dict)
     ):
         raise ConfigurationError(
             "OPENCLIP_CONFIG",
             f"{path} is not a model configuration of OpenCLIP: it needs {', '.join(required)}",
         )
-    return dict(given)
+    return dict(content)
 
 
 def _model_config(name: str) -> dict[str, Any]:
@@ -161,19 +170,19 @@ def _model_config(name: str) -> dict[str, Any]:
 def _quick_gelu(settings: ModelSettings, name: str, config: dict[str, Any]) -> bool:
     if settings.openclip_quick_gelu is not None:
         return settings.openclip_quick_gelu
-    # By the resolved name: a configuration of the operator's own stands in for the default model.
+    # By the resolved name: the operator's own configuration replaces the default model.
     return name in QUICK_GELU_MODELS or bool(config.get("quick_gelu"))
 
 
 def _check_activation(settings: ModelSettings, what: str, trained: bool, built: bool) -> None:
     if trained == built:
         return
-    found = f"{what} was trained with {_activation(trained)}, not {_activation(built)}"
+    mismatch = f"{what} was trained with {_activation(trained)}, not {_activation(built)}"
     if settings.openclip_quick_gelu is None:
         raise ConfigurationError(
-            "OPENCLIP_QUICK_GELU", f"{found}: set it to {str(trained).lower()}"
+            "OPENCLIP_QUICK_GELU", f"{mismatch}: set it to {str(trained).lower()}"
         )
-    log.warning("%s, as OPENCLIP_QUICK_GELU asks: embeddings will be slightly wrong", found)
+    log.warning("%s, as OPENCLIP_QUICK_GELU asks: embeddings will be slightly wrong", mismatch)
 
 
 def _tag_or_file(name: str, pretrained: str) -> str | Path:
@@ -185,9 +194,9 @@ def _tag_or_file(name: str, pretrained: str) -> str | Path:
     if path.is_file():
         return path
     known = f"its tags are {', '.join(tags)}" if tags else "it has no tags"
-    found = "a directory" if path.is_dir() and pretrained else "neither a tag nor a file"
+    kind = "a directory" if path.is_dir() and pretrained else "neither a tag nor a file"
     raise ConfigurationError(
-        "OPENCLIP_PRETRAINED", f"{pretrained!r} is {found} for {name} ({known}); {LOCAL_FILE_HINT}"
+        "OPENCLIP_PRETRAINED", f"{pretrained!r} is {kind} for {name} ({known}); {LOCAL_FILE_HINT}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Text -> token ids of one model, as OpenCLIP's own tokenizer gives them, without its costs.
+"""Text -> token ids of one model, equal to those of OpenCLIP's own tokenizer, at less cost.
 
-OpenCLIP's tokenizer for CLIP is written in Python, remembers every word it ever saw, and takes time
-that grows with the square of the longest word.
+OpenCLIP's tokenizer for CLIP is written in Python and remembers every word it ever saw. Its time
+grows with the square of the longest word.
 """
 
 import contextlib
@@ -15,27 +15,31 @@ from numpy.typing import NDArray
 from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
 
 CHARACTERS_PER_TOKEN: Final = 33
-"""The longest entry of OpenCLIP's vocabulary has 32 characters. A longer text than this for each
-token cannot reach the vectors."""
+"""The longest entry of OpenCLIP's vocabulary has 32 characters. Text beyond this many characters
+per token cannot reach the embedding."""
 MAX_REMEMBERED_WORDS: Final = 65_536
-"""As many words as a shop's names hold; of ``MAX_REMEMBERED_CHARACTERS`` each, about 20 MB."""
+"""As many words as a shop's names hold: about 20 MB of words at their longest."""
 MAX_REMEMBERED_CHARACTERS: Final = 32
+"""Longer words are not remembered."""
 MAX_REMEMBERED_BY_OPEN_CLIP: Final = 200_000
+"""Words in the cache of OpenCLIP's own tokenizer, which has no limit itself."""
 
 _END_OF_WORD = "</w>"
 
 
 class TextTokenizer(Protocol):
-    """For any number of threads."""
+    """The tokenizer of one model. Any number of threads may call it."""
 
     def __call__(self, text: str) -> NDArray[np.int64]:
-        """Token ids, (context length,): start, text, end, padding. The text is cut where it is too
-        long, and the end mark kept."""
+        """Return token ids, int64, shape (context length,): start, text, end, padding.
+
+        A text that is too long is cut; its end token is kept.
+        """
         ...
 
 
 def make_tokenizer(original: Any, context_length: int) -> TextTokenizer:
-    """The quick tokenizer where it gives the ids of ``original``, else ``original`` itself."""
+    """Return a quick tokenizer where it gives the ids of ``original``, else ``original`` locked."""
     if _can_be_quick(original):
         # benchmarks/device.py runs where nothing but PyTorch and OpenCLIP may be installed.
         with contextlib.suppress(ModuleNotFoundError):
@@ -44,12 +48,12 @@ def make_tokenizer(original: Any, context_length: int) -> TextTokenizer:
 
 
 class QuickTokenizer:
-    """The ids of OpenCLIP's ``SimpleTokenizer``, with no lock and a bounded memory.
+    """A tokenizer with the ids of OpenCLIP's ``SimpleTokenizer``, no lock and a bounded memory.
 
     Cleaning and splitting are OpenCLIP's own functions and pattern: another regular expression
-    engine knows other letters, that of ``tokenizers`` 17,000 fewer. Words become ids in Rust, and
-    those of known words are remembered. What is left is mostly cleaning, which plain ASCII is
-    spared.
+    engine knows other letters, that of ``tokenizers`` 17,000 fewer. Rust turns words into ids, and
+    the ids of known words are remembered. Most of the remaining time is cleaning, which plain ASCII
+    skips.
     """
 
     def __init__(self, original: SimpleTokenizer) -> None:
@@ -62,7 +66,7 @@ class QuickTokenizer:
         self._special = {original.decoder[number]: number for number in original.all_special_ids}
         self._clean: Callable[[str], str] = original.clean_fn
         self._lowers = original.clean_fn is get_clean_fn("lower")
-        # Else the pattern engine gives up the GIL for every word and has to wait for it again.
+        # Otherwise the pattern engine releases the GIL for every word and waits to take it again.
         self._find_words: Callable[[str], list[str]] = functools.partial(
             original.pat.findall, concurrent=False
         )
@@ -90,8 +94,8 @@ class QuickTokenizer:
         return tokens
 
     def _cleaned(self, text: str) -> str:
-        # In printable ASCII without entities ftfy and html.unescape find nothing to change: the
-        # characters that they map, join or drop are all beyond it.
+        # ftfy and html.unescape change nothing in printable ASCII without entities: all characters
+        # that they map, join or drop lie outside it.
         if self._lowers and text.isascii() and text.isprintable() and "&" not in text:
             return " ".join(text.split()).lower()
         return self._clean(text)
@@ -104,7 +108,7 @@ class QuickTokenizer:
 
 
 class LockedTokenizer:
-    """A tokenizer of OpenCLIP's, one text at a time; what it remembers is bounded here."""
+    """A tokenizer of OpenCLIP behind a lock, one text at a time; its word cache is bounded here."""
 
     def __init__(self, original: Any, context_length: int) -> None:
         self._original = original
@@ -114,16 +118,16 @@ class LockedTokenizer:
     def __call__(self, text: str) -> NDArray[np.int64]:
         text = _shortened(text, self._context_length)
         with self._lock:
-            self._forget_many_words()
+            self._bound_word_cache()
             tokens: NDArray[np.int64] = self._original(text)[0].numpy()
         return tokens
 
-    def _forget_many_words(self) -> None:
-        remembered = getattr(self._original, "cache", None)
-        if isinstance(remembered, dict) and len(remembered) > MAX_REMEMBERED_BY_OPEN_CLIP:
-            special = {word: entry for word, entry in remembered.items() if word == entry}
-            remembered.clear()
-            remembered.update(special)
+    def _bound_word_cache(self) -> None:
+        cache = getattr(self._original, "cache", None)
+        if isinstance(cache, dict) and len(cache) > MAX_REMEMBERED_BY_OPEN_CLIP:
+            special = {word: entry for word, entry in cache.items() if word == entry}
+            cache.clear()
+            cache.update(special)
 
 
 def _shortened(text: str, context_length: int) -> str:
@@ -142,15 +146,16 @@ def _can_be_quick(original: Any) -> bool:
 
 
 def _merge_order_is_free(ranks: Mapping[tuple[str, str], int]) -> bool:
-    """Whether merging occurrence by occurrence (Rust) ends as merging pair by pair (OpenCLIP) does.
+    """Return True if merging by occurrence (Rust) and by pair (OpenCLIP) give the same tokens.
 
-    It does when every token is made by one merge only and after its parts: then no merge opens the
-    way for one of lower rank, and all occurrences of a pair are merged before any other pair.
+    They do when exactly one merge makes each token, after the merges of both its halves. Then no
+    merge enables a merge of lower rank, and all occurrences of a pair are merged before any other
+    pair.
     """
     made: set[str] = set()
     for pair in sorted(ranks, key=ranks.__getitem__):
         token = "".join(pair)
-        known = all(part in made or len(part.removesuffix(_END_OF_WORD)) == 1 for part in pair)
+        known = all(half in made or len(half.removesuffix(_END_OF_WORD)) == 1 for half in pair)
         if token in made or not known:
             return False
         made.add(token)

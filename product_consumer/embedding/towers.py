@@ -1,7 +1,8 @@
-"""The two towers of a model as functions of one tensor on its device: pixels or token ids to rows.
+"""The two towers of a model as functions on its device: pixels or token ids -> rows of features.
 
-Texts are run as short as their longest, where that is exact: in a causal text tower nothing before
-the end mark sees the padding behind it, and the vector is read at the end mark.
+A batch of texts is cut to the length of its longest text, where that is exact. It is exact in a
+causal text tower: no token up to the end token sees the padding behind it, and the embedding is
+read at the end token.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,16 @@ from torch import nn
 
 from product_consumer.embedding.loading import LoadedModel
 
-# Few lengths, so that few shapes are compiled, captured and measured; most names of products have
-# fewer than 30 tokens.
+# Few lengths, so that few shapes are captured and measured; most product names have fewer than 30
+# tokens.
 SHORT_LENGTHS = (16, 32, 48)
 
 
 class Towers:
-    """Batches of one model; runs on the device the model is on, in the caller's stream."""
+    """The image tower and the text tower of one model.
+
+    Both run on the model's device, in the caller's CUDA stream and under the caller's lock.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
@@ -35,15 +39,21 @@ class Towers:
         """The lengths to which token ids may be cut, ascending; the last is the whole context."""
 
     def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """RGB, (n, height, width, 3), uint8, to float32 rows, not normalised."""
-        # The operations and their order are those of ToTensor and Normalize, so results are equal.
+        """Return float32 rows, shape (count, dimension), not normalised.
+
+        ``pixels``: RGB, uint8, shape (count, height, width, 3).
+        """
+        # The same operations in the same order as ToTensor and Normalize, so results are equal.
         values = pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32)
         values.div_(255).sub_(self._mean).div_(self._std)
         features: torch.Tensor = self._loaded.model.encode_image(values.to(self._loaded.dtype))
         return features.float()
 
     def encode_texts(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Token ids, (n, one of ``text_lengths``), int64, to float32 rows, not normalised."""
+        """Return float32 rows, shape (count, dimension), not normalised.
+
+        ``tokens``: ids, int64, shape (count, length), a length of ``text_lengths``.
+        """
         if self._text_tower is None or tokens.shape[1] == self._loaded.context_length:
             features: torch.Tensor = self._loaded.model.encode_text(tokens)
         else:
@@ -51,7 +61,11 @@ class Towers:
         return features.float()
 
     def cut(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """Stack token ids of (context,) each, cut behind the last end mark among them."""
+        """Stack token ids and cut them behind the last end token among them.
+
+        ``tokens``: int64, shape (context,) each. Returns shape (count, length), a length of
+        ``text_lengths``.
+        """
         stacked = np.stack(tokens)
         if len(self.text_lengths) > 1:
             needed = int(stacked.argmax(axis=1).max()) + 1
@@ -60,9 +74,11 @@ class Towers:
 
 
 def _causal_text_tower(model: Any) -> Any:
-    """The part that embeds texts if padding behind the end mark cannot reach its vectors, else
-    None: the mask hides what comes later, no class token is appended, and the vector is read at the
-    greatest id, which is the end mark's."""
+    """Return the module that embeds texts, if padding cannot reach its embeddings; else None.
+
+    Three conditions: the mask hides later tokens, no class token is appended, and the embedding is
+    read at the greatest id, which is the end token.
+    """
     if type(model) is open_clip.CLIP:
         tower, pool_type = model, model.text_pool_type
     elif type(model) is open_clip.CustomTextCLIP and type(model.text) is TextTransformer:
@@ -75,13 +91,13 @@ def _causal_text_tower(model: Any) -> Any:
 
 
 def _encode_short_texts(tower: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """``encode_text`` of OpenCLIP, whose own adds the positions of the whole context."""
+    """Do what OpenCLIP's ``encode_text`` does, but for texts shorter than the whole context."""
     length = tokens.shape[1]
     dtype = tower.transformer.get_cast_dtype()
     positions = tower.positional_embedding[:length].to(dtype)
     rows = tower.token_embedding(tokens).to(dtype) + positions
     rows = tower.transformer(rows, attn_mask=tower.attn_mask[:length, :length])
-    # The norm is row by row: only the one row that is read needs it.
+    # The norm works row by row, and only the row of the end token is read.
     pooled: torch.Tensor = tower.ln_final(text_global_pool(rows, tokens, "argmax"))
     projection = tower.text_projection
     if projection is not None:

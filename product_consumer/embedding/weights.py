@@ -1,7 +1,7 @@
-"""Finds the weights of a model and fills it with every one of them, or says what is wrong.
+"""Finds the weights of a model and loads every one of them, or names the setting that is wrong.
 
-OpenCLIP itself forgives two things that would spoil every embedding: no weights (it warns and
-leaves random ones), and a hub that cannot be reached (it retries for most of a minute).
+OpenCLIP starts without weights: it warns, and random weights spoil every embedding. A hub that it
+cannot reach costs it most of a minute of retries.
 """
 
 import logging
@@ -22,14 +22,16 @@ from product_consumer.errors import ConfigurationError
 log = logging.getLogger(__name__)
 
 HUB_TIMEOUT_SECONDS = 10.0
-"""How long the model hub may take to say that it is there, before a download is begun."""
+"""How long the model hub may take to answer before a download begins."""
 
 
 def find_weights(spec: ModelSpec) -> Path:
-    """Return the weights file: the operator's own, the hub's cached one, or one downloaded now.
+    """Return the weights file: the operator's own, a cached download, or a new download.
 
-    The cache is asked first, so that a machine which has the weights starts without a network. The
-    hub is asked once whether it is there: its own retries would take most of a minute to give up.
+    The cache comes first, so that a machine which has the weights starts without a network. The hub
+    is asked once whether it answers: its client would retry for most of a minute.
+
+    Raises ``ConfigurationError`` when the weights are not here and cannot be downloaded.
     """
     if isinstance(spec.weights, Path):
         return spec.weights
@@ -54,7 +56,10 @@ def find_weights(spec: ModelSpec) -> Path:
 
 
 def fill(model: Any, weights: Path, spec: ModelSpec) -> None:
-    """Load the weights, every one of them: strict loading refuses missing and unknown names."""
+    """Load every weight: strict loading refuses missing and unknown names.
+
+    Raises ``ConfigurationError`` for a file that does not hold this model's weights.
+    """
     try:
         open_clip.load_checkpoint(
             model, str(weights), strict=True, weights_only=not _is_torchscript(weights)
@@ -69,7 +74,7 @@ def fill(model: Any, weights: Path, spec: ModelSpec) -> None:
 
 
 def _hub_files(file_name: str) -> list[str]:
-    """The names under which OpenCLIP looks for weights in a hub repository, in its order."""
+    """Return the file names that OpenCLIP tries in a hub repository, in its order."""
     if not file_name or file_name == HF_WEIGHTS_NAME:
         return [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
     return [str(Path(file_name).with_suffix(".safetensors")), file_name]
@@ -80,14 +85,14 @@ def _check_hub_answers(repository: str, file_name: str) -> None:
     try:
         huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_SECONDS)
     except EntryNotFoundError:
-        return  # The repository has another of the names; the download finds it.
+        return  # The repository has another of these files; the download finds it.
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Tell an archive such as OpenAI published from a pickle, by the mark ``torch.load`` goes by.
+    """Return True for a TorchScript archive, such as OpenAI published, and False for a pickle.
 
-    Such a file goes to PyTorch's TorchScript reader, which runs no code of it while loading, so
-    ``weights_only``, which it does not know, protects from nothing there.
+    ``torch.load`` looks for the same file in the archive. PyTorch's TorchScript reader runs no code
+    of the archive while loading. It does not know ``weights_only`` and does not need it.
     """
     try:
         with ZipFile(path) as archive:

@@ -20,13 +20,13 @@ Begin = Callable[[Sequence[int]], Callable[[], Sequence[int | Exception]]]
 def batcher(
     run: Run | Begin, max_batch: int = 8, max_waiting: int = 64
 ) -> Iterator[Batcher[int, int]]:
-    made: Batcher[int, int] = Batcher(
+    running: Batcher[int, int] = Batcher(
         run, name="model", max_batch=max_batch, max_waiting=max_waiting
     )
     try:
-        yield made
+        yield running
     finally:
-        made.close(WAIT)
+        running.close(WAIT)
 
 
 def squares(items: Sequence[int]) -> list[int | Exception]:
@@ -34,7 +34,7 @@ def squares(items: Sequence[int]) -> list[int | Exception]:
 
 
 class Gate:
-    """A device that keeps its first batch until it is opened, and remembers every batch."""
+    """A device that holds its first batch until it is opened, and remembers every batch."""
 
     def __init__(self, run: Run = squares) -> None:
         self.batches: list[list[int]] = []
@@ -82,7 +82,7 @@ def test_an_empty_hand_over_gives_no_futures() -> None:
         assert model.submit([], timeout_seconds=WAIT) == []
 
 
-def test_a_single_item_starts_at_once_and_what_gathers_meanwhile_is_one_batch() -> None:
+def test_a_single_item_starts_at_once_and_items_that_come_meanwhile_are_one_batch() -> None:
     gate = Gate()
     with batcher(gate) as model:
         first = model.submit([0], timeout_seconds=WAIT)
@@ -154,7 +154,7 @@ def test_a_wrong_number_of_results_is_never_paired_with_items() -> None:
 
 
 @pytest.mark.parametrize("ending", [FatalError("device lost"), SystemExit(1)])
-def test_the_end_of_the_thread_fails_all_that_waits_and_all_that_comes(
+def test_the_end_of_the_thread_fails_all_waiting_and_all_later_items(
     ending: BaseException,
 ) -> None:
     def run(items: Sequence[int]) -> list[int | Exception]:
@@ -210,7 +210,7 @@ def test_a_held_back_caller_goes_on_when_there_is_room() -> None:
         assert results(held_back.result(WAIT)) == [4]
 
 
-def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:
+def test_closing_finishes_waiting_items_and_refuses_later_ones() -> None:
     gate = Gate()
     with batcher(gate, max_batch=1) as model:
         futures = model.submit([1, 2, 3], timeout_seconds=WAIT)
@@ -265,14 +265,14 @@ def test_64_threads_lose_duplicate_and_mix_up_nothing(two_deep: bool) -> None:
 
     device = Stream(run) if two_deep else run
     with batcher(device, max_batch=16, max_waiting=32) as model, ThreadPoolExecutor(64) as pool:
-        answers = [answer for part in pool.map(caller, range(64)) for answer in part]
+        answers = [answer for lot in pool.map(caller, range(64)) for answer in lot]
 
     assert answers == [None if item % 97 == 0 else item * item for item in range(64 * 200)]
     assert set(seen) == set(range(64 * 200))
 
 
 class Stream:
-    """A device that works by itself: it is told what to run, and asked for the results later."""
+    """A device with a queue of its own: it takes a batch now and gives the results later."""
 
     def __init__(self, run: Run = squares) -> None:
         self.events: list[str] = []
@@ -292,7 +292,7 @@ class Stream:
 def start_with_a_queue(
     model: Batcher[int, int], gate: Gate, *items: int, alone: bool = False
 ) -> list["Future[int]"]:
-    """Have the device busy with item 0 while the others gather."""
+    """Keep the device busy with item 0 while the other items are handed over."""
     futures = list(model.submit([0], timeout_seconds=WAIT))
     assert gate.entered.wait(WAIT)
     futures += model.submit(items, timeout_seconds=WAIT, alone=alone)
@@ -375,7 +375,7 @@ def test_a_fatal_error_of_one_batch_fails_the_one_begun_beside_it() -> None:
         assert model.failed
 
 
-def test_closing_fetches_the_results_of_what_was_begun() -> None:
+def test_closing_fetches_the_results_of_begun_batches() -> None:
     gate = Gate()
     with batcher(Stream(gate), max_batch=1) as model:
         futures = start_with_a_queue(model, gate, 1, 2)

@@ -37,17 +37,17 @@ from tests.support.tiny_clip import TinyClip, draw_weights, make_tiny_clip, mode
 NAME = "Áo thun nam cổ tròn, 100% cotton &amp; size XL"
 SIZES = [(64, 64), (333, 517), (800, 600), (65, 63), (9, 8), (400, 20)]
 Answer = Embeddings | ProductConsumerError
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
-def picture(width: int = 90, height: int = 70, seed: int = 0) -> Picture:
-    """A gradient under noise: coarse and fine detail, so that every step of resizing shows."""
+def noisy_image(width: int = 90, height: int = 70, seed: int = 0) -> Pixels:
+    """A gradient under noise: coarse and fine detail, so that every step of resizing is visible."""
     noise = np.random.default_rng(seed).integers(0, 80, (height, width, 3))
     ramp = np.linspace(0, 175, width)[None, :, None] * [1, 0.5, 0.2] + np.arange(3) * seed % 60
     return np.clip(noise + ramp, 0, 255).astype(np.uint8)
 
 
-def grey_picture(level: int) -> Picture:
+def grey_image(level: int) -> Pixels:
     return np.full((64, 64, 3), level, dtype=np.uint8)
 
 
@@ -72,12 +72,12 @@ def embedder(loaded: LoadedModel) -> Iterator[Embedder]:
     towers = SimpleNamespace(
         encode_image=loaded.model.encode_image, encode_text=loaded.model.encode_text
     )
-    made = Embedder(dataclasses.replace(loaded, model=towers), max_batch=64)
-    yield made
-    made.close()
+    running = Embedder(dataclasses.replace(loaded, model=towers), max_batch=64)
+    yield running
+    running.close()
 
 
-def prepared(embedder: Embedder, pixels: Picture | None, text: str) -> PreparedItem:
+def prepared(embedder: Embedder, pixels: Pixels | None, text: str) -> PreparedItem:
     return embedder.prepare(pixels, embedder.tokenise(text))
 
 
@@ -85,13 +85,6 @@ def embeddings(answer: Answer) -> Embeddings:
     if isinstance(answer, ProductConsumerError):
         raise answer
     return answer
-
-
-def by_open_clip(model: Any, transform: Any, pixels: Picture) -> Embedding:
-    with torch.no_grad():
-        batch = transform(Image.fromarray(pixels)).unsqueeze(0)
-        vector: Embedding = model.encode_image(batch)[0].numpy()
-    return vector
 
 
 def cosine(first: Embedding, second: Embedding) -> float:
@@ -105,10 +98,10 @@ def replace(embedder: Embedder, method: str, changed: Callable[[torch.Tensor], A
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
-def test_vectors_equal_those_of_plain_open_clip(directory: Path, quick_gelu: bool) -> None:
+def test_embeddings_equal_those_of_plain_open_clip(directory: Path, quick_gelu: bool) -> None:
     tiny = make_tiny_clip(directory, quick_gelu=quick_gelu, name=f"tiny-plain-{quick_gelu}")
     ours = load_embedder(Settings.model_validate(tiny.settings))
-    # What a reader of OpenCLIP's own documentation would write.
+    # As OpenCLIP's own documentation does it.
     model, _, transform = open_clip.create_model_and_transforms(
         tiny.model_name, str(tiny.weights_path)
     )
@@ -116,23 +109,22 @@ def test_vectors_equal_those_of_plain_open_clip(directory: Path, quick_gelu: boo
     tokenizer = open_clip.get_tokenizer(tiny.model_name)
 
     for size in SIZES:
-        [answer] = ours.embed([prepared(ours, picture(*size), f"{NAME} {size}")])
+        [answer] = ours.embed([prepared(ours, noisy_image(*size), f"{NAME} {size}")])
         with torch.no_grad():
-            image = model.encode_image(transform(Image.fromarray(picture(*size))).unsqueeze(0))[
-                0
-            ].numpy()
+            pixels = transform(Image.fromarray(noisy_image(*size)))
+            image = model.encode_image(pixels.unsqueeze(0))[0].numpy()
             text = model.encode_text(tokenizer([f"{NAME} {size}"]))[0].numpy()
         assert cosine(embeddings(answer).image, image) > 0.9999999
         assert cosine(embeddings(answer).text, text) > 0.9999999
     ours.close()
 
 
-def test_the_activation_shows_in_the_vectors(directory: Path) -> None:
+def test_the_activation_changes_the_embeddings(directory: Path) -> None:
     tiny = make_tiny_clip(directory, name="tiny-visible")
     plain = load_embedder(Settings.model_validate(tiny.settings))
     quick = load_embedder(Settings.model_validate(tiny.settings | {"openclip_quick_gelu": True}))
     assert cosine(plain.embed_text(NAME), quick.embed_text(NAME)) < 0.99999
-    assert cosine(plain.embed_image(picture()), quick.embed_image(picture())) < 0.99999
+    assert cosine(plain.embed_image(noisy_image()), quick.embed_image(noisy_image())) < 0.99999
     plain.close()
     quick.close()
 
@@ -156,10 +148,9 @@ def test_the_preprocessing_of_a_configuration_is_followed(
 
     for size in SIZES:
         with torch.no_grad():
-            theirs = model.encode_image(transform(Image.fromarray(picture(*size))).unsqueeze(0))[
-                0
-            ].numpy()
-        assert cosine(ours.embed_image(picture(*size)), theirs) > 0.9999999
+            image = transform(Image.fromarray(noisy_image(*size)))
+            theirs = model.encode_image(image.unsqueeze(0))[0].numpy()
+        assert cosine(ours.embed_image(noisy_image(*size)), theirs) > 0.9999999
     ours.close()
 
 
@@ -172,7 +163,7 @@ def test_the_preprocessing_of_a_configuration_is_followed(
         pytest.param(224, [(224, 225), (800, 600), (333, 1000)], 2, id="made smaller"),
     ],
 )
-def test_a_prepared_picture_is_that_of_open_clip_within_two_grey_levels(
+def test_a_prepared_image_is_that_of_open_clip_within_two_grey_levels(
     loaded: LoadedModel,
     pixels: int,
     sizes: list[tuple[int, int]],
@@ -185,7 +176,7 @@ def test_a_prepared_picture_is_that_of_open_clip_within_two_grey_levels(
         dataclasses.replace(loaded, preprocess=preprocess, transform=transform), max_batch=1
     )
     for number, size in enumerate(sizes):
-        image = picture(*size, seed=number)
+        image = noisy_image(*size, seed=number)
         expected = Image.fromarray(image)
         for step in transform.transforms[:-2]:
             expected = step(expected)
@@ -207,31 +198,31 @@ def test_normalising_on_the_device_equals_to_tensor_and_normalize(embedder: Embe
         return torch.ones(len(values), embedder.dimension)
 
     replace(embedder, "encode_image", remember)
-    item = embedder.prepare(picture(), None)
+    item = embedder.prepare(noisy_image(), None)
     assert item.pixels is not None
     embedder.embed_image(item.pixels)
     expected = embedder._loaded.transform(Image.fromarray(item.pixels))
     assert torch.equal(seen[0][0], expected)
 
 
-def test_every_vector_has_unit_length_and_the_models_dimension(embedder: Embedder) -> None:
-    [answer] = embedder.embed([prepared(embedder, picture(), NAME)])
+def test_every_embedding_has_unit_length_and_the_models_dimension(embedder: Embedder) -> None:
+    [answer] = embedder.embed([prepared(embedder, noisy_image(), NAME)])
     for field in ("text", "image", "combined"):
-        vector = embeddings(answer).by_field(field)
-        assert vector.dtype == np.float32
-        assert vector.shape == (embedder.dimension,) == (768,)
-        assert float(np.linalg.norm(vector)) == pytest.approx(1.0, abs=1e-6)
+        embedding = embeddings(answer).by_field(field)
+        assert embedding.dtype == np.float32
+        assert embedding.shape == (embedder.dimension,) == (768,)
+        assert float(np.linalg.norm(embedding)) == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "   ", "word " * 10_000, "a" * 10_000, "🛒" * 500, "\ud800", "\x00", "&#xD800;", "<b>"],
 )
-def test_any_text_has_a_vector(embedder: Embedder, text: str) -> None:
+def test_any_text_has_an_embedding(embedder: Embedder, text: str) -> None:
     assert float(np.linalg.norm(embedder.embed_text(text))) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_long_text_is_cut_at_the_context_length_and_keeps_its_end_mark(
+def test_a_long_text_is_cut_at_the_context_length_and_keeps_its_end_token(
     embedder: Embedder,
 ) -> None:
     tokens = embedder.tokenise("áo thun " * 5_000)
@@ -251,7 +242,7 @@ def test_cutting_a_long_text_early_changes_no_token(embedder: Embedder, text: st
     assert np.array_equal(tokens, expected)
 
 
-def test_any_text_has_tokens_between_a_start_and_an_end_mark(loaded: LoadedModel) -> None:
+def test_any_text_has_tokens_between_a_start_and_an_end_token(loaded: LoadedModel) -> None:
     embedder = Embedder(loaded, max_batch=1)
 
     @given(st.text(max_size=200) | st.text(st.characters(categories=["Cs", "Cc", "So"])))
@@ -266,9 +257,9 @@ def test_any_text_has_tokens_between_a_start_and_an_end_mark(loaded: LoadedModel
 
 
 def test_one_side_alone_equals_that_side_of_a_product(embedder: Embedder) -> None:
-    [answer] = embedder.embed([prepared(embedder, picture(), NAME)])
+    [answer] = embedder.embed([prepared(embedder, noisy_image(), NAME)])
     assert np.allclose(embedder.embed_text(NAME), embeddings(answer).text, atol=1e-6)
-    assert np.allclose(embedder.embed_image(picture()), embeddings(answer).image, atol=1e-6)
+    assert np.allclose(embedder.embed_image(noisy_image()), embeddings(answer).image, atol=1e-6)
 
 
 def test_a_product_without_one_of_its_sides_is_a_mistake_of_the_caller(embedder: Embedder) -> None:
@@ -276,19 +267,19 @@ def test_a_product_without_one_of_its_sides_is_a_mistake_of_the_caller(embedder:
         embedder.embed([prepared(embedder, None, NAME)])
 
 
-def test_vectors_are_the_same_from_many_threads_as_one_at_a_time(embedder: Embedder) -> None:
-    items = [prepared(embedder, picture(seed=n), f"product {n}") for n in range(40)]
+def test_embeddings_are_the_same_from_many_threads_as_one_at_a_time(embedder: Embedder) -> None:
+    items = [prepared(embedder, noisy_image(seed=n), f"product {n}") for n in range(40)]
     alone = [embeddings(embedder.embed([item])[0]) for item in items]
 
     def embed_four(start: int) -> list[Answer]:
         return embedder.embed(items[start : start + 4])
 
     with ThreadPoolExecutor(10) as pool:
-        together = [embeddings(a) for part in pool.map(embed_four, range(0, 40, 4)) for a in part]
+        answers = [a for four in pool.map(embed_four, range(0, 40, 4)) for a in four]
 
-    for expected, found in zip(alone, together, strict=True):
-        assert np.allclose(found.image, expected.image, atol=1e-5)
-        assert np.allclose(found.text, expected.text, atol=1e-5)
+    for expected, together in zip(alone, map(embeddings, answers), strict=True):
+        assert np.allclose(together.image, expected.image, atol=1e-5)
+        assert np.allclose(together.text, expected.text, atol=1e-5)
 
 
 def test_one_hand_over_is_one_forward_pass(embedder: Embedder) -> None:
@@ -299,7 +290,7 @@ def test_one_hand_over_is_one_forward_pass(embedder: Embedder) -> None:
         return torch.ones(len(values), embedder.dimension)
 
     replace(embedder, "encode_image", count)
-    item = prepared(embedder, picture(), NAME)
+    item = prepared(embedder, noisy_image(), NAME)
     embedder.embed([item] * 10)
     assert counts == [10]
 
@@ -309,28 +300,28 @@ def test_the_model_lock_is_held_by_the_model_thread_during_forward_passes(
 ) -> None:
     held: list[tuple[bool, str]] = []
 
-    def look(values: torch.Tensor) -> torch.Tensor:
+    def check_lock(values: torch.Tensor) -> torch.Tensor:
         held.append((embedder.model_lock.locked(), threading.current_thread().name))
         return torch.ones(len(values), embedder.dimension)
 
-    replace(embedder, "encode_image", look)
-    embedder.embed_image(picture())
+    replace(embedder, "encode_image", check_lock)
+    embedder.embed_image(noisy_image())
     assert held == [(True, "model")]
     assert not embedder.model_lock.locked()
 
 
 def test_preparing_goes_on_while_the_model_is_busy(embedder: Embedder) -> None:
     with embedder.model_lock:
-        item = prepared(embedder, picture(), NAME)
+        item = prepared(embedder, noisy_image(), NAME)
     assert item.pixels is not None
     assert item.tokens is not None
 
 
 def spoil(embedder: Embedder, marker: int, times: int) -> list[int]:
-    """Make the first ``times`` passes over a picture of the grey level ``marker`` give NaN."""
+    """Make the first ``times`` passes over an image of the grey level ``marker`` give NaN."""
     passes: list[int] = []
     encode = embedder._loaded.model.encode_image
-    grey = embedder._loaded.transform(Image.fromarray(grey_picture(marker)))[0, 0, 0]
+    grey = embedder._loaded.transform(Image.fromarray(grey_image(marker)))[0, 0, 0]
 
     def encode_image(values: torch.Tensor) -> torch.Tensor:
         passes.append(len(values))
@@ -345,10 +336,10 @@ def spoil(embedder: Embedder, marker: int, times: int) -> list[int]:
 
 
 def grey_items(embedder: Embedder, levels: Sequence[int]) -> list[PreparedItem]:
-    return [prepared(embedder, grey_picture(level), "grey") for level in levels]
+    return [prepared(embedder, grey_image(level), "grey") for level in levels]
 
 
-def test_a_vector_that_is_never_finite_is_rejected_alone(embedder: Embedder) -> None:
+def test_an_embedding_that_is_never_finite_is_rejected_alone(embedder: Embedder) -> None:
     passes = spoil(embedder, marker=77, times=99)
     answers = embedder.embed(grey_items(embedder, [1, 77, 2]))
     assert isinstance(answers[1], EmbeddingRejected)
@@ -358,7 +349,7 @@ def test_a_vector_that_is_never_finite_is_rejected_alone(embedder: Embedder) -> 
     assert passes == [3, 1]
 
 
-def test_a_vector_that_is_finite_when_computed_alone_is_kept(embedder: Embedder) -> None:
+def test_an_embedding_that_is_finite_when_computed_alone_is_kept(embedder: Embedder) -> None:
     passes = spoil(embedder, marker=77, times=1)
     answers = embedder.embed(grey_items(embedder, [1, 77, 2]))
     assert all(isinstance(answer, Embeddings) for answer in answers)
@@ -366,20 +357,20 @@ def test_a_vector_that_is_finite_when_computed_alone_is_kept(embedder: Embedder)
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf"), float("-inf"), float("nan")])
-def test_a_vector_without_a_finite_length_is_rejected(embedder: Embedder, value: float) -> None:
+def test_an_embedding_without_a_finite_length_is_rejected(embedder: Embedder, value: float) -> None:
     replace(embedder, "encode_text", lambda tokens: torch.full((len(tokens), 768), value))
     with pytest.raises(EmbeddingRejected, match="embedding_invalid"):
         embedder.embed_text(NAME)
 
 
 @pytest.mark.parametrize("value", [1e-30, 3e38])
-def test_the_length_of_a_finite_vector_does_not_matter(embedder: Embedder, value: float) -> None:
+def test_the_length_of_a_finite_row_does_not_matter(embedder: Embedder, value: float) -> None:
     replace(embedder, "encode_text", lambda tokens: torch.full((len(tokens), 768), value))
     assert float(np.linalg.norm(embedder.embed_text(NAME))) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(embedder: Embedder) -> None:
-    items = [prepared(embedder, picture(seed=n), f"product {n}") for n in range(10)]
+    items = [prepared(embedder, noisy_image(seed=n), f"product {n}") for n in range(10)]
     expected = [embeddings(answer) for answer in embedder.embed(items)]
     encode = embedder._loaded.model.encode_image
     passes: list[int] = []
@@ -391,10 +382,10 @@ def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(embedder: Embe
         return encode(values)
 
     replace(embedder, "encode_image", encode_image)
-    found = [embeddings(answer) for answer in embedder.embed(items)]
+    halved = [embeddings(answer) for answer in embedder.embed(items)]
     assert passes == [10, 5, 2, 3, 5, 2, 3]
-    for ours, theirs in zip(found, expected, strict=True):
-        assert np.allclose(ours.image, theirs.image, atol=1e-5)
+    for item, whole in zip(halved, expected, strict=True):
+        assert np.allclose(item.image, whole.image, atol=1e-5)
 
 
 def test_an_item_too_large_for_the_device_alone_is_retried_later(embedder: Embedder) -> None:
@@ -402,7 +393,7 @@ def test_an_item_too_large_for_the_device_alone_is_retried_later(embedder: Embed
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     replace(embedder, "encode_image", encode_image)
-    [answer] = embedder.embed([prepared(embedder, picture(), NAME)])
+    [answer] = embedder.embed([prepared(embedder, noisy_image(), NAME)])
     assert isinstance(answer, RetryMessage)
     assert answer.reason == "device_out_of_memory"
 
@@ -424,7 +415,7 @@ def test_a_lost_device_is_fatal_for_this_item_and_all_after_it(
 
     replace(embedder, "encode_image", encode_image)
     with pytest.raises(FatalError):
-        embedder.embed([prepared(embedder, picture(), NAME)] * 3)
+        embedder.embed([prepared(embedder, noisy_image(), NAME)] * 3)
     with pytest.raises(FatalError):
         embedder.embed_text(NAME)
 
@@ -434,7 +425,7 @@ def test_a_failure_of_one_item_that_nobody_expects_is_retried_a_few_times(
 ) -> None:
     items = grey_items(embedder, [1, 77, 2])
     encode = embedder._loaded.model.encode_image
-    grey = embedder._loaded.transform(Image.fromarray(grey_picture(77)))[0, 0, 0]
+    grey = embedder._loaded.transform(Image.fromarray(grey_image(77)))[0, 0, 0]
 
     def encode_image(values: torch.Tensor) -> Any:
         if (values[:, 0, 0, 0] == grey).any():
@@ -481,7 +472,7 @@ def test_warming_up_returns_the_seconds_it_took(embedder: Embedder) -> None:
 
 
 @pytest.mark.parametrize("fill", [0.0, float("nan")])
-def test_unusable_vectors_of_a_given_file_do_not_stop_the_start(
+def test_unusable_embeddings_of_a_given_file_do_not_stop_the_start(
     directory: Path, caplog: pytest.LogCaptureFixture, fill: float
 ) -> None:
     tiny = make_tiny_clip(directory, suffix=".pt", name="tiny-unusable")
@@ -492,7 +483,7 @@ def test_unusable_vectors_of_a_given_file_do_not_stop_the_start(
     embedder = load_embedder(Settings.model_validate(tiny.settings))
     embedder.warm_up()
     embedder.close()
-    assert "unusable vectors" in caplog.text
+    assert "unusable embeddings" in caplog.text
 
 
 def test_a_model_that_cannot_run_at_all_ends_the_start(embedder: Embedder) -> None:
@@ -505,21 +496,21 @@ def test_a_model_that_cannot_run_at_all_ends_the_start(embedder: Embedder) -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_lower_precision_keeps_the_direction_of_vectors(
+def test_lower_precision_keeps_the_direction_of_embeddings(
     tiny: TinyClip, embedder: Embedder, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(loading, "choose_dtype", lambda _: dtype)
     lower = load_embedder(Settings.model_validate(tiny.settings))
     assert {parameter.dtype for parameter in lower._loaded.model.parameters()} == {dtype}
-    # The weights of this model are large, so that small differences show.
+    # The weights of this model are large, so that small differences are visible.
     assert cosine(lower.embed_text(NAME), embedder.embed_text(NAME)) > 0.99
-    assert cosine(lower.embed_image(picture()), embedder.embed_image(picture())) > 0.99
+    assert cosine(lower.embed_image(noisy_image()), embedder.embed_image(noisy_image())) > 0.99
     assert lower.model_id == embedder.model_id
     lower.close()
 
 
-def test_a_product_among_longer_names_has_the_vector_it_has_alone(embedder: Embedder) -> None:
-    short, long = (prepared(embedder, picture(), name) for name in ("mug", "mug " * 60))
+def test_a_product_among_longer_names_has_the_embedding_it_has_alone(embedder: Embedder) -> None:
+    short, long = (prepared(embedder, noisy_image(), name) for name in ("mug", "mug " * 60))
     alone = embeddings(embedder.embed([short])[0])
     among = embeddings(embedder.embed([short, long])[0])
     assert np.allclose(alone.text, among.text, atol=1e-6)

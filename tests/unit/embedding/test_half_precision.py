@@ -24,31 +24,31 @@ def build(config: dict[str, Any]) -> Any:
 
 
 def both_sides(model: Any, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
-    """Vectors of three pictures, patches of colour under noise, and of three names."""
+    """Return embeddings of three images, patches of colour under noise, and of three names."""
     drawn = torch.Generator().manual_seed(0)
     side = model.visual.image_size[0]
     patches = torch.rand(3, 3, 8, 8, generator=drawn) * 4 - 2
-    pictures = nn.functional.interpolate(patches, size=(side, side))
-    pictures += 0.3 * torch.randn(3, 3, side, side, generator=drawn)
+    images = nn.functional.interpolate(patches, size=(side, side))
+    images += 0.3 * torch.randn(3, 3, side, side, generator=drawn)
     tokens = open_clip.get_tokenizer("ViT-L-14-336")(["red mug", "áo thun nam cổ tròn", "x" * 50])
     with torch.inference_mode():
-        return [model.encode_image(pictures.to(dtype)).float(), model.encode_text(tokens).float()]
+        return [model.encode_image(images.to(dtype)).float(), model.encode_text(tokens).float()]
 
 
 def lowest_cosine(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
     return min(
-        float(nn.functional.cosine_similarity(one.double(), other.double()).min())
-        for one, other in zip(first, second, strict=True)
+        float(nn.functional.cosine_similarity(rows.double(), others.double()).min())
+        for rows, others in zip(first, second, strict=True)
     )
 
 
-def test_quick_gelu_fused_into_its_neighbours_gives_the_same_vectors() -> None:
+def test_quick_gelu_fused_into_its_neighbours_gives_the_same_embeddings() -> None:
     config = model_config(quick_gelu=True)
     model = build(config)
     model.load_state_dict(draw_weights(config, seed=0))
     fused = copy.deepcopy(model)
     fuse_quick_gelu(fused)
-    assert not any(isinstance(part, QuickGELU) for part in fused.modules())
+    assert not any(isinstance(layer, QuickGELU) for layer in fused.modules())
     assert lowest_cosine(both_sides(fused), both_sides(model)) > 0.9999999
 
 
@@ -63,13 +63,13 @@ def test_a_float32_model_is_left_as_it_is() -> None:
     model = build(model_config(quick_gelu=True))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     tune(model, torch.float32)
-    assert any(isinstance(part, QuickGELU) for part in model.modules())
+    assert any(isinstance(layer, QuickGELU) for layer in model.modules())
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize("quick_gelu", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_keeps_the_direction_of_vectors(
+def test_half_precision_keeps_the_direction_of_embeddings(
     dtype: torch.dtype, quick_gelu: bool
 ) -> None:
     model = build(LARGER | {"quick_gelu": quick_gelu})

@@ -33,7 +33,7 @@ def settings(tiny: TinyClip, **changed: object) -> Settings:
 
 
 def activations(model: Any) -> set[type[nn.Module]]:
-    return {type(part) for part in model.modules() if isinstance(part, QuickGELU | nn.GELU)}
+    return {type(layer) for layer in model.modules() if isinstance(layer, QuickGELU | nn.GELU)}
 
 
 def refusal(action: Callable[[], object]) -> ConfigurationError:
@@ -53,7 +53,7 @@ def test_the_default_model_has_quick_gelu_in_both_towers() -> None:
     assert activations(model.transformer) == {QuickGELU}
 
 
-def test_the_default_model_takes_pictures_of_336_pixels_and_gives_768_numbers() -> None:
+def test_the_default_model_takes_images_of_336_pixels_and_gives_768_numbers() -> None:
     model = built_without_weights(Settings())
     assert model.visual.image_size == (336, 336)
     assert model.visual.output_dim == 768
@@ -121,7 +121,7 @@ def test_a_configuration_names_the_model_unless_the_operator_does(tiny: TinyClip
         ({"openclip_config": Path("/no/such/model.json")}, "OPENCLIP_CONFIG", "cannot read"),
     ],
 )
-def test_what_does_not_exist_is_refused_by_the_name_of_its_setting(
+def test_a_model_tag_or_file_that_does_not_exist_is_refused_by_its_setting(
     changed: dict[str, object], setting: str, says: str
 ) -> None:
     error = refusal(lambda: resolve_model(Settings.model_validate(changed)))
@@ -164,7 +164,7 @@ def test_a_tokenizer_of_a_hub_is_refused_by_the_configuration_that_asks_for_it(
     assert "tokenizer" in error.problem
 
 
-def test_towers_that_give_vectors_of_different_lengths_are_refused(tmp_path: Path) -> None:
+def test_towers_that_give_embeddings_of_different_lengths_are_refused(tmp_path: Path) -> None:
     config = model_config()
     config["text_cfg"]["proj_type"] = "none"
     path = tmp_path / "tiny-uneven.json"
@@ -217,7 +217,7 @@ def test_an_archive_as_openai_publishes_them_is_loaded(tmp_path: Path) -> None:
 
 
 class Parameters(nn.Module):
-    """Nothing but parameters under given names, and the three numbers OpenAI keeps beside them."""
+    """Parameters under given names, and the three numbers that OpenAI keeps beside them."""
 
     def __init__(self, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ def test_the_model_id_of_a_file_tells_its_content_and_its_configuration(tmp_path
     assert len({first, other_weights, other_configuration}) == 3
 
 
-def test_loading_says_the_device_and_the_model_and_nothing_else(
+def test_loading_logs_the_device_and_the_model_and_nothing_else(
     tiny: TinyClip, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -381,5 +381,5 @@ def test_the_precision_follows_the_device(
 
 
 def test_open_clip_itself_would_build_the_default_model_without_quick_gelu() -> None:
-    """Fails when OpenCLIP mends its configuration; then our default of true may go."""
+    """Fails when OpenCLIP fixes its configuration; then our default of true may go."""
     assert not open_clip.get_model_config("ViT-L-14-336").get("quick_gelu", False)

@@ -1,4 +1,4 @@
-"""Pixels and vectors are compared with those of OpenCLIP's own transform of the same file."""
+"""Pixels and embeddings equal, or nearly equal, those of OpenCLIP's own transform."""
 
 import io
 from collections.abc import Callable
@@ -26,10 +26,10 @@ Pixels = NDArray[np.uint8]
 def preparer(
     pixels: int = FAST_RESIZE_PIXELS, dtype: torch.dtype = torch.float32, **preprocess: Any
 ) -> Preparer:
-    wanted = PreprocessCfg(size=pixels, **preprocess)
+    config = PreprocessCfg(size=pixels, **preprocess)
     loaded = SimpleNamespace(
-        preprocess=wanted,
-        transform=image_transform_v2(wanted, is_train=False),
+        preprocess=config,
+        transform=image_transform_v2(config, is_train=False),
         tokenizer=lambda _text: torch.zeros((1, 77), dtype=torch.int64),
         context_length=77,
         dtype=dtype,
@@ -38,7 +38,7 @@ def preparer(
 
 
 def prepared(data: bytes, by: Preparer) -> Pixels:
-    """As the pipeline does it."""
+    """Decode and resize as the pipeline does."""
     return by.resize(DECODER.decode(data, by.shorter_side_pixels))
 
 
@@ -51,11 +51,11 @@ def prepared_by_open_clip(data: bytes, pixels: int, **preprocess: Any) -> Pixels
     return np.asarray(image)
 
 
-def vectors_of(pixels: int, *, sharp: bool) -> Callable[[Pixels], NDArray[np.float64]]:
-    """A model of two layers for pictures of this size; its unit vector of a prepared picture.
+def embed_with_two_layers(pixels: int, *, sharp: bool) -> Callable[[Pixels], NDArray[np.float64]]:
+    """Return a function from prepared pixels to their embedding by a model of two layers.
 
-    ``sharp``: weights so large that other pictures are 0.2 away, and that one grey level more in
-    one of 500 pixels shows as 4e-6. Else as drawn by OpenCLIP.
+    ``sharp``: weights so large that other images are 0.2 away, and that one more grey level in
+    one of 500 pixels moves the cosine by 4e-6. Otherwise weights as drawn by OpenCLIP.
     """
     config = model_config()
     config["vision_cfg"] |= {"image_size": pixels}
@@ -66,15 +66,15 @@ def vectors_of(pixels: int, *, sharp: bool) -> Callable[[Pixels], NDArray[np.flo
         model.load_state_dict(draw_weights(config, seed=0))
     to_floats = image_transform_v2(PreprocessCfg(size=pixels), is_train=False).transforms[-2:]
 
-    def vector_of(picture: Pixels) -> NDArray[np.float64]:
-        values: Any = Image.fromarray(picture)
+    def embed(image: Pixels) -> NDArray[np.float64]:
+        values: Any = Image.fromarray(image)
         for step in to_floats:
             values = step(values)
         with torch.inference_mode():
-            vector = model.encode_image(values[None])[0].double().numpy()
-        return np.asarray(vector / np.linalg.norm(vector))
+            row = model.encode_image(values[None])[0].double().numpy()
+        return np.asarray(row / np.linalg.norm(row))
 
-    return vector_of
+    return embed
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True, "subsampling": "4:4:4"}], ids=str)
@@ -92,12 +92,12 @@ def test_a_photograph_in_full_is_prepared_as_by_open_clip_within_one_grey_level(
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("side", [800, 1500])
-def test_the_vector_of_a_photograph_is_that_of_open_clip(side: int, seed: int) -> None:
+def test_the_embedding_of_a_photograph_is_that_of_open_clip(side: int, seed: int) -> None:
     data = jpeg_of(draw_photograph(side, side, seed))
-    vector_of = vectors_of(224, sharp=True)
+    embed = embed_with_two_layers(224, sharp=True)
 
-    ours = vector_of(prepared(data, preparer()))
-    theirs = vector_of(prepared_by_open_clip(data, 224))
+    ours = embed(prepared(data, preparer()))
+    theirs = embed(prepared_by_open_clip(data, 224))
 
     assert ours @ theirs >= 0.99999
 
@@ -112,14 +112,14 @@ def test_a_photograph_decoded_smaller_is_nearly_that_of_open_clip(
     half_precision = preparer(dtype=torch.bfloat16)
     decoded = DECODER.decode(data, half_precision.shorter_side_pixels)
     assert decoded.shape == (size[1] // factor, size[0] // factor, 3)
-    vector_of = vectors_of(224, sharp=False)
+    embed = embed_with_two_layers(224, sharp=False)
 
     ours, theirs = prepared(data, half_precision), prepared_by_open_clip(data, 224)
 
     difference = np.abs(ours.astype(int) - theirs)
     assert difference.mean() < 0.4
     assert np.quantile(difference, 0.99) <= 3
-    assert vector_of(ours) @ vector_of(theirs) >= 0.99999
+    assert embed(ours) @ embed(theirs) >= 0.99999
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_photograph_decoded_smaller_is_nearly_that_of_open_clip(
         ),
     ],
 )
-def test_only_models_that_do_not_see_the_difference_have_pictures_decoded_smaller(
+def test_only_models_that_do_not_see_the_difference_have_images_decoded_smaller(
     by: Preparer, shrunk_to: int | None
 ) -> None:
     assert by.shorter_side_pixels == shrunk_to
@@ -151,10 +151,10 @@ def test_a_small_photograph_is_made_larger_exactly_as_by_open_clip(
     assert np.array_equal(ours, prepared_by_open_clip(data, 224, **preprocess))
 
 
-def test_preparing_leaves_the_picture_as_it_was() -> None:
-    picture = np.asarray(draw_photograph(300, 400)).copy()
-    before = picture.copy()
+def test_preparing_leaves_the_image_as_it_was() -> None:
+    image = np.asarray(draw_photograph(300, 400)).copy()
+    before = image.copy()
 
-    preparer().resize(picture)
+    preparer().resize(image)
 
-    assert np.array_equal(picture, before)
+    assert np.array_equal(image, before)

@@ -1,4 +1,4 @@
-"""Ids are compared with those of OpenCLIP's own tokenizer, a text at a time."""
+"""Token ids equal those of OpenCLIP's own tokenizer."""
 
 import html
 import random
@@ -86,7 +86,7 @@ def assert_same_ids(text: str, clean: str = "lower", context_length: int = 77) -
 @pytest.mark.parametrize("clean", ["lower", "whitespace", "canonicalize"])
 @pytest.mark.parametrize("number", range(len(NASTY)))
 def test_a_nasty_text_has_the_ids_of_open_clip(number: int, clean: str) -> None:
-    # Beyond this length both cut, but OpenCLIP's own has to be shown the text as it was cut.
+    # Longer texts are cut before they are cleaned, so OpenCLIP gets the text as it was cut.
     assert_same_ids(" ".join(NASTY[number].split())[: 77 * 33], clean)
 
 
@@ -148,11 +148,11 @@ def test_many_threads_get_the_ids_of_one(quick: bool) -> None:
     tokenizer = QuickTokenizer(fresh) if quick else LockedTokenizer(fresh, 77)
 
     with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda _: [tokenizer(text).tolist() for text in SHORT], range(8)):
-            assert found == expected
+        for ids in pool.map(lambda _: [tokenizer(text).tolist() for text in SHORT], range(8)):
+            assert ids == expected
 
 
-def test_what_is_remembered_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_remembered_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "MAX_REMEMBERED_WORDS", 50)
     quick = QuickTokenizer(SimpleTokenizer())
     for number in range(200):
@@ -177,7 +177,7 @@ def test_open_clip_s_own_tokenizer_forgets_words_before_they_fill_the_memory(
 
 
 class OtherTokenizer(SimpleTokenizer):  # type: ignore[misc]
-    """Encodes in a way of its own."""
+    """A subclass, which may encode in another way."""
 
 
 def with_merges(*merges: tuple[str, str]) -> SimpleTokenizer:
@@ -192,8 +192,8 @@ def with_merges(*merges: tuple[str, str]) -> SimpleTokenizer:
         pytest.param(OtherTokenizer(), id="a subclass"),
         pytest.param(SimpleTokenizer(reduction_mask="simple"), id="random cuts"),
         pytest.param(SimpleTokenizer(context_length=None), id="no length"),
-        pytest.param(SimpleTokenizer(additional_special_tokens=["<mask>"]), id="more marks"),
-        pytest.param(with_merges(("ab", "c"), ("a", "b")), id="a part made later"),
+        pytest.param(SimpleTokenizer(additional_special_tokens=["<mask>"]), id="more tokens"),
+        pytest.param(with_merges(("ab", "c"), ("a", "b")), id="a half made later"),
         pytest.param(
             with_merges(("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc")), id="made twice"
         ),

@@ -42,7 +42,7 @@ def token_ids(loaded: LoadedModel, *names: str) -> list[Any]:
         (["mug <end_of_text> saucer " * 10], 16),
     ],
 )
-def test_texts_are_cut_to_a_few_lengths_without_changing_their_vectors(
+def test_texts_are_cut_to_a_few_lengths_without_changing_their_embeddings(
     loaded: LoadedModel, names: list[str], length: int
 ) -> None:
     towers, tokens = Towers(loaded), token_ids(loaded, *names)
@@ -63,11 +63,11 @@ def test_texts_are_cut_to_a_few_lengths_without_changing_their_vectors(
         pytest.param({"pool_type": "first"}, id="read at the first token"),
     ],
 )
-def test_texts_run_whole_where_padding_could_show(
+def test_texts_run_whole_where_padding_could_change_the_embedding(
     tmp_path: Path, text_changes: dict[str, Any]
 ) -> None:
-    made = make_tiny_clip(tmp_path, name="tiny-whole-texts", text_changes=text_changes)
-    loaded = load_model(Settings.model_validate(made.settings))
+    tiny = make_tiny_clip(tmp_path, name="tiny-whole-texts", text_changes=text_changes)
+    loaded = load_model(Settings.model_validate(tiny.settings))
     towers, tokens = Towers(loaded), token_ids(loaded, "red mug")
     assert towers.text_lengths == (CONTEXT,)
     assert towers.cut(tokens).shape == (1, CONTEXT)
@@ -81,12 +81,12 @@ def test_a_model_that_is_not_open_clips_own_runs_texts_whole(loaded: LoadedModel
     assert Towers(other).text_lengths == (CONTEXT,)
 
 
-def test_pixels_become_what_to_tensor_and_normalize_make_of_them(loaded: LoadedModel) -> None:
+def test_pixels_are_normalised_as_by_to_tensor_and_normalize(loaded: LoadedModel) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    expected = torch.stack([loaded.transform.transforms[-1](_scaled(each)) for each in pixels])
+    expected = torch.stack([loaded.transform.transforms[-1](_scaled(image)) for image in pixels])
     with torch.inference_mode():
-        found = Towers(loaded).encode_images(torch.from_numpy(pixels))
-        assert torch.equal(found, loaded.model.encode_image(expected))
+        rows = Towers(loaded).encode_images(torch.from_numpy(pixels))
+        assert torch.equal(rows, loaded.model.encode_image(expected))
 
 
 def test_graphs_are_of_few_sizes_and_none_is_far_from_its_batch() -> None:
@@ -102,11 +102,11 @@ def test_graphs_are_of_few_sizes_and_none_is_far_from_its_batch() -> None:
 
 def test_a_batch_takes_the_smallest_graph_that_holds_it() -> None:
     tower = GraphedTower(lambda inputs: inputs, "texts")
-    made: dict[tuple[int, ...], Any] = {(size, 16): object() for size in (1, 8, 32)}
-    tower.graphs = made
-    assert tower.find((1, 16)) is made[(1, 16)]
-    assert tower.find((5, 16)) is made[(8, 16)]
-    assert tower.find((8, 16)) is made[(8, 16)]
+    graphs: dict[tuple[int, ...], Any] = {(size, 16): object() for size in (1, 8, 32)}
+    tower.graphs = graphs
+    assert tower.find((1, 16)) is graphs[(1, 16)]
+    assert tower.find((5, 16)) is graphs[(8, 16)]
+    assert tower.find((8, 16)) is graphs[(8, 16)]
 
 
 @pytest.mark.parametrize("shape", [(2, 16), (33, 16), (8, 32)])
@@ -114,8 +114,8 @@ def test_a_batch_without_a_fitting_graph_is_launched_kernel_by_kernel(
     shape: tuple[int, int],
 ) -> None:
     tower = GraphedTower(lambda inputs: inputs, "texts")
-    made: dict[tuple[int, ...], Any] = {(size, 16): object() for size in (1, 8, 32)}
-    tower.graphs = made
+    graphs: dict[tuple[int, ...], Any] = {(size, 16): object() for size in (1, 8, 32)}
+    tower.graphs = graphs
     assert tower.find(shape) is None
 
 
@@ -133,13 +133,13 @@ def test_passes_on_cuda_equal_those_of_open_clip_in_float32(
     drawn = np.random.default_rng(0).integers(0, 256, (2 * count, 64, 64, 3)).astype(np.uint8)
     tokens = token_ids(loaded, *(f"red mug {number}" for number in range(2 * count)))
     waits = [passes.queue(list(drawn[s]), tokens[s]) for s in (slice(count), slice(count, None))]
-    rows = [np.concatenate(side) for side in zip(*(wait() for wait in waits), strict=True)]
+    rows = [np.concatenate(halves) for halves in zip(*(wait() for wait in waits), strict=True)]
     towers = Towers(loaded)
     with torch.inference_mode():
         images = towers.encode_images(torch.from_numpy(drawn))
         texts = towers.encode_texts(torch.from_numpy(towers.cut(tokens)))
-    for found, expected in zip(rows, (images, texts), strict=True):
-        cosines = torch.nn.functional.cosine_similarity(torch.from_numpy(found), expected)
+    for side, expected in zip(rows, (images, texts), strict=True):
+        cosines = torch.nn.functional.cosine_similarity(torch.from_numpy(side), expected)
         assert cosines.min() > 0.99
 
 
