@@ -4,7 +4,7 @@ fetcher          downloads many images at once
 download         one download, through redirects
 url_rules        which URLs may be asked
 address_rules    which network addresses may be connected to
-response         one answer, taken in within limits, then judged: here a 404 is decided
+response         one HTTP response, taken in within limits, then judged: here a 404 is decided
 decoder          bytes -> RGB pixels
 jpeg             the quick way for JPEGs
 """

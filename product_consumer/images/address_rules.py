@@ -1,4 +1,4 @@
-"""Which network addresses an image may be fetched from: public ones, and what the operator allows.
+"""Decides which addresses an image may come from: public ones, and those the operator allows.
 
 Sources: the IANA special-purpose registries for IPv4 and IPv6, and the cloud providers' metadata
 addresses. ``ipaddress.is_global`` alone is not enough: it calls NAT64, 6to4, multicast and Azure's
@@ -15,7 +15,7 @@ Network = IPv4Network | IPv6Network
 METADATA_HOSTS = frozenset(
     {"metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"}
 )
-"""Names of cloud metadata services: refused before they are looked up."""
+"""Names of cloud metadata services, refused before DNS is asked."""
 
 _BLOCKED_IPV4 = tuple(
     IPv4Network(text)
@@ -39,7 +39,7 @@ _BLOCKED_IPV4 = tuple(
     )
 )
 _GLOBAL_UNICAST_IPV6 = IPv6Network("2000::/3")
-# The other carriers of IPv4 (mapped, compatible, translated, both NAT64 prefixes) lie outside it.
+# Other forms that carry IPv4 (mapped, compatible, translated, both NAT64 prefixes) lie outside it.
 _BLOCKED_IPV6 = tuple(
     IPv6Network(text)
     for text in (
@@ -49,14 +49,15 @@ _BLOCKED_IPV6 = tuple(
         "3fff::/20",
     )
 )
-_ISATAP_MARKS = (0x00005EFE, 0x02005EFE)
+# Upper half of an interface id of ISATAP, which carries IPv4 (RFC 5214, section 6.1).
+_ISATAP_PREFIXES = (0x00005EFE, 0x02005EFE)
 
 
 def is_allowed(address: Address, allowed_networks: Sequence[Network] = ()) -> bool:
-    """True inside ``allowed_networks``, and for global unicast addresses except this machine's own.
+    """Return True inside ``allowed_networks`` and for other machines' global unicast addresses.
 
-    An IPv4-mapped IPv6 address is judged by the IPv4 address it stands for: that is where the
-    kernel connects to. An IPv6 address with a zone is link-local and never allowed.
+    An IPv4-mapped IPv6 address is judged by its IPv4 address, which is where the kernel connects.
+    An IPv6 address with a zone is link-local and never allowed.
     """
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
@@ -68,10 +69,10 @@ def is_allowed(address: Address, allowed_networks: Sequence[Network] = ()) -> bo
 
 
 def is_own(address: Address) -> bool:
-    """True when this machine itself has the address, public or not: its services are not images.
+    """Return True when this machine itself has the address, public or not.
 
-    Connecting a UDP socket sends nothing; the kernel only picks the source address, and for one
-    of its own addresses it picks that address.
+    Connecting a UDP socket sends nothing. The kernel only picks a source address; for an address of
+    this machine it picks the same address.
     """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
@@ -83,7 +84,7 @@ def is_own(address: Address) -> bool:
 
 
 def parse_host(host: str) -> Address | None:
-    """The address that a URL's host is (IPv6 with or without brackets), or None for a name."""
+    """Return the address that a URL's host spells, with or without brackets; None for a name."""
     try:
         return ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
@@ -95,7 +96,7 @@ def _is_inside(address: Address, networks: Sequence[Network]) -> bool:
 
 
 def _unmapped(network: Network) -> Network:
-    """``::ffff:10.0.0.0/104`` is 10.0.0.0/8: addresses are unwrapped, so networks must be too."""
+    """Return ``::ffff:10.0.0.0/104`` as 10.0.0.0/8, because addresses are unwrapped too."""
     if isinstance(network, IPv6Network) and network.prefixlen >= 96:
         start = network.network_address.ipv4_mapped
         if start is not None:
@@ -108,7 +109,7 @@ def _is_public(address: Address) -> bool:
         return False
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _BLOCKED_IPV4)
-    if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP_MARKS:
+    if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP_PREFIXES:
         return False
     return address in _GLOBAL_UNICAST_IPV6 and not any(
         address in network for network in _BLOCKED_IPV6

@@ -1,4 +1,4 @@
-"""Image bytes -> RGB picture, within pixel limits. Every byte is taken to be hostile."""
+"""Image bytes -> RGB pixels, within pixel limits. Every byte is taken to be hostile."""
 
 import io
 import os
@@ -14,14 +14,14 @@ from product_consumer.errors import ImageRejected, ImageUnavailable, ProductCons
 from product_consumer.images.jpeg import dct_factor, decode_intact_jpeg, has_too_many_scans
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-"""What is decoded; anything else Pillow could read stays closed to hostile bytes."""
+"""The formats that are decoded; Pillow's other readers stay closed to hostile bytes."""
 MIN_SIDE_PIXELS: Final = 8
 MAX_ASPECT: Final = 20
-"""Longer side over shorter side: beyond it a picture is a line, a banner or a mistake."""
+"""Longer side over shorter side: beyond it an image is a line, a banner or a mistake."""
 
 # A truncated file is usually a truncated transfer: one more download.
 _TRUNCATED_ATTEMPTS = 2
-# Colour and grey, eight bits each; other JPEG modes need conversions that Pillow alone knows.
+# Colour and grey, eight bits each; other JPEG modes need conversions that only Pillow has.
 _QUICK_JPEG_MODES = ("RGB", "L")
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSITIONS = {
@@ -57,18 +57,18 @@ _MAGIC = (
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
-# Our own limit stands in front; Pillow's would print warnings about files that it lets pass.
+# Our own limit is checked first; Pillow's would print warnings about files that it accepts.
 Image.MAX_IMAGE_PIXELS = None
-# Hostile files make Pillow complain at length about tags and palettes; the outcome says it all.
+# Hostile files make Pillow warn at length about tags and palettes; the outcome is enough.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageDecoder:
-    """Decodes one image at a time per slot; one object serves any number of threads.
+    """Decodes image files within limits. Any number of threads may use it.
 
     ``max_pixels``: width times height, checked before anything is decoded.
-    ``max_concurrent``: decodes at once, each of which may hold about ten bytes per pixel. More than
-    there are cores would gain nothing.
+    ``max_concurrent``: images decoded at once, each with about ten bytes of memory per pixel. More
+    than there are cores would gain nothing.
     """
 
     def __init__(self, max_pixels: int, max_concurrent: int = max(4, os.cpu_count() or 1)) -> None:
@@ -76,13 +76,12 @@ class ImageDecoder:
         self._slots = threading.BoundedSemaphore(max_concurrent)
 
     def decode(self, data: bytes, shorter_side_pixels: int | None = None) -> NDArray[np.uint8]:
-        """RGB, (height, width, 3): the first frame, upright, transparency laid on white.
+        """Return the first frame, upright and on white: RGB, uint8, shape (height, width, 3).
 
         Equals plain Pillow's ``exif_transpose``, ``alpha_composite`` on white and
         ``convert("RGB")``, except that 16-bit grey is scaled to 8 bits and not clipped.
-        ``shorter_side_pixels``: what the caller will shrink the shorter side to; a large JPEG then
-        comes at half or a quarter of its size (see ``jpegs.dct_factor``). Limits are those of the
-        full size.
+        ``shorter_side_pixels``: the size to which the caller will shrink the shorter side. A large
+        JPEG then comes at half or a quarter of its size. Limits are those of the full size.
 
         Raises ``ImageRejected``: ``not_an_image``, ``image_format``, ``image_pixels``,
         ``image_aspect``, ``image_too_small``, ``image_corrupt``; ``ImageUnavailable``:
@@ -101,7 +100,7 @@ class ImageDecoder:
 
 
 def _format_of(data: bytes) -> str:
-    """One of ``FORMATS``; raises ``ImageRejected`` for anything else."""
+    """Return one of ``FORMATS``; raises ``ImageRejected`` for anything else."""
     name = next((name for magic, name in _MAGIC if data.startswith(magic)), "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         name = "WEBP"
@@ -115,7 +114,7 @@ def _format_of(data: bytes) -> str:
 
 
 def _format_of_brands(data: bytes) -> str:
-    """The ISO base media file type box (ISO/IEC 14496-12 4.3): major and compatible brands."""
+    """Read major and compatible brands of the file type box (ISO/IEC 14496-12 4.3)."""
     size = min(int.from_bytes(data[:4]), 256)
     brands = {data[8:12]} | {data[start : start + 4] for start in range(16, size, 4)}
     if brands & _AVIF_BRANDS:
@@ -132,7 +131,7 @@ def _check_before_opening(data: bytes, name: str, max_pixels: int) -> None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height of the canvas (RFC 9649, sections 2.5 to 2.7)."""
+    """Return width and height of the canvas (RFC 9649, sections 2.5 to 2.7)."""
     if len(data) < 30:
         raise EOFError("truncated header")
     kind, body = data[12:16], data[20:30]
@@ -166,7 +165,7 @@ def _decode(
         if pixels is not None:
             return pixels
     image.load()
-    # A copy that may be written to: torch warns about others.
+    # A writable copy: torch warns about read-only arrays.
     return np.array(_flatten(_upright(image)))
 
 
@@ -178,7 +177,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def _transposition(image: Image.Image) -> Image.Transpose | None:
     try:
         return _TRANSPOSITIONS.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    # Pillow raises anything on broken tags; a picture with broken tags is still a picture.
+    # Pillow raises anything on broken tags; an image with broken tags is still an image.
     except Exception:
         return None
 
@@ -190,12 +189,12 @@ def _flatten(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    # Copies even what is RGB already: the opened image would keep the file's bytes alive.
+    # Copies an RGB image too: the opened image would keep the file's bytes alive.
     return image.convert("RGB")
 
 
 def _scale_16_bit_grey(image: Image.Image) -> Image.Image:
-    """``convert`` would clip: 40,000 of 65,535 would become white."""
+    """Scale to 8 bits; ``convert`` would clip, so that 40,000 of 65,535 became white."""
     values = np.asarray(image).astype(np.int64).clip(0, 65_535)
     grey = (values >> 8).astype(np.uint8)
     transparent = image.info.get("transparency")
@@ -217,7 +216,7 @@ def _decoding_error(data: bytes, name: str, error: Exception) -> ProductConsumer
 
 
 def _ends_early(data: bytes, name: str) -> bool:
-    """True when the file's own end mark or length says that bytes are missing."""
+    """Return True when the file's end marker or length says that bytes are missing."""
     if name == "JPEG":
         return data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
     if name == "PNG":
@@ -232,7 +231,7 @@ def _ends_early(data: bytes, name: str) -> bool:
 
 
 def _last_box_end(data: bytes) -> int:
-    """Where the last of the top-level boxes of an ISO media file should end."""
+    """Return where the last top-level box of an ISO media file should end."""
     end = 0
     for _ in range(64):
         size = int.from_bytes(data[end : end + 4])

@@ -1,8 +1,8 @@
-"""One download: the requests it takes through redirects, each judged before and while it is made.
+"""One download: its requests through redirects, each judged before and while it is made.
 
-Every connection is judged when its socket is opened, by the address it really goes to, so neither
-a redirect, nor a name that changes its answer, nor an odd spelling leads to a forbidden place.
-URLs are parsed by libcurl itself and the parsed handle is what connects: no two parsers disagree.
+Every connection is judged when its socket is opened, by the address it really goes to. So neither a
+redirect, nor a name whose DNS answer changes, nor an odd spelling leads to a forbidden address.
+libcurl itself parses the URL and connects with the parsed handle, so no two parsers disagree.
 """
 
 import logging
@@ -61,7 +61,7 @@ _FAILURES = {
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """A URL, and the validators of the copy that is already known, if there is one.
+    """A URL, and the validators of the copy that is already known, if any.
 
     With ``etag`` or ``last_modified`` the request is conditional (RFC 9110 13.1).
     """
@@ -72,7 +72,7 @@ class ImageRequest:
 
     @property
     def headers(self) -> list[str]:
-        """The condition as header lines."""
+        """Its conditions as header lines."""
         lines = []
         if self.etag:
             lines.append(f"If-None-Match: {self.etag}")
@@ -83,16 +83,17 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class FetchedImage:
-    """What a server sent, and its validators for the next request."""
+    """An image as a server sent it, with its validators for the next request."""
 
     data: bytes
+    """The file, not decoded."""
     etag: str | None = None
     last_modified: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """The known copy is still current: nothing was sent."""
+    """The result of a conditional request whose known copy is still current."""
 
 
 FetchResult = FetchedImage | NotModified | ProductConsumerError
@@ -100,7 +101,7 @@ FetchResult = FetchedImage | NotModified | ProductConsumerError
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What an ``ImageFetcher`` was constructed with."""
+    """The limits of an ``ImageFetcher``, whose docstring explains them."""
 
     allowed_networks: tuple[Network, ...]
     allowed_ports: frozenset[int]
@@ -113,7 +114,10 @@ class Rules:
 
 
 class Download:
-    """One URL on its way through redirects. ``result`` is final once ``is_done``."""
+    """The download of one URL, through redirects. For one thread.
+
+    ``result`` is final once ``is_done``; errors are results, not raised.
+    """
 
     def __init__(self, request: ImageRequest, rules: Rules) -> None:
         self.result: FetchResult = ImageUnavailable("fetcher_closed")
@@ -143,7 +147,10 @@ class Download:
         curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
 
     def conclude(self, code: int, message: str) -> None:
-        """Take the end of one request: a result, or the next hop."""
+        """End one request: with a result, or with the next hop of a redirect.
+
+        ``code``, ``message``: of libcurl.
+        """
         self.release_sockets()
         response = self._response
         if response.refusal is not None:
@@ -163,13 +170,13 @@ class Download:
             self.finish(image if image.data else empty_image())
 
     def finish(self, result: FetchResult) -> None:
-        """Nothing more will be requested."""
+        """Set the result; no further request is made."""
         self.result = result
         self.is_done = True
         self._begin_request()
 
     def release_sockets(self) -> None:
-        """Close our copies; libcurl works on its own duplicates."""
+        """Close our socket objects; libcurl works on duplicates."""
         for opened in self._sockets:
             opened.close()
         self._sockets.clear()
@@ -235,12 +242,12 @@ def _set_fixed_options(curl: Any, rules: Rules) -> None:
     options = {
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
         pycurl.FOLLOWLOCATION: 0,
-        # An empty proxy turns off the proxy variables: behind a proxy no address can be judged.
+        # An empty value turns off the proxy variables: behind a proxy no address can be judged.
         pycurl.PROXY: "",
         pycurl.NETRC: pycurl.NETRC_IGNORED,
         pycurl.NOSIGNAL: 1,
         pycurl.HTTP09_ALLOWED: 0,
-        # One download per connection at a time: no hostile stream stalls others as on HTTP/2.
+        # One download per connection at a time: on HTTP/2 a hostile stream could stall others.
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
         pycurl.MAXFILESIZE_LARGE: rules.max_bytes,
         pycurl.BUFFERSIZE: 64 * 1024,
@@ -253,7 +260,7 @@ def _set_fixed_options(curl: Any, rules: Rules) -> None:
 
 
 def parse_url(url: str, rules: Rules) -> Any:
-    """A ``pycurl.CurlUrl`` that may be connected to; raises ``ImageRejected``."""
+    """Return a ``pycurl.CurlUrl`` that may be connected to; raises ``ImageRejected``."""
     check_spelling(url)
     try:
         target = pycurl.CurlUrl(url.encode(), pycurl.U_URLENCODE)

@@ -1,6 +1,6 @@
 """Image URL -> bytes, within address, byte, time and redirect limits; many at once.
 
-What a single download may do, and what it comes to, is in ``downloading.py``.
+``download.py`` has the rules and the results of a single download.
 """
 
 import logging
@@ -31,17 +31,17 @@ _LONGEST_WAIT_SECONDS = 0.25
 
 
 class ImageFetcher:
-    """Downloads images in parallel; one object serves any number of threads.
+    """Downloads images in parallel, within limits.
 
-    Each calling thread has its own connections, kept alive between its calls.
+    Any number of threads may use it; each has its own connections, kept alive between its calls.
 
     ``allowed_networks``: networks that may be reached although they are not public.
     ``allowed_ports``: the only ports that may be reached.
-    ``timeout_seconds``: for one URL from start to end, redirects included.
+    ``timeout_seconds``: of one URL from start to end, redirects included.
     ``max_bytes``: of one body. A call holds at most ``len(urls) * max_bytes``.
-    ``missing_grace_seconds``: see ``http_answers.refusal``.
+    ``missing_grace_seconds``: how long a missing image is tried again; 0 rejects it at once.
     ``ca_file``: PEM file of trusted certificate authorities; None takes certifi's.
-    ``resolve``: answers that replace DNS, ``host:port:address[,address]`` each, for tests.
+    ``resolve``: answers instead of those of DNS, ``host:port:address[,address]`` each; for tests.
     """
 
     def __init__(
@@ -77,18 +77,18 @@ class ImageFetcher:
         parse_url(url, self._rules)
 
     def fetch_all(self, requests: Sequence[ImageRequest]) -> list[FetchResult]:
-        """What came of each request, in order: an image, or the error that its message deserves.
+        """Return the result of each request, in order: an image, or its message's error.
 
-        ``NotModified`` answers conditional requests only. A request that occurs twice is sent
-        once. Returns within about ``timeout_seconds``, sooner when ``close`` is called meanwhile.
-        Errors are ``ImageRejected`` and ``ImageUnavailable``.
+        Errors are ``ImageRejected`` and ``ImageUnavailable``; they are returned, not raised. Only a
+        conditional request can get ``NotModified``. A request that occurs twice is sent once.
+        Returns within about ``timeout_seconds``, sooner when another thread calls ``close``.
         """
         downloads = {request: Download(request, self._rules) for request in requests}
         self._session().run(downloads.values())
         return [downloads[request].result for request in requests]
 
     def close(self) -> None:
-        """End every download and connection; later calls answer ``fetcher_closed``."""
+        """End every download and connection; later requests get ``fetcher_closed``."""
         self._closed.set()
         with self._sessions_lock:
             sessions = list(self._sessions)
@@ -106,7 +106,7 @@ class ImageFetcher:
 
 
 class _Session:
-    """The connections of one thread."""
+    """The connections of one thread. Another thread may call ``dispose``."""
 
     def __init__(self, closed: threading.Event) -> None:
         self._closed = closed
@@ -131,7 +131,7 @@ class _Session:
                     self._release_handles()
 
     def dispose(self, timeout_seconds: float) -> None:
-        """Close all connections, unless the thread is inside ``run``, which then does so itself."""
+        """Close all connections, unless ``run`` is at work, which then closes them itself."""
         if self._busy.acquire(timeout=timeout_seconds):
             try:
                 self._release_handles()

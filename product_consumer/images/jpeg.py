@@ -1,4 +1,4 @@
-"""JPEG files: what is looked at before they are decoded, and the quick way to their pixels."""
+"""JPEG files: checks before they are decoded, and the quick way to their pixels."""
 
 import re
 from typing import Final
@@ -12,21 +12,23 @@ MAX_JPEG_SCANS: Final = 100
 MAX_JPEG_MARKERS: Final = 5000
 """Ordinary files have tens, some hundreds for colour profiles and metadata."""
 SPARE_SIDE_PIXELS: Final = 2
-"""A file is decoded smaller only while its shorter side keeps this many pixels for each one that
-the model will see: nearly all that is lost is too fine for the model's size anyway."""
+"""A file is decoded smaller only while its shorter side keeps this many pixels per pixel of the
+model's input. Nearly all lost detail is too fine for the model's size anyway."""
 
-# libjpeg decodes at these as quickly as its vector code allows; at others, 7/8 say, slower than
-# in full.
+# libjpeg has fast vector code for these factors; others, for example 7/8, are slower than none.
 _DCT_FACTORS = (4, 2)
 
-# A marker with a length behind it: not a stuffed FF, fill, a restart or TEM.
+# A marker that a length follows: not a stuffed FF, fill, a restart or TEM.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
 
 
 def has_too_many_scans(data: bytes) -> bool:
-    """A few bytes per scan make a decoder pass over all pixels once more, for hours in the end."""
+    """Return True for a file with so many scans or markers that decoding could take hours.
+
+    Each scan costs a few bytes and makes the decoder pass over all pixels once more.
+    """
     scans, position = 0, 2
     for _ in range(MAX_JPEG_MARKERS):
         marker = _JPEG_MARKER.search(data, position)
@@ -40,11 +42,11 @@ def has_too_many_scans(data: bytes) -> bool:
 
 
 def dct_factor(size: tuple[int, int], shorter_side_pixels: int | None) -> int:
-    """How many times smaller a JPEG of this width and height may be decoded: 1, 2 or 4.
+    """Return how many times smaller a JPEG of this width and height may be decoded: 1, 2 or 4.
 
-    ``shorter_side_pixels``: what the shorter side will be shrunk to; None keeps every pixel. Sides
-    that the factor does not divide are left alone too: their last column would stand for pixels
-    that are not there, which moves the whole picture by up to a pixel of the model's.
+    ``shorter_side_pixels``: the size to which the shorter side will be shrunk; None keeps every
+    pixel. The factor divides both sides. Otherwise the last column would include pixels that do not
+    exist, and the whole image would move by up to a pixel of the model's input.
     """
     if shorter_side_pixels is None:
         return 1
@@ -58,19 +60,19 @@ def dct_factor(size: tuple[int, int], shorter_side_pixels: int | None) -> int:
 
 
 def decode_intact_jpeg(data: bytes, size: tuple[int, int], factor: int) -> NDArray[np.uint8] | None:
-    """RGB pixels, (height, width, 3), each side of ``size`` divided by ``factor``.
+    """Return RGB pixels, uint8, shape (height, width, 3), each side divided by ``factor``.
 
-    Equal to Pillow's at factor 1, and made without the GIL. None for a file whose header is read
-    otherwise here or that is damaged in any way: Pillow has the last word on it.
+    ``size``: width and height. At factor 1 the pixels equal Pillow's. Decoding releases the GIL.
+    None for a damaged file, and for a header that gives another size here: then Pillow decides.
     """
     width, height = (side // factor for side in size)
     scaling = {"min_height": height, "min_width": width, "min_factor": factor}
     try:
-        # Before anything is allocated, in case the two libraries read a hostile header differently.
+        # Checked before memory is allocated: two libraries may read a hostile header differently.
         if simplejpeg.decode_jpeg_header(data, **scaling)[:2] != (height, width):
             return None
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **scaling)
-    # Documented is ValueError; a subsampling that it has no name for is a KeyError.
+    # Documented is ValueError; a subsampling without a name in simplejpeg raises KeyError.
     except Exception:
         return None
     return pixels

@@ -1,4 +1,4 @@
-"""One answer of an image server: taken in within limits, then judged for its message."""
+"""One response of an image server: taken in within limits, then judged for its message."""
 
 import functools
 import math
@@ -11,34 +11,35 @@ from typing import Final
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
 
 MAX_HEADER_BYTES: Final = 64 * 1024
-"""Of one answer, interim answers and trailers included."""
+"""Of one response, interim responses and trailers included."""
 MAX_RETRY_AFTER_SECONDS: Final = 900.0
 MAX_VALIDATOR_CHARACTERS: Final = 512
 MIN_SETTLED_SECONDS: Final = 2.0
+"""How much older than ``Date`` a ``Last-Modified`` must be to serve as a validator."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _NOT_THERE_YET = frozenset({403, 404, 410})
 _PASSING = frozenset({408, 425, 429})
 _MISSING_ATTEMPTS = 3
 _EMPTY_ATTEMPTS = 3
-# To read more of a redirect's or a failure's body costs more than a new connection.
+# Reading more of the body of a redirect or a failure costs more than a new connection.
 _MAX_IGNORED_BYTES = 64 * 1024
-# ``Date`` is the same in all answers of a second, and ``Last-Modified`` in many.
+# All responses of a second have the same ``Date``, and many the same ``Last-Modified``.
 _REMEMBERED_DATES = 1024
 _MAX_DATE_CHARACTERS = 100
 
 
 class Response:
-    """Status, headers and body as they arrive, header line by header line and chunk by chunk.
+    """One HTTP response as it arrives, header line by header line and chunk by chunk.
 
-    ``status`` is 0 until a final answer begins. ``refusal`` says why reading was stopped, if it was
-    for a reason that concerns the message. ``max_bytes`` bounds the body.
+    ``status`` is 0 until a final response begins. ``refusal`` is set when a limit was passed: the
+    error that the message deserves. ``max_bytes`` bounds the body. For one thread.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        # Gives its bytes out without a copy; a list of chunks could be of one byte each.
+        # BytesIO gives its bytes out without a copy; a list could grow to one chunk per byte.
         self._body = BytesIO()
         self.refusal: ProductConsumerError | None = None
         self._max_bytes = max_bytes
@@ -47,19 +48,19 @@ class Response:
 
     @property
     def body(self) -> bytes:
-        """What has arrived of it."""
+        """The bytes that have arrived."""
         return self._body.getvalue()
 
     @property
     def location(self) -> str:
-        """Where a redirect leads; empty when this is none."""
+        """The target of a redirect as the server wrote it; empty for any other response."""
         return self.headers.get("location", "") if self.status in _REDIRECTS else ""
 
     def validators(self) -> tuple[str | None, str | None]:
-        """``ETag`` and ``Last-Modified``, where they are fit to be sent back.
+        """Return ``ETag`` and ``Last-Modified``, each None if it cannot be sent back.
 
-        A picture that was changed in the very second of the answer may change once more in it, and
-        its date would not show that: such a date is left out (RFC 9110 8.8.2.2).
+        An image that was changed in the second of the response may change once more in that second,
+        under the same date. Such a date is left out (RFC 9110 8.8.2.2).
         """
         last_modified = self.headers.get("last-modified", "")
         age_seconds = _date(self.headers.get("date", "")) - _date(last_modified)
@@ -68,7 +69,7 @@ class Response:
         return etag, _validator(last_modified) if is_settled else None
 
     def take_header_line(self, line: bytes) -> bool:
-        """False: read no further."""
+        """Take in a header line; return False to stop reading."""
         self._header_bytes += len(line)
         if self._header_bytes > MAX_HEADER_BYTES:
             self.refusal = ImageUnavailable("image_headers", "headers over 64 KiB")
@@ -80,7 +81,7 @@ class Response:
         return self.refusal is None
 
     def take_body(self, chunk: bytes) -> bool:
-        """False: read no further. Bodies of other answers than 200 are dropped."""
+        """Take in a chunk; return False to stop reading. Only a body of status 200 is kept."""
         if self.status != 200:
             self._ignored_bytes += len(chunk)
             return self._ignored_bytes <= _MAX_IGNORED_BYTES
@@ -111,10 +112,10 @@ class Response:
 def refusal(
     status: int, headers: Mapping[str, str], missing_grace_seconds: int
 ) -> ProductConsumerError:
-    """The error that a status other than 200 stands for; header names are in lower case.
+    """Return the error that a status other than 200 stands for.
 
-    403, 404 and 410 are looked at three times within ``missing_grace_seconds``, because a CDN may
-    not have the picture yet; 0 rejects at once.
+    ``headers``: names in lower case. 403, 404 and 410 are tried three times within
+    ``missing_grace_seconds``, because a CDN may not have the image yet; 0 rejects at once.
     """
     reason = f"http_{status}"
     if status == 204:
@@ -133,19 +134,20 @@ def refusal(
 
 
 def too_large(max_bytes: int) -> ImageRejected:
-    """The body is, or says it will be, over the limit."""
+    """Return the error of a body that is, or announces to be, over the limit."""
     return ImageRejected("image_too_large", f"more than {max_bytes} bytes")
 
 
 def empty_image() -> ImageUnavailable:
-    """A picture without bytes is often one still being uploaded: two more looks."""
+    """Return the error of an empty body: the upload may not be complete, so two more attempts."""
     return ImageUnavailable("image_empty", max_attempts=_EMPTY_ATTEMPTS, final_reason="image_empty")
 
 
 def retry_after_seconds(text: str) -> float | None:
-    """Seconds or an HTTP date (RFC 9110 10.2.3), at most ``MAX_RETRY_AFTER_SECONDS``.
+    """Return the delay of a Retry-After header, at most ``MAX_RETRY_AFTER_SECONDS``.
 
-    None where there is nothing to wait for or nothing to understand.
+    ``text``: seconds or an HTTP date (RFC 9110 10.2.3). None for a delay that is not positive and
+    for malformed text.
     """
     text = text.strip()
     is_number = text.isascii() and text.isdigit()
@@ -159,7 +161,7 @@ def _seconds_until(http_date: str) -> float:
 
 
 def _date(http_date: str) -> float:
-    """Epoch seconds of an HTTP date; NaN, which no comparison holds for, when it is none."""
+    """Return epoch seconds of an HTTP date; NaN, which fails every comparison, if malformed."""
     is_short = len(http_date) <= _MAX_DATE_CHARACTERS
     return _epoch_seconds(http_date) if is_short else math.nan
 
@@ -179,7 +181,7 @@ def _validator(value: str) -> str | None:
 
 
 def _text(value: bytes) -> str:
-    """Header text; a few servers send UTF-8 in Location."""
+    """Decode header text; a few servers send UTF-8 in Location."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -11,7 +11,7 @@ from product_consumer.errors import ImageRejected
 from product_consumer.images.address_rules import METADATA_HOSTS, Network, is_allowed, parse_host
 
 MAX_URL_BYTES: Final = 4096
-"""Signed URLs of object stores reach about 2,500 bytes; above 4,096 something else is going on."""
+"""Signed URLs of object stores, the longest in use, reach about 2,500 bytes."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _HTTP_AUTHORITY = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
@@ -20,7 +20,7 @@ _FORBIDDEN_CHARACTERS = re.compile("[\\s\\\\\x00-\x20\x7f-\xa0\ud800-\udfff]")
 
 
 def check_spelling(url: str) -> None:
-    """Refuse whatever two URL parsers could read in two ways; raises ``ImageRejected``."""
+    """Refuse every URL that two parsers could read differently; raises ``ImageRejected``."""
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise ImageRejected("image_url_invalid", "not an absolute URL")
@@ -38,9 +38,9 @@ def check_spelling(url: str) -> None:
 
 
 def ascii_host(host: str) -> str:
-    """``host`` as DNS knows it (IDNA 2008 after the mapping of UTS 46); raises ``ImageRejected``.
+    """Return ``host`` as DNS knows it: IDNA 2008 after the mapping of UTS 46.
 
-    The result may be an IP address that was written in other digits.
+    The result may be an IP address that was written in other digits. Raises ``ImageRejected``.
     """
     if host.isascii():
         return host
@@ -58,7 +58,7 @@ def check_destination(
 ) -> None:
     """Refuse a port, a metadata service's name or a literal address; raises ``ImageRejected``.
 
-    Other names are judged by their addresses, when a connection is opened.
+    Other names are judged by their addresses when a connection is opened.
     """
     if port not in allowed_ports:
         raise ImageRejected("image_url_port", f"port {port}")
@@ -71,7 +71,7 @@ def check_destination(
 
 
 def redirect_target(base: str, location: str) -> str:
-    """The absolute URL that a Location header names; "" when it cannot be understood."""
+    """Return the absolute URL that a Location header names; "" for a malformed header."""
     try:
         return urljoin(base, location)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A loopback web server of raw sockets that misbehaves exactly as a test asks."""
+"""A loopback web server on raw sockets that misbehaves exactly as a test asks."""
 
 import socket
 import ssl
@@ -10,13 +10,13 @@ from typing import Self
 
 Connection = socket.socket
 Behaviour = Callable[[Connection, threading.Event], bool]
-"""Answers one request; True keeps the connection open for the next one."""
+"""Answers one request; True keeps the connection open for the next request."""
 
 
 class HostileServer:
-    """Serves ``routes`` (path -> behaviour) on a free port until closed.
+    """An HTTP server that serves ``routes`` (path -> behaviour) on a free port until closed.
 
-    ``connections`` counts what was accepted; ``requests`` holds each request's bytes.
+    ``connections`` counts accepted connections; ``requests`` holds each request's bytes.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class HostileServer:
             if self._tls:
                 connection.settimeout(5)
                 connection = self._tls.wrap_socket(connection, server_side=True)
-            while self._answer_one(connection):
+            while self._answer(connection):
                 pass
         except OSError:
             pass
         finally:
             connection.close()
 
-    def _answer_one(self, connection: Connection) -> bool:
+    def _answer(self, connection: Connection) -> bool:
         request = self._read_request(connection)
         if not request:
             return False
@@ -109,7 +109,7 @@ class HostileServer:
 
 
 def reply(status: int = 200, body: bytes = b"", **headers: str) -> Behaviour:
-    """A correct answer; ``content_type="x"`` becomes the header ``content-type: x``."""
+    """Send a correct response; ``content_type="x"`` is the header ``content-type: x``."""
     lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return send("\r\n".join(lines).encode() + b"\r\n\r\n" + body, keep=True)
@@ -120,7 +120,7 @@ def redirect(location: str, status: int = 302) -> Behaviour:
 
 
 def send(data: bytes, *, keep: bool = False) -> Behaviour:
-    """Exactly these bytes; the connection is closed afterwards unless it is kept."""
+    """Send exactly these bytes, then close the connection unless ``keep``."""
 
     def behave(connection: Connection, stopped: threading.Event) -> bool:
         connection.sendall(data)
@@ -130,7 +130,7 @@ def send(data: bytes, *, keep: bool = False) -> Behaviour:
 
 
 def repeat(start: bytes, piece: bytes, interval_seconds: float = 0.0) -> Behaviour:
-    """``start``, then ``piece`` for ever."""
+    """Send ``start``, then ``piece`` for ever."""
 
     def behave(connection: Connection, stopped: threading.Event) -> bool:
         connection.sendall(start)
@@ -150,7 +150,7 @@ def silence() -> Behaviour:
 
 
 def reset(start: bytes = b"") -> Behaviour:
-    """Sends ``start``, then breaks the connection off with RST."""
+    """Send ``start``, then break the connection with RST."""
 
     def behave(connection: Connection, stopped: threading.Event) -> bool:
         connection.sendall(start)

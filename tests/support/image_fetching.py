@@ -1,4 +1,4 @@
-"""A fetcher of images for tests, and what its results are compared with."""
+"""A fetcher of images for tests, and checks of its results."""
 
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -13,11 +13,11 @@ from tests.support.hostile_server import (
 
 TIMEOUT_SECONDS = 1.0
 MAX_BYTES = 200_000
-PICTURE = b"\xff\xd8\xff picture"
+IMAGE_BYTES = b"\xff\xd8\xff image"
 
 
 def make_fetcher(*servers: HostileServer, **changes: Any) -> ImageFetcher:
-    """A fetcher that may reach exactly these servers; ``changes`` go to its constructor."""
+    """Return a fetcher that reaches exactly these servers; ``changes`` go to its constructor."""
     options: dict[str, Any] = {
         "allowed_networks": [ip_network(server.host) for server in servers],
         "allowed_ports": {80, 443} | {server.port for server in servers},
@@ -33,7 +33,7 @@ def fetch(server: HostileServer, path: str, **changes: Any) -> bytes | ProductCo
 
 
 def bodies(fetcher: ImageFetcher, urls: Sequence[str]) -> list[bytes | ProductConsumerError]:
-    """Fetch without conditions: the bytes of each image, or its error."""
+    """Fetch without conditions; return the bytes of each image, or its error."""
     results: list[bytes | ProductConsumerError] = []
     for result in fetcher.fetch_all([ImageRequest(url) for url in urls]):
         assert not isinstance(result, NotModified)

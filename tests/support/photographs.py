@@ -1,4 +1,4 @@
-"""Drawn pictures with the grain, edges and soft areas of a photograph, and JPEG files of them."""
+"""Drawn images with the grain, edges and soft areas of a photograph, and JPEG files of them."""
 
 import io
 from typing import Any
@@ -8,13 +8,13 @@ from PIL import Image, ImageDraw
 
 
 def draw_photograph(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Detail of every size, from the whole picture to single pixels, with shapes and writing."""
+    """Draw detail of every size, from the whole image to single pixels, with shapes and text."""
     generator = np.random.default_rng(seed)
     layers = np.zeros((height, width, 3))
     for cells in (4, 16, 64, 256, 1024):
         shape = (min(cells, height), min(cells, width), 3)
         noise = Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8))
-        # Natural pictures have less contrast the finer the detail.
+        # In natural images finer detail has less contrast.
         layers += np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC)) / cells**0.7
     layers *= 255 / layers.max()
     image = Image.fromarray(layers.astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Small untrained OpenCLIP models in files, for tests: real towers, made-up weights."""
+"""Small untrained OpenCLIP models in files: real towers, random weights."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 @dataclass(frozen=True, slots=True)
 class TinyClip:
-    """What ``OPENCLIP_CONFIG``, ``OPENCLIP_PRETRAINED`` and ``OPENCLIP_MODEL`` take."""
+    """The files and the name of a model: values for the ``OPENCLIP_...`` settings."""
 
     config_path: Path
     weights_path: Path
@@ -61,7 +61,7 @@ def make_tiny_clip(
 
 
 def model_config(embed_dim: int = 768, quick_gelu: bool = False) -> dict[str, Any]:
-    """A model configuration of 64 x 64 pixels and two layers of width 64 in each tower."""
+    """Return a configuration of 64 x 64 pixels and two layers of width 64 in each tower."""
     config: dict[str, Any] = {
         "embed_dim": embed_dim,
         "vision_cfg": {
@@ -83,11 +83,11 @@ def model_config(embed_dim: int = 768, quick_gelu: bool = False) -> dict[str, An
 
 
 def draw_weights(config: Mapping[str, Any], seed: int) -> dict[str, torch.Tensor]:
-    """The same seed gives the same weights, whatever was drawn before."""
+    """Return random weights by name; the same seed always gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = open_clip.CLIP(**config)
-    # Untrained towers give nearly the same vector for everything; larger weights pull them apart.
+    # Untrained towers give nearly the same embedding for everything; larger weights spread them.
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

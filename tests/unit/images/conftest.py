@@ -1,4 +1,4 @@
-"""A web server of the test's own."""
+"""A web server for each test."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from tests.support.hostile_server import (
     HostileServer,
     reply,
 )
-from tests.support.image_fetching import PICTURE
+from tests.support.image_fetching import IMAGE_BYTES
 
 
 @pytest.fixture
 def server() -> Iterator[HostileServer]:
-    with HostileServer({"/ok": reply(200, PICTURE)}) as running:
+    with HostileServer({"/ok": reply(200, IMAGE_BYTES)}) as running:
         yield running

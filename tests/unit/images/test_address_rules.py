@@ -28,7 +28,7 @@ NOT_PUBLIC = [
 PRIVATE_IPV4 = st.sampled_from(
     ["10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"]
 ).flatmap(lambda network: st.ip_addresses(v=4, network=network))
-EMBEDDINGS = {
+CARRIERS = {
     "mapped": lambda v4, rest: (0xFFFF << 32) | v4,
     "compatible": lambda v4, rest: v4,
     "translated": lambda v4, rest: (0xFFFF << 48) | v4,
@@ -51,12 +51,12 @@ def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     assert not is_allowed(ip_address(address))
 
 
-@pytest.mark.parametrize("embedding", EMBEDDINGS)
+@pytest.mark.parametrize("carrier", CARRIERS)
 @given(inside=PRIVATE_IPV4, rest=st.integers(0, (1 << 96) - 1))
 def test_a_private_ipv4_address_inside_an_ipv6_address_is_refused(
-    embedding: str, inside: IPv4Address, rest: int
+    carrier: str, inside: IPv4Address, rest: int
 ) -> None:
-    address = IPv6Address(EMBEDDINGS[embedding](int(inside), rest))
+    address = IPv6Address(CARRIERS[carrier](int(inside), rest))
 
     assert not is_allowed(address)
 

@@ -17,7 +17,7 @@ from product_consumer.errors import ImageRejected, ImageUnavailable
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.jpeg import MAX_JPEG_SCANS
 
-# As in production, where Pillow's complaints about broken tags are not shown.
+# As in production, where Pillow's warnings about broken tags are not printed.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 MAX_PIXELS = 1_000_000
@@ -26,15 +26,15 @@ WHITE = (255, 255, 255)
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"]
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:
-    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    return Image.fromarray(noise).convert(mode)
+def noise(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
 
 
 def encode(image: Image.Image, name: str, **options: Any) -> bytes:
-    target = io.BytesIO()
-    image.save(target, name, **options)
-    return target.getvalue()
+    file = io.BytesIO()
+    image.save(file, name, **options)
+    return file.getvalue()
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -45,7 +45,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 def png(
     size: tuple[int, int], bits: int, color: int, pixels: bytes, *extra: tuple[bytes, bytes]
 ) -> bytes:
-    """A PNG file from unfiltered rows; for what Pillow cannot write."""
+    """Return a PNG file of unfiltered rows, which Pillow could not write."""
     header = struct.pack(">IIBBBBB", *size, bits, color, 0, 0, 0)
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
@@ -76,7 +76,7 @@ def first_pixel(data: bytes) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_allowed_format_decodes_exactly_as_plain_pillow(name: str) -> None:
-    data = encode(picture(), name)
+    data = encode(noise(), name)
 
     decoded = DECODER.decode(data)
 
@@ -88,19 +88,19 @@ def test_an_allowed_format_decodes_exactly_as_plain_pillow(name: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(encode(picture("L"), "JPEG"), id="grey jpeg"),
-        pytest.param(encode(picture("CMYK"), "JPEG"), id="cmyk jpeg"),
-        pytest.param(encode(picture(), "JPEG", progressive=True), id="progressive jpeg"),
-        pytest.param(encode(picture("1"), "PNG"), id="one bit"),
-        pytest.param(encode(picture("LA"), "PNG"), id="grey with alpha"),
-        pytest.param(encode(picture("RGBA"), "WEBP"), id="webp with alpha"),
-        pytest.param(encode(picture("P"), "PNG", transparency=3), id="palette with transparency"),
-        pytest.param(encode(picture("P"), "GIF", transparency=3), id="gif with transparency"),
+        pytest.param(encode(noise("L"), "JPEG"), id="grey jpeg"),
+        pytest.param(encode(noise("CMYK"), "JPEG"), id="cmyk jpeg"),
+        pytest.param(encode(noise(), "JPEG", progressive=True), id="progressive jpeg"),
+        pytest.param(encode(noise("1"), "PNG"), id="one bit"),
+        pytest.param(encode(noise("LA"), "PNG"), id="grey with alpha"),
+        pytest.param(encode(noise("RGBA"), "WEBP"), id="webp with alpha"),
+        pytest.param(encode(noise("P"), "PNG", transparency=3), id="palette with transparency"),
+        pytest.param(encode(noise("P"), "GIF", transparency=3), id="gif with transparency"),
         pytest.param(
-            encode(picture("P"), "PNG", transparency=bytes(range(256))), id="palette with alpha"
+            encode(noise("P"), "PNG", transparency=bytes(range(256))), id="palette with alpha"
         ),
-        pytest.param(encode(picture(), "JPEG", icc_profile=b"\0" * 1000), id="garbage profile"),
-        pytest.param(encode(picture(), "JPEG") + b"PK\3\4" + b"\0" * 99, id="zip behind a jpeg"),
+        pytest.param(encode(noise(), "JPEG", icc_profile=b"\0" * 1000), id="garbage profile"),
+        pytest.param(encode(noise(), "JPEG") + b"PK\3\4" + b"\0" * 99, id="zip behind a jpeg"),
         pytest.param(encode(Image.new("RGB", (20, 20)), "PNG"), id="all black"),
         pytest.param(png_of_16_bits(2, (40_000, 1000, 65_535)), id="16-bit colour"),
         pytest.param(png_of_16_bits(6, (40_000, 1, 2, 32_768)), id="16-bit colour with alpha"),
@@ -115,7 +115,7 @@ def test_an_unusual_image_decodes_exactly_as_plain_pillow(data: bytes) -> None:
 def test_the_orientation_tag_is_applied(name: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encode(picture(), name, exif=exif)
+    data = encode(noise(), name, exif=exif)
 
     decoded = DECODER.decode(data)
 
@@ -127,7 +127,7 @@ def test_the_orientation_tag_is_applied(name: str, orientation: int) -> None:
     "tags", [b"garbage", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff\x12\1\3\0\1\0\0\0\x63"]
 )
 def test_broken_exif_is_ignored(tags: bytes) -> None:
-    plain, tagged = (encode(picture(), "JPEG", exif=exif) for exif in (b"", b"Exif\0\0" + tags))
+    plain, tagged = (encode(noise(), "JPEG", exif=exif) for exif in (b"", b"Exif\0\0" + tags))
 
     assert DECODER.decode(tagged).tobytes() == DECODER.decode(plain).tobytes()
 
@@ -171,9 +171,9 @@ def test_only_the_first_frame_of_an_animation_is_taken(name: str) -> None:
     assert (red > 240, green < 15, blue < 15) == (True, True, True)
 
 
-def test_the_decoder_hides_pillow_s_complaints_about_hostile_files() -> None:
+def test_the_decoder_hides_the_warnings_of_pillow_about_hostile_files() -> None:
     tags = b"Exif\0\0II*\0\xff\xff\xff\xff"
-    file = encode(picture(), "JPEG", exif=tags).hex()
+    file = encode(noise(), "JPEG", exif=tags).hex()
     code = "from product_consumer.images.decoder import ImageDecoder\n"
     code += f"ImageDecoder(10_000).decode(bytes.fromhex('{file}'))"
 
@@ -187,7 +187,7 @@ def test_the_decoder_hides_pillow_s_complaints_about_hostile_files() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("kept", [0.5, 0.9])
 def test_a_truncated_image_is_downloaded_once_more(name: str, kept: float) -> None:
-    data = encode(picture(), name)
+    data = encode(noise(), name)
 
     with pytest.raises(ImageUnavailable) as caught:
         DECODER.decode(data[: int(len(data) * kept)])
@@ -197,7 +197,7 @@ def test_a_truncated_image_is_downloaded_once_more(name: str, kept: float) -> No
 
 
 def test_a_flipped_byte_in_a_png_is_corrupt() -> None:
-    data = bytearray(encode(picture(), "PNG"))
+    data = bytearray(encode(noise(), "PNG"))
     data[len(data) // 2] ^= 0xFF
 
     assert reason_of(bytes(data)) == "image_corrupt"
@@ -221,7 +221,7 @@ def test_a_png_whose_text_inflates_without_end_is_corrupt() -> None:
         pytest.param(b"\0\0\0\x18ftypisom\0\0\0\0isommp42", id="mp4"),
     ],
 )
-def test_what_is_not_an_image_is_rejected_as_such(data: bytes) -> None:
+def test_bytes_that_are_no_image_are_rejected_as_such(data: bytes) -> None:
     assert reason_of(data) == "not_an_image"
 
 
@@ -229,7 +229,7 @@ def test_what_is_not_an_image_is_rejected_as_such(data: bytes) -> None:
     "data",
     [
         *(
-            pytest.param(encode(picture(), name), id=name)
+            pytest.param(encode(noise(), name), id=name)
             for name in ("TIFF", "ICO", "JPEG2000", "EPS")
         ),
         pytest.param(b"8BPS\0\1" + b"\0" * 100, id="PSD"),
@@ -242,7 +242,7 @@ def test_an_image_of_another_format_is_rejected_by_its_format(data: bytes) -> No
 
 
 def test_an_avif_is_known_by_any_of_its_brands() -> None:
-    data = encode(picture(), "AVIF")
+    data = encode(noise(), "AVIF")
     renamed = data[:8] + b"mif1" + data[12:]
 
     assert DECODER.decode(renamed).shape == (40, 60, 3)
@@ -293,7 +293,7 @@ def test_a_webp_with_a_huge_canvas_is_rejected_before_it_is_opened(body: bytes) 
 
 @pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0"}])
 def test_the_size_in_a_webp_header_is_read_right(options: dict[str, Any]) -> None:
-    data = encode(picture(size=(60, 40)), "WEBP", **options)
+    data = encode(noise(size=(60, 40)), "WEBP", **options)
 
     assert ImageDecoder(60 * 40).decode(data).shape == (40, 60, 3)
     assert reason_of(data, ImageDecoder(60 * 40 - 1)) == "image_pixels"
@@ -302,13 +302,13 @@ def test_the_size_in_a_webp_header_is_read_right(options: dict[str, Any]) -> Non
 def test_a_jpeg_of_endless_scans_is_rejected_before_it_is_decoded() -> None:
     scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0"
 
-    data = encode(picture(), "JPEG")[:-2] + scan * MAX_JPEG_SCANS + b"\xff\xd9"
+    data = encode(noise(), "JPEG")[:-2] + scan * MAX_JPEG_SCANS + b"\xff\xd9"
 
     assert reason_of(data) == "image_corrupt"
 
 
 def test_a_jpeg_of_endless_comments_is_rejected_before_it_is_decoded() -> None:
-    data = encode(picture(), "JPEG")
+    data = encode(noise(), "JPEG")
 
     assert reason_of(data[:2] + b"\xff\xfe\0\2" * 100_000 + data[2:]) == "image_corrupt"
 
@@ -320,7 +320,7 @@ def test_running_out_of_memory_is_the_image_s_fault(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("product_consumer.images.decoder.Image.open", fail)
 
     with pytest.raises(ImageRejected, match="image_corrupt: PNG: MemoryError"):
-        DECODER.decode(encode(picture(), "PNG"))
+        DECODER.decode(encode(noise(), "PNG"))
 
 
 def test_no_more_than_max_concurrent_images_are_decoded_at_once(
@@ -341,7 +341,7 @@ def test_no_more_than_max_concurrent_images_are_decoded_at_once(
 
     monkeypatch.setattr("product_consumer.images.decoder.Image.open", counting_open)
     decoder = ImageDecoder(MAX_PIXELS, max_concurrent=2)
-    data = encode(picture(), "PNG")
+    data = encode(noise(), "PNG")
     threads = [threading.Thread(target=decoder.decode, args=(data,)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -351,8 +351,8 @@ def test_no_more_than_max_concurrent_images_are_decoded_at_once(
     assert most == 2
 
 
-def test_many_threads_decode_the_same_picture_alike() -> None:
-    data = encode(picture(), "JPEG")
+def test_many_threads_decode_the_same_image_alike() -> None:
+    data = encode(noise(), "JPEG")
     expected = plain_pillow(data).tobytes()
     results: list[bytes] = []
     threads = [
@@ -367,8 +367,8 @@ def test_many_threads_decode_the_same_picture_alike() -> None:
     assert results == [expected] * 10
 
 
-SEEDS = [encode(picture(size=(16, 12)), name) for name in FORMATS]
-SEEDS += [encode(picture("P", (16, 12)), "GIF", transparency=3), png_of_16_bits(0, [40_000])]
+SEEDS = [encode(noise(size=(16, 12)), name) for name in FORMATS]
+SEEDS += [encode(noise("P", (16, 12)), "GIF", transparency=3), png_of_16_bits(0, [40_000])]
 EDITS = st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=6)), max_size=6)
 
 
@@ -382,10 +382,10 @@ def damaged(seed: bytes, edits: Sequence[tuple[int, bytes]], length: int) -> byt
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(SEEDS), EDITS, st.integers(1, 6000))
-def test_any_damaged_image_gives_a_picture_or_a_named_reason(
+def test_any_damaged_image_gives_pixels_or_a_named_reason(
     seed: bytes, edits: Sequence[tuple[int, bytes]], length: int
 ) -> None:
-    assert_picture_or_reason(damaged(seed, edits, length))
+    assert_pixels_or_reason(damaged(seed, edits, length))
 
 
 @given(
@@ -393,11 +393,11 @@ def test_any_damaged_image_gives_a_picture_or_a_named_reason(
         lambda start: st.binary(max_size=200).map(start.__add__)
     )
 )
-def test_any_bytes_give_a_picture_or_a_named_reason(data: bytes) -> None:
-    assert_picture_or_reason(data)
+def test_any_bytes_give_pixels_or_a_named_reason(data: bytes) -> None:
+    assert_pixels_or_reason(data)
 
 
-def assert_picture_or_reason(data: bytes) -> None:
+def assert_pixels_or_reason(data: bytes) -> None:
     try:
         decoded = DECODER.decode(data)
     except (ImageRejected, ImageUnavailable) as error:

@@ -1,4 +1,4 @@
-"""One download: what each answer of a server becomes."""
+"""One download: the result of each response of a server."""
 
 import time
 from typing import Any
@@ -15,8 +15,8 @@ from tests.support.hostile_server import (
     silence,
 )
 from tests.support.image_fetching import (
+    IMAGE_BYTES,
     MAX_BYTES,
-    PICTURE,
     TIMEOUT_SECONDS,
     assert_rejected,
     assert_retried,
@@ -31,7 +31,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 def test_the_request_asks_for_plain_bytes_and_sends_no_cookies(server: HostileServer) -> None:
     server.routes["/cookie"] = reply(302, location="/ok", set_cookie="id=1; path=/")
 
-    assert fetch(server, "/cookie") == PICTURE
+    assert fetch(server, "/cookie") == IMAGE_BYTES
 
     request = server.requests[-1].lower()
     assert b"accept-encoding: identity" in request
@@ -46,14 +46,14 @@ def test_proxy_variables_are_ignored(
         for name in ("http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url())
 
-        assert fetch(server, "/ok") == PICTURE
+        assert fetch(server, "/ok") == IMAGE_BYTES
         assert proxy.connections == 0
 
 
 def test_letters_outside_ascii_in_a_path_are_sent_percent_encoded(server: HostileServer) -> None:
-    server.routes["/%E1%BA%A3nh.jpg?c%E1%BB%A1=1"] = reply(200, PICTURE)
+    server.routes["/%E1%BA%A3nh.jpg?c%E1%BB%A1=1"] = reply(200, IMAGE_BYTES)
 
-    assert fetch(server, "/ảnh.jpg?cỡ=1") == PICTURE
+    assert fetch(server, "/ảnh.jpg?cỡ=1") == IMAGE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_body_over_the_limit_is_rejected(server: HostileServer, behaviour: Any
 @pytest.mark.parametrize(
     "behaviour",
     [
-        pytest.param(silence(), id="no answer"),
+        pytest.param(silence(), id="no response"),
         pytest.param(repeat(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", 0.05), id="dripping headers"),
         pytest.param(repeat(CHUNKED, b"1\r\nx\r\n", 0.05), id="dripping body"),
         pytest.param(repeat(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.05), id="dripping 100s"),
@@ -114,7 +114,7 @@ def test_a_server_that_stalls_is_cut_off_at_the_deadline(
             "image_connection_lost",
             id="reset in the body",
         ),
-        pytest.param(send(b""), "image_connection_lost", id="closed without an answer"),
+        pytest.param(send(b""), "image_connection_lost", id="closed without a response"),
         pytest.param(send(b"SSH-2.0-OpenSSH_9.9\r\n"), "image_not_http", id="ssh banner"),
         pytest.param(send(b"HTTP/1.1 abc\r\n\r\n"), "image_not_http", id="broken status"),
         pytest.param(
@@ -132,7 +132,7 @@ def test_a_server_that_stalls_is_cut_off_at_the_deadline(
         ),
     ],
 )
-def test_a_broken_answer_is_retried(server: HostileServer, behaviour: Any, reason: str) -> None:
+def test_a_broken_response_is_retried(server: HostileServer, behaviour: Any, reason: str) -> None:
     server.routes["/broken"] = behaviour
 
     assert_retried(fetch(server, "/broken"), reason)
@@ -159,21 +159,21 @@ def test_a_content_encoding_is_rejected(server: HostileServer, encoding: str) ->
 
 
 def test_the_identity_encoding_is_accepted(server: HostileServer) -> None:
-    server.routes["/plain"] = reply(200, PICTURE, content_encoding="Identity")
+    server.routes["/plain"] = reply(200, IMAGE_BYTES, content_encoding="Identity")
 
-    assert fetch(server, "/plain") == PICTURE
+    assert fetch(server, "/plain") == IMAGE_BYTES
 
 
 def test_a_wrong_content_type_does_not_matter(server: HostileServer) -> None:
-    server.routes["/page"] = reply(200, PICTURE, content_type="text/html")
+    server.routes["/page"] = reply(200, IMAGE_BYTES, content_type="text/html")
 
-    assert fetch(server, "/page") == PICTURE
+    assert fetch(server, "/page") == IMAGE_BYTES
 
 
-def test_an_interim_answer_is_passed_over(server: HostileServer) -> None:
-    answer = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-    answer += b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-    server.routes["/hint"] = send(answer)
+def test_an_interim_response_is_skipped(server: HostileServer) -> None:
+    responses = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    responses += b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    server.routes["/hint"] = send(responses)
 
     assert fetch(server, "/hint") == b"ok"
 
@@ -196,11 +196,11 @@ def test_a_passing_failure_is_retried(server: HostileServer, status: int) -> Non
     assert result.delay_seconds is None
 
 
-@pytest.mark.parametrize(("asked", "delay"), [("30", 30.0), ("86400", 900.0), ("soon", None)])
+@pytest.mark.parametrize(("header", "delay"), [("30", 30.0), ("86400", 900.0), ("soon", None)])
 def test_retry_after_is_honoured_up_to_fifteen_minutes(
-    server: HostileServer, asked: str, delay: float | None
+    server: HostileServer, header: str, delay: float | None
 ) -> None:
-    server.routes["/busy"] = reply(503, retry_after=asked)
+    server.routes["/busy"] = reply(503, retry_after=header)
 
     result = fetch(server, "/busy")
 
@@ -209,7 +209,7 @@ def test_retry_after_is_honoured_up_to_fifteen_minutes(
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_a_missing_image_is_looked_for_three_times_within_the_grace(
+def test_a_missing_image_is_tried_three_times_within_the_grace(
     server: HostileServer, status: int
 ) -> None:
     server.routes["/gone"] = reply(status, b"<html>")
@@ -232,8 +232,8 @@ def test_without_grace_a_missing_image_is_rejected_at_once(
 
 @pytest.mark.parametrize("status", [206, 300, 304, 400, 401, 405, 415, 451])
 def test_any_other_status_is_rejected(server: HostileServer, status: int) -> None:
-    answer = f"HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\n\r\n"
-    server.routes["/other"] = send(answer.encode())
+    response = f"HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\n\r\n"
+    server.routes["/other"] = send(response.encode())
 
     assert_rejected(fetch(server, "/other"), f"http_{status}")
 

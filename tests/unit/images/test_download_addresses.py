@@ -1,4 +1,4 @@
-"""One download: where it may lead, through redirects and TLS too."""
+"""One download: which addresses it may reach, through redirects and TLS too."""
 
 import ssl
 import threading
@@ -22,7 +22,7 @@ from tests.support.hostile_server import (
     reply,
 )
 from tests.support.image_fetching import (
-    PICTURE,
+    IMAGE_BYTES,
     assert_rejected,
     assert_retried,
     fetch,
@@ -161,7 +161,7 @@ def test_of_mixed_answers_only_the_allowed_address_is_connected_to(
     with HostileServer(server.routes, host="127.0.0.2", port=server.port) as public:
         fetcher = make_fetcher(public, resolve=[f"shop.example:{server.port}:{answers}"])
 
-        assert fetch_url(fetcher, public.url("/ok", host="shop.example")) == PICTURE
+        assert fetch_url(fetcher, public.url("/ok", host="shop.example")) == IMAGE_BYTES
         assert (public.connections, server.connections) == (1, 0)
 
 
@@ -205,16 +205,16 @@ def test_a_redirect_to_a_forbidden_server_does_not_reach_it(server: HostileServe
 )
 def test_a_redirect_is_followed(server: HostileServer, status: int, location: str) -> None:
     server.routes["/a"] = redirect(location.format(host=f"127.0.0.1:{server.port}"), status)
-    server.routes["/a?b"] = reply(200, PICTURE)
+    server.routes["/a?b"] = reply(200, IMAGE_BYTES)
 
-    assert fetch(server, "/a") == PICTURE
+    assert fetch(server, "/a") == IMAGE_BYTES
 
 
 def test_three_redirects_are_followed_and_a_fourth_is_not(server: HostileServer) -> None:
     server.routes |= {f"/{hops}": redirect(f"/{hops - 1}") for hops in range(1, 5)}
-    server.routes["/0"] = reply(200, PICTURE)
+    server.routes["/0"] = reply(200, IMAGE_BYTES)
 
-    assert fetch(server, "/3") == PICTURE
+    assert fetch(server, "/3") == IMAGE_BYTES
     assert_rejected(fetch(server, "/4"), "too_many_redirects")
 
 
@@ -276,20 +276,20 @@ def make_certificate(folder: Path, *, days: int = 1) -> tuple[ssl.SSLContext, st
 
 def test_a_trusted_certificate_is_accepted(tmp_path: Path) -> None:
     context, authority = make_certificate(tmp_path)
-    with HostileServer({"/ok": reply(200, PICTURE)}, tls=context) as server:
-        assert fetch(server, "/ok", ca_file=authority) == PICTURE
+    with HostileServer({"/ok": reply(200, IMAGE_BYTES)}, tls=context) as server:
+        assert fetch(server, "/ok", ca_file=authority) == IMAGE_BYTES
 
 
 def test_a_self_signed_certificate_is_rejected_as_tls_after_three_attempts(tmp_path: Path) -> None:
     context, _ = make_certificate(tmp_path)
-    with HostileServer({"/ok": reply(200, PICTURE)}, tls=context) as server:
+    with HostileServer({"/ok": reply(200, IMAGE_BYTES)}, tls=context) as server:
         assert_retried(fetch(server, "/ok"), "tls", attempts=3, final="tls")
         assert server.requests == []
 
 
 def test_an_expired_certificate_is_rejected_as_tls_after_three_attempts(tmp_path: Path) -> None:
     context, authority = make_certificate(tmp_path, days=-1)
-    with HostileServer({"/ok": reply(200, PICTURE)}, tls=context) as server:
+    with HostileServer({"/ok": reply(200, IMAGE_BYTES)}, tls=context) as server:
         assert_retried(fetch(server, "/ok", ca_file=authority), "tls", attempts=3, final="tls")
 
 

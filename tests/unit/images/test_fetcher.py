@@ -16,8 +16,8 @@ from tests.support.hostile_server import (
     silence,
 )
 from tests.support.image_fetching import (
+    IMAGE_BYTES,
     MAX_BYTES,
-    PICTURE,
     assert_rejected,
     assert_retried,
     bodies,
@@ -40,7 +40,7 @@ def test_results_come_in_the_order_of_the_urls(server: HostileServer) -> None:
     gone, ok, refused = bodies(make_fetcher(server), urls)
 
     assert_retried(gone, "http_404", attempts=3, final="http_404")
-    assert ok == PICTURE
+    assert ok == IMAGE_BYTES
     assert_rejected(refused, "image_url_scheme")
 
 
@@ -51,7 +51,7 @@ def test_no_urls_give_no_results(server: HostileServer) -> None:
 def test_a_url_that_occurs_twice_is_fetched_once(server: HostileServer) -> None:
     results = bodies(make_fetcher(server), [server.url("/ok")] * 3)
 
-    assert results == [PICTURE] * 3
+    assert results == [IMAGE_BYTES] * 3
     assert len(server.requests) == 1
 
 
@@ -60,20 +60,20 @@ def test_downloads_of_one_batch_overlap(server: HostileServer) -> None:
 
     def wait_for_the_others(connection: Any, stopped: threading.Event) -> bool:
         barrier.wait()
-        return reply(200, PICTURE)(connection, stopped)
+        return reply(200, IMAGE_BYTES)(connection, stopped)
 
     server.routes |= {f"/{number}": wait_for_the_others for number in range(4)}
 
     results = bodies(make_fetcher(server), [server.url(f"/{number}") for number in range(4)])
 
-    assert results == [PICTURE] * 4
+    assert results == [IMAGE_BYTES] * 4
 
 
 def test_a_connection_is_kept_between_calls(server: HostileServer) -> None:
     fetcher = make_fetcher(server)
 
     for _ in range(5):
-        assert bodies(fetcher, [server.url("/ok")]) == [PICTURE]
+        assert bodies(fetcher, [server.url("/ok")]) == [IMAGE_BYTES]
 
     assert server.connections == 1
     fetcher.close()
@@ -94,7 +94,7 @@ def test_many_threads_share_one_fetcher(server: HostileServer) -> None:
         thread.join(timeout=20)
     fetcher.close()
 
-    assert [first for first, _ in results] == [PICTURE] * 30
+    assert [first for first, _ in results] == [IMAGE_BYTES] * 30
     assert all(isinstance(second, ImageUnavailable) for _, second in results)
 
 
@@ -116,7 +116,7 @@ def test_file_descriptors_are_given_back(server: HostileServer) -> None:
     fetcher.close()
 
 
-def test_close_ends_downloads_that_are_under_way(server: HostileServer) -> None:
+def test_close_ends_running_downloads(server: HostileServer) -> None:
     asked = threading.Event()
 
     def stall(connection: Any, stopped: threading.Event) -> bool:

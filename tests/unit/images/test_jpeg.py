@@ -27,17 +27,17 @@ def pillow(data: bytes) -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def quick_answers(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For every file the decoder tried the quick way: whether that gave pixels."""
-    answers: list[bool] = []
+def quick_results(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For every file that the decoder tried the quick way: whether it gave pixels."""
+    results: list[bool] = []
 
     def watched(data: bytes, size: tuple[int, int], factor: int) -> NDArray[np.uint8] | None:
         pixels = decode_intact_jpeg(data, size, factor)
-        answers.append(pixels is not None)
+        results.append(pixels is not None)
         return pixels
 
     monkeypatch.setattr(decoder, "decode_intact_jpeg", watched)
-    return answers
+    return results
 
 
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
@@ -72,22 +72,22 @@ def test_an_ordinary_jpeg_is_decoded_quickly_and_bit_by_bit_as_by_pillow(
     ],
 )
 def test_grey_and_untransformed_jpegs_are_decoded_quickly_too(
-    data: bytes, quick_answers: list[bool]
+    data: bytes, quick_results: list[bool]
 ) -> None:
     assert np.array_equal(DECODER.decode(data), pillow(data))
-    assert quick_answers == [True]
+    assert quick_results == [True]
 
 
-def test_a_cmyk_jpeg_is_left_to_pillow(quick_answers: list[bool]) -> None:
+def test_a_cmyk_jpeg_is_left_to_pillow(quick_results: list[bool]) -> None:
     data = jpeg_of(draw_photograph(90, 70).convert("CMYK"))
 
     assert np.array_equal(DECODER.decode(data), pillow(data))
-    assert quick_answers == []
+    assert quick_results == []
 
 
 @pytest.mark.parametrize(("orientation", "tried"), [(1, [True]), (6, []), (99, [True])])
 def test_a_jpeg_that_lies_on_its_side_is_left_to_pillow(
-    orientation: int, tried: list[bool], quick_answers: list[bool]
+    orientation: int, tried: list[bool], quick_results: list[bool]
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -95,16 +95,16 @@ def test_a_jpeg_that_lies_on_its_side_is_left_to_pillow(
     decoded = DECODER.decode(jpeg_of(draw_photograph(90, 70), exif=exif))
 
     assert decoded.shape == ((90, 70, 3) if orientation == 6 else (70, 90, 3))
-    assert quick_answers == tried
+    assert quick_results == tried
 
 
-def test_a_damaged_jpeg_is_left_to_pillow(quick_answers: list[bool]) -> None:
+def test_a_damaged_jpeg_is_left_to_pillow(quick_results: list[bool]) -> None:
     intact = jpeg_of(draw_photograph(200, 200), restart_marker_rows=1)
     second_restart = intact.index(b"\xff\xd1")
     data = intact[:second_restart] + b"\1" * 20 + intact[second_restart:]
 
     assert np.array_equal(DECODER.decode(data), pillow(data))
-    assert quick_answers == [False]
+    assert quick_results == [False]
 
 
 def test_a_header_of_another_size_than_pillow_read_is_left_to_pillow() -> None:
@@ -137,7 +137,7 @@ def test_a_jpeg_is_decoded_smaller_while_twice_the_pixels_of_the_model_remain(
 
 
 @pytest.mark.parametrize(("side", "expected"), [(336, 700), (120, 350), (None, 1400)])
-def test_the_decoder_returns_a_large_jpeg_smaller_when_told_what_is_needed(
+def test_the_decoder_returns_a_large_jpeg_smaller_when_told_the_needed_size(
     side: int | None, expected: int
 ) -> None:
     data = jpeg_of(Image.new("RGB", (1400, 1400), (200, 100, 50)))
@@ -148,7 +148,7 @@ def test_the_decoder_returns_a_large_jpeg_smaller_when_told_what_is_needed(
     assert np.abs(decoded.astype(int) - (200, 100, 50)).max() <= 2
 
 
-def test_a_png_keeps_its_size_whatever_is_needed() -> None:
+def test_a_png_keeps_its_size_whatever_size_is_needed() -> None:
     file = io.BytesIO()
     Image.new("RGB", (1400, 1400)).save(file, "PNG")
 
@@ -201,8 +201,8 @@ def test_a_damaged_jpeg_ends_as_it_does_with_pillow_alone(
         data[start : start + len(replacement)] = replacement
     damaged = bytes(data[:length])
 
-    found = outcome(damaged)
+    ours = outcome(damaged)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoder, "decode_intact_jpeg", lambda *_: None)
-        assert found == outcome(damaged)
+        assert ours == outcome(damaged)

@@ -27,7 +27,7 @@ def reason_of(url: str) -> str:
 
 def is_allowed(host: str, port: int = 443, *networks: str) -> bool:
     try:
-        check_destination(host, port, [ip_network(each) for each in networks], PORTS)
+        check_destination(host, port, [ip_network(network) for network in networks], PORTS)
     except ImageRejected:
         return False
     return True
