@@ -24,7 +24,9 @@ models       the values that packages hand to each other
 money        amounts in minor units, and as people read them
 text         what text may be stored, where it is cut, how it is shown
 vectors      arithmetic on the embeddings of a batch
-settings     every setting; the only reader of the environment
+settings     every setting: typed, ranged, with its default
+streams      the streams, and which settings name their queues
+environment  the only reader of the environment and of .env
 metrics      what is counted and timed
 logs         one line per event, text or JSON
 __main__     runs cli

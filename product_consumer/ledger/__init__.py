@@ -1,6 +1,7 @@
 """SQL: the newest state of every product, its history, and what is due for a check.
 
 ledger            what others call: look up, record, read rows and history
+queries           the longer questions to its tables
 recording         compare and set by version, history, pending check: one transaction
 rows              table rows <-> values
 tables            the tables

@@ -1,6 +1,6 @@
 """Products in Elasticsearch, found by the words of their names.
 
-- ``store.py``: the ``KeywordStore``;
-- ``index.py``: settings, mapping and set-up of the index behind the alias;
-- ``errors.py``: what a failed call or a refused row means.
+store     the contract of a store on Elasticsearch
+index     the index behind its alias: made, verified, its mapping
+errors    what a failed call means for its messages
 """
