@@ -14,6 +14,7 @@ if __name__ == "__main__":
 import threading
 from collections.abc import Sequence
 
+from product_consumer.api.service import order_service
 from product_consumer.runtime.exit_codes import exit_code_of_errors
 from product_consumer.runtime.options import Options, read_options
 from product_consumer.runtime.processes import run_processes
@@ -46,8 +47,6 @@ def run_worker(settings: Settings, options: Options, may_end: threading.Event | 
         for name in options.streams:
             worker.add(OPENERS[name](settings, worker))
         if options.serves:
-            from product_consumer.api.service import order_service
-
             worker.enter(order_service(settings, worker.database, worker.context.stopping))
         return worker.run(Consumer, may_end)
 
@@ -65,7 +64,6 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
     # Imported here: torch takes seconds, and a wrong setting must be reported before that.
     from data_management import ProductPipeline
     from product_consumer.products.components import ProductComponents
-    from product_consumer.products.shared_stores import share
     from product_consumer.quality.opening import open_product_checks
     from product_consumer.sync.sweeper import open_sweeper
 
@@ -78,7 +76,7 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
         components.fetcher,
         components.decoder,
         components.embedder,
-        share(ledger, stores, context),
+        components.shared_stores(),
         components.in_flight,
         context,
         max_attempts=settings.max_attempts,

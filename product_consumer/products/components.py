@@ -12,6 +12,7 @@ from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.products.parser import ProductParser
+from product_consumer.products.shared_stores import SharedStores, share
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.opening import open_queue
@@ -116,6 +117,10 @@ class ProductComponents:
             raise
         self.stores = stores
         self._closing.callback(stores.close)
+
+    def shared_stores(self) -> SharedStores:
+        """Return ledger and stores as the threads of a worker share them; call it once."""
+        return share(self.ledger, self.stores.all, self.context)
 
     def build_stores(self) -> Stores:
         """Return the stores before their set-up, for who needs but one; ``close`` closes them."""
