@@ -46,14 +46,17 @@ class MessageQueue(Protocol):
     """A queue that hides a received message for a visibility timeout until it is settled.
 
     Every method may be called from any thread and raises ``QueueUnavailable`` when the queue
-    cannot be reached; responses to batch calls are read item by item. A method that settles or
-    extends takes any number of messages and splits them into calls itself. Settling a message whose
-    receipt is no longer valid is not an error: the message was delivered again, and its new
-    delivery settles it.
+    cannot be reached; responses to batch calls are read item by item. It has a timeout: ``receive``
+    and each call that settles end within the limits of those stages (``pipeline/stages.py``). A
+    method that settles or extends takes any number of messages and splits them into calls itself.
+    Settling a message whose receipt is no longer valid is not an error: the message was delivered
+    again, and its new delivery settles it.
     """
 
     label: str
     """Short name for log lines: ``SQS``, ``SQS (orders)``, ``memory``."""
+    counts_lag_seconds: float
+    """How long ``backlog`` may take to show a change; 0 where it counts what is there."""
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         """Wait up to ``wait_seconds`` for at most ``max_messages`` (1 to ``MAX_RECEIVED``); may
@@ -72,7 +75,8 @@ class MessageQueue(Protocol):
     def reject(self, message: Message, rejected: Rejected) -> None:
         """Put a copy with the reason where rejected messages wait, then delete the message.
 
-        The copy is confirmed before the message is deleted.
+        The copy is confirmed before the message is deleted. It carries what
+        ``rejections.rejection_attributes`` returns.
         """
         ...
 

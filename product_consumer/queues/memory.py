@@ -43,6 +43,7 @@ class InMemoryQueue:
     """
 
     label = "memory"
+    counts_lag_seconds = 0.0
 
     def __init__(
         self,

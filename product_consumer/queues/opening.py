@@ -24,7 +24,12 @@ class Transport(Protocol):
     """For log lines."""
 
     def open_queue(self, settings: Settings, address: QueueAddress, label: str) -> MessageQueue:
-        """Connect to a queue and check that it and its dead-letter queue can be used."""
+        """Connect to a queue and check that it and its dead-letter queue can be used.
+
+        What it receives stays hidden for ``settings.sqs_visibility_timeout_seconds``, which the
+        in-flight tracker extends. Without a dead-letter queue, rejected messages go to a
+        ``RejectLog`` at ``settings.reject_log_path``.
+        """
         ...
 
     def open_dead_letter_queue(

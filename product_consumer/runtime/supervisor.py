@@ -34,8 +34,10 @@ OVERDUE_CHECKS = 5
 """Checks in a row, a second apart, that must find a thread overdue. After the process itself was
 suspended, the first check finds every thread overdue."""
 
+EMPTY_POLLS = 2
+"""Polls in a row that must find the queues empty."""
+
 _CHECK_SECONDS = 1.0
-_EMPTY_POLLS = 2
 
 
 def dump_stacks_on_request() -> None:
@@ -122,7 +124,7 @@ class Supervisor:
             next_poll = monotonic() + poll_seconds
             if may_end is None or may_end.is_set():
                 empty_polls = empty_polls + 1 if self._is_empty() else 0
-            if empty_polls == _EMPTY_POLLS:
+            if empty_polls == EMPTY_POLLS:
                 log.info("The queue is empty")
                 stopping.set()
 

@@ -16,7 +16,7 @@ from product_consumer.runtime.health_server import serving
 from product_consumer.runtime.options import Options
 from product_consumer.runtime.signals import Shutdown
 from product_consumer.runtime.stream import Stream
-from product_consumer.runtime.supervisor import Supervisor, dump_stacks_on_request
+from product_consumer.runtime.supervisor import EMPTY_POLLS, Supervisor, dump_stacks_on_request
 from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import Settings
 
@@ -151,5 +151,6 @@ class Worker:
         """Return the pause between two polls for an empty queue; None without ``--until-empty``."""
         if not self._options.until_empty:
             return None
-        # Counts of AWS lag by up to a minute; servers that speak its API count exactly.
-        return 1.0 if self._settings.aws_endpoint_url else 30.0
+        # The counts that end a run span the lag: see ``Supervisor.run``.
+        lag_seconds = max(stream.queue.counts_lag_seconds for stream in self._streams)
+        return max(1.0, lag_seconds / EMPTY_POLLS)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 NAME = "SQS"
+AWS_COUNTS_LAG_SECONDS = 60.0
+"""AWS's own counts lag by up to a minute."""
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ def open_queue(settings: Settings, address: QueueAddress, label: str = NAME) -> 
         reject_log,
         settings.sqs_visibility_timeout_seconds,
         label,
+        # Servers that speak the API of SQS count what is there.
+        0.0 if settings.aws_endpoint_url else AWS_COUNTS_LAG_SECONDS,
     )
 
 

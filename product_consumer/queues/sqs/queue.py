@@ -48,8 +48,10 @@ class SqsQueue:
         reject_log: RejectLog,
         visibility_timeout_seconds: int,
         label: str = "SQS",
+        counts_lag_seconds: float = 0.0,
     ) -> None:
         self.label = label
+        self.counts_lag_seconds = counts_lag_seconds
         self.queue_url = queue_url
         self.dead_letter_queue_url = dead_letter_queue_url
         self._client = client

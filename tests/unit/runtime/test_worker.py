@@ -141,6 +141,19 @@ def test_every_stream_of_a_worker_gets_the_context_that_its_supervisor_watches(
     assert contexts == [worker.context] * 4
 
 
+@pytest.mark.parametrize(("lag_seconds", "poll_seconds"), [(0.0, 1.0), (60.0, 30.0)])
+def test_the_polls_that_end_a_run_span_the_lag_of_the_slowest_counts(
+    tmp_path: Path, lag_seconds: float, poll_seconds: float
+) -> None:
+    lagging = InMemoryQueue()
+    lagging.counts_lag_seconds = lag_seconds
+    with Worker(Settings(data_dir=tmp_path), Options((), until_empty=True)) as worker:
+        for queue in (lagging, InMemoryQueue()):
+            worker.add(stream_of(queue))
+
+        assert worker._poll_seconds() == poll_seconds
+
+
 def test_components_are_closed_when_a_start_is_stopped(tmp_path: Path) -> None:
     class DownForEver:
         closed = False

@@ -14,6 +14,7 @@ from product_consumer.errors import ConfigurationError, QueueUnavailable
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import QueueUrls
 from product_consumer.queues.reject_log import RejectLog
+from product_consumer.queues.sqs import opening
 from product_consumer.queues.sqs.client import sqs_client
 from product_consumer.queues.sqs.opening import open_queue
 from product_consumer.queues.sqs.queue import SqsQueue
@@ -93,6 +94,19 @@ def test_a_start_that_no_retry_can_mend_names_the_setting(code: str, named: str)
         open_products(sqs_settings(aws_endpoint_url=server.url))
 
     assert refused.value.setting == named
+
+
+@pytest.mark.parametrize(
+    ("endpoint_url", "lag_seconds"), [(None, 60.0), ("http://127.0.0.1:1", 0.0)]
+)
+def test_the_counts_of_aws_lag_and_those_of_other_servers_do_not(
+    monkeypatch: pytest.MonkeyPatch, endpoint_url: str | None, lag_seconds: float
+) -> None:
+    monkeypatch.setattr(opening, "_check_queues", lambda *_: None)
+    queue = open_products(sqs_settings(aws_endpoint_url=endpoint_url))
+    queue.close()
+
+    assert queue.counts_lag_seconds == lag_seconds
 
 
 def test_refused_credentials_do_not_end_a_worker_that_runs() -> None:
