@@ -13,7 +13,7 @@ from product_consumer.demo.worker_settings import (
 )
 from product_consumer.errors import ConfigurationError
 from product_consumer.ledger.ledger import open_ledger
-from product_consumer.settings import Settings
+from product_consumer.settings import Settings, read_settings
 
 
 def test_no_server_of_a_real_worker_is_used(tmp_path: Path) -> None:
@@ -41,6 +41,18 @@ def test_no_server_of_a_real_worker_is_used(tmp_path: Path) -> None:
     assert local.metrics_port is None
     assert local.aws_endpoint_url == "http://127.0.0.1:1"
     assert 2 in local.image_allowed_ports
+
+
+def test_every_setting_that_names_a_server_is_kept_from_the_demo(tmp_path: Path) -> None:
+    names = [name for name in Settings.model_fields if name.endswith(("_url", "_uri"))]
+    url = "https://real.example/queue"
+    real = read_settings(
+        None, data_dir=tmp_path, quality_llm_model="large", **dict.fromkeys(names, url)
+    )
+    local = worker_settings(embedded_settings(real), "http://127.0.0.1:1", 2)
+
+    kept = {name: getattr(local, name) for name in names if getattr(local, name) is not None}
+    assert kept == {"aws_endpoint_url": "http://127.0.0.1:1"}
 
 
 def test_without_data_dir_the_demo_keeps_a_folder_of_its_own() -> None:
