@@ -41,6 +41,7 @@ class StoreName(StrEnum):
     """A store that ``rebuild`` can fill."""
 
     MILVUS = "milvus"
+    VECTORS = "vectors"
     ELASTICSEARCH = "elasticsearch"
     KEYWORDS = "keywords"
 
@@ -67,7 +68,7 @@ def setup_queues(
         list[StreamName] | None, typer.Option(help="Only these; may be given twice.")
     ] = None,
     max_receive_count: Annotated[
-        int, typer.Option(min=1, max=1000, help="Receives before SQS moves a message by itself.")
+        int, typer.Option(min=1, max=1000, help="Receives before the queue itself moves a message.")
     ] = 12,
 ) -> None:
     """Create the queues for products and orders, each with its dead-letter queue and the redrive
@@ -161,7 +162,9 @@ def history(
 
 @app.command()
 def rebuild(
-    store: Annotated[StoreName, typer.Argument(help="keywords: whichever keyword store is used.")],
+    store: Annotated[
+        StoreName, typer.Argument(help="vectors, keywords: whichever store of this kind is used.")
+    ],
     from_start: Annotated[
         bool, typer.Option(help="Write everything, also what a stopped rebuild has written.")
     ] = False,
@@ -169,8 +172,8 @@ def rebuild(
     """Fill a store from the ledger, beside running workers; run again after a stop, it goes on."""
     from product_consumer.cli.rebuild import rebuild_store
 
-    is_milvus = store is StoreName.MILVUS
-    if not rebuild_store(command_settings(), keywords=not is_milvus, from_start=from_start):
+    has_vectors = store in (StoreName.MILVUS, StoreName.VECTORS)
+    if not rebuild_store(command_settings(), keywords=not has_vectors, from_start=from_start):
         raise typer.Exit(1)
 
 

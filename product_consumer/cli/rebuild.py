@@ -17,7 +17,7 @@ from product_consumer.text import printable
 
 
 def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bool:
-    """Rebuild the keyword store or Milvus, as configured; return whether it now has everything.
+    """Rebuild the keyword store or the vector store; return whether it now has everything.
 
     A first signal stops it after the current page. Raises ``ConfigurationError`` or
     ``Unavailable``.

@@ -3,6 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
+from product_consumer.cli import rebuild
 from product_consumer.cli.app import app
 from product_consumer.queues import opening
 from product_consumer.queues.base import QueueUrls
@@ -43,3 +44,22 @@ def test_the_queue_of_one_stream_is_set_up_alone(asked: list[tuple[StreamName, s
     CliRunner().invoke(app, ["setup-queues", "--stream", "orders"])
 
     assert asked == [(StreamName.ORDERS, "orders", 12)]
+
+
+@pytest.mark.parametrize(
+    ("store", "is_for_keywords"),
+    [("milvus", False), ("vectors", False), ("elasticsearch", True), ("keywords", True)],
+)
+def test_a_rebuild_takes_the_store_of_the_kind_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, store: str, is_for_keywords: bool
+) -> None:
+    asked: list[bool] = []
+
+    def rebuild_store(_settings: Settings, *, keywords: bool, from_start: bool) -> bool:
+        asked.append(keywords)
+        return not from_start
+
+    monkeypatch.setattr(rebuild, "rebuild_store", rebuild_store)
+
+    assert CliRunner().invoke(app, ["rebuild", store]).exit_code == 0
+    assert asked == [is_for_keywords]
