@@ -5,17 +5,19 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING
 
-from product_consumer.database.connection import Database
 from product_consumer.pipeline.backoff import wait_until_available
 from product_consumer.settings import Settings
 
 if TYPE_CHECKING:
-    # FastAPI takes half a second; a worker without the service starts without it.
+    # They take half a second each; a worker without the service starts without FastAPI.
     from product_consumer.api.server import ApiServer
+    from product_consumer.database.connection import Database
 
 
 @contextmanager
-def order_service(settings: Settings, database: Database, stopping: Event) -> "Iterator[ApiServer]":
+def order_service(
+    settings: Settings, database: "Database", stopping: Event
+) -> "Iterator[ApiServer]":
     """Serve on ``API_HOST`` and ``API_PORT`` during the block.
 
     The block begins once the database has its tables. Raises ``Stopped`` when asked to stop before

@@ -7,7 +7,6 @@ from itertools import count
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from product_consumer.database.connection import open_database
 from product_consumer.environment import read_systemd_environment
 from product_consumer.pipeline.backoff import wait_until_available
 from product_consumer.pipeline.context import new_context
@@ -63,6 +62,9 @@ class Worker:
         self._options = options
         self._shutdown = Shutdown(settings.drain_seconds, Notifier(read_systemd_environment()))
         self.context = new_context(self._shutdown.stopping)
+        # Imported here: SQLAlchemy takes half a second, and a wrong setting is reported before.
+        from product_consumer.database.connection import open_database
+
         self.database = open_database(settings)
         """Shared by all streams of the process; connects when it is first used."""
         self._streams: list[Stream] = []
