@@ -2,14 +2,14 @@
 
     python -m benchmarks.batching [--threads N ...] [--items N] [--max-batch N] [--seconds S]
 
-The device is simulated: a pass sleeps 6 ms and 0.8 ms per item, as a GPU that embeds 1250 pictures
-a second at best and pays for every launch. Every thread hands over its items at once, waits for the
-results, and begins again, so the device is the only thing that limits. The rows:
+The device is simulated: a pass sleeps 6 ms and 0.8 ms per item, like a GPU that embeds at most 1250
+images a second and pays for every launch. Every thread hands over its items at once, waits for the
+results, and begins again, so only the device limits the rate. The rows:
 
-    one item per lock   what a lock around the model does
+    one item per lock   a lock around the model
     own batch per lock  each thread's own items as one pass
-    batcher             product_consumer.embedding.batcher: what waits is one pass
-    batcher, two deep   the same with a device that works by itself, given the next batch meanwhile
+    batcher             product_consumer.embedding.batcher: all waiting items are one pass
+    batcher, two deep   the same with a device that has a queue for the next batch
 
 Prints items per second, the share of 1250, the mean batch, and the 50th and 99th percentile of the
 time from handing over to having all results. Takes about 20 seconds.
@@ -36,7 +36,7 @@ Embed = Callable[[Sequence[int]], None]
 
 
 class Device:
-    """Sleeps as long as a pass takes, and remembers the size of each."""
+    """A simulated device: sleeps as long as a pass takes, and remembers the size of each pass."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -48,7 +48,7 @@ class Device:
 
 
 class QueuedDevice:
-    """The same device behind a queue of its own: it is told what to run, and asked for it later."""
+    """The same device with a queue of its own: takes a batch now, gives the results later."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -75,6 +75,8 @@ class QueuedDevice:
 
 @dataclass(slots=True, eq=False)
 class _Job:
+    """A batch in the queue of a device."""
+
     items: Sequence[int]
     done: threading.Event = field(default_factory=threading.Event)
     results: list[int | Exception] = field(default_factory=list)
@@ -82,6 +84,8 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
+    """One row of the table."""
+
     items_per_second: float
     mean_batch: float
     latencies: list[float]
@@ -108,10 +112,10 @@ def main() -> None:
     reached: list[float] = []
     for threads in options.threads:
         for name, make in ways(options.max_batch):
-            found = measure(make, threads, options.items, options.seconds)
-            report(name, threads, found)
+            measured = measure(make, threads, options.items, options.seconds)
+            report(name, threads, measured)
             if name.startswith("batcher"):
-                reached.append(found.share)
+                reached.append(measured.share)
     print(f"Target: {TARGET_SHARE:.0%} with 32 threads of 10 items; best here {max(reached):.1%}")
 
 
@@ -149,12 +153,12 @@ def batcher(
     run: Callable[[Sequence[int]], list[int | Exception] | Callable[[], list[int | Exception]]],
     max_batch: int,
 ) -> Embed:
-    made: Batcher[int, int] = Batcher(
+    running: Batcher[int, int] = Batcher(
         run, name="simulated", max_batch=max_batch, max_waiting=4 * max_batch
     )
 
     def embed(items: Sequence[int]) -> None:
-        futures = made.submit(items, timeout_seconds=WAIT_SECONDS)
+        futures = running.submit(items, timeout_seconds=WAIT_SECONDS)
         if [future.result(WAIT_SECONDS) for future in futures] != list(items):
             raise RuntimeError("the results are not those of the items")
 
@@ -188,11 +192,11 @@ def measure(make: Callable[[Device], Embed], threads: int, items: int, seconds: 
     )
 
 
-def report(name: str, threads: int, found: Measured) -> None:
-    p50, p99 = (found.percentile(percent) * 1000 for percent in (50, 99))
+def report(name: str, threads: int, measured: Measured) -> None:
+    p50, p99 = (measured.percentile(percent) * 1000 for percent in (50, 99))
     print(
-        f"{name:22}{threads:8}{found.items_per_second:9.0f}{found.share:9.1%}"
-        f"{found.mean_batch:7.1f}{p50:8.0f}{p99:8.0f}",
+        f"{name:22}{threads:8}{measured.items_per_second:9.0f}{measured.share:9.1%}"
+        f"{measured.mean_batch:7.1f}{p50:8.0f}{p99:8.0f}",
         flush=True,
     )
 

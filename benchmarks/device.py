@@ -1,17 +1,21 @@
-"""How fast the device runs the model, how much of that the embedder reaches, and how exactly.
+"""How fast the device runs the model, which share the embedder reaches, and how exact it is.
 
     python -m benchmarks.device [--model NAME] [--pretrained FILE] [--seconds S] [--device D]
 
 Needs PyTorch, OpenCLIP and this repository; no server, no network. Without ``--pretrained`` the
-weights are random, drawn here and loaded from a file as an operator's own would be: speed does not
-depend on their values, cosines do and are an indication only. ``--model small`` is a model for
-trying the benchmark itself on a CPU.
+weights are random, drawn here and loaded from a file like an operator's own. Speed does not depend
+on their values. Cosines do, and are only an indication then. ``--model small`` is a model to try
+the benchmark itself on a CPU.
 
-One table, all from one run: the matrix products the device sustains; bare forward passes of both
-towers over inputs that lie on the device, as OpenCLIP runs them, as we do kernel by kernel, and as
-CUDA graphs; our embedder, fed by threads with prepared items from memory; and OpenCLIP called for
-one pair at a time under a lock. The share of the matrix rate counts whole texts of 77 tokens, also
-where they are run shorter.
+One run fills one table. Its rows are:
+
+- the matrix products that the device sustains;
+- bare forward passes of both towers over inputs that lie on the device: as OpenCLIP runs them, as
+  we do kernel by kernel, and as CUDA graphs;
+- our embedder, fed by threads with prepared items from memory;
+- OpenCLIP, called for one pair at a time under a lock.
+
+The share of the matrix rate counts whole texts of 77 tokens, even where shorter texts are run.
 """
 
 import argparse
@@ -55,7 +59,7 @@ LOWEST_COSINE = {torch.float32: 0.99999, torch.bfloat16: 0.9995, torch.float16: 
 
 def main() -> None:
     options = read_options()
-    # OpenCLIP comments on everything; our capture says what it made, or why it did not.
+    # OpenCLIP logs too much. Our own lines tell which CUDA graphs were captured, or why none was.
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     logging.getLogger("product_consumer").setLevel(logging.INFO)
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,7 +72,7 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What ``Settings`` says of a model; those need packages that may be missing here."""
+    """The settings that choose a model; ``Settings`` needs packages that may be missing here."""
 
     openclip_model: str
     openclip_pretrained: str
@@ -79,7 +83,7 @@ class Choice:
 
 
 def choose_model(options: argparse.Namespace, scratch: Path) -> Choice:
-    """Settings that name the wanted model and a file of its weights, made here if none is given."""
+    """Return settings that name the model and its weights file, written here if none is given."""
     config: Path | None = None
     if options.model == "small":
         config = scratch / "small.json"
@@ -102,6 +106,8 @@ def describe(loaded: LoadedModel, options: argparse.Namespace) -> str:
 
 
 class Benchmark:
+    """Measures one loaded model on its device and prints the table."""
+
     def __init__(self, loaded: LoadedModel, settings: Choice, options: argparse.Namespace) -> None:
         self.loaded = loaded
         self.settings = settings
@@ -143,7 +149,7 @@ class Benchmark:
         print(f"\nBest bare pass, of matrix rate  {share:8.1%}  (target >= 60 %)")
         print(f"Embedder, of best bare pass     {embedded / bare:8.1%}  (target >= 95 %)")
         print(f"Embedder, of one at a time      {embedded / locked:8.1f}  (target >= 20 times)")
-        for side, cosine in zip(("pictures", "texts"), cosines, strict=True):
+        for side, cosine in zip(("images", "texts"), cosines, strict=True):
             print(f"Lowest cosine of {side:8} to float32 {cosine:.7f}  (target >= {lowest})")
 
     def sizes(self) -> list[int]:
@@ -152,7 +158,7 @@ class Benchmark:
         ]
 
     def measure_matrix_rate(self) -> float:
-        """FLOP per second of a large product of random matrices: zeros would need less power."""
+        """Return FLOP per second of a product of random matrices; zeros would need less power."""
         side = 8192 if self.device.type == "cuda" else 1024
         left, right = (
             torch.randn(side, side, dtype=self.loaded.dtype, device=self.device) for _ in range(2)
@@ -160,7 +166,7 @@ class Benchmark:
         return self.rate(lambda: left @ right) * 2 * side**3
 
     def bare(self, theirs: Any, size: int) -> float:
-        """Measure passes over ``size`` pairs that lie on the device; the best rate of ours."""
+        """Measure passes over ``size`` pairs on the device; return our best rate in pairs/s."""
         pixels = torch.from_numpy(np.stack([pixels_of(i) for i in self.items[:size]]))
         whole = np.stack([tokens_of(item) for item in self.items[:size]])
         values = normalised(self.loaded, pixels)
@@ -187,22 +193,22 @@ class Benchmark:
         return best
 
     def report_compiled(self, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
-        """For comparison only: nothing of ours is compiled."""
+        """Measure compiled towers, for comparison only: the worker compiles nothing."""
         images, texts = (
             torch.compile(tower) for tower in (self.towers.encode_images, self.towers.encode_texts)
         )
         try:
-            found = self.rate(lambda: (images(pixels), texts(tokens)))
+            passes_per_second = self.rate(lambda: (images(pixels), texts(tokens)))
         except Exception as error:
             print(f"bare, ours, compiled: {type(error).__name__}: {str(error)[:200]}")
         else:
-            self.report("bare, ours, compiled", len(pixels), len(pixels) * found)
+            self.report("bare, ours, compiled", len(pixels), len(pixels) * passes_per_second)
 
     def capture(self, pixels: torch.Tensor, tokens: torch.Tensor) -> Callable[[], None]:
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         pool = torch.cuda.graph_pool_handle()
-        images = GraphedTower(self.towers.encode_images, "pictures")
+        images = GraphedTower(self.towers.encode_images, "images")
         texts = GraphedTower(self.towers.encode_texts, "texts")
         with torch.cuda.stream(stream):
             images.capture(pixels, pool, stream)
@@ -216,7 +222,7 @@ class Benchmark:
         return replay
 
     def one_at_a_time(self, theirs: Any) -> float:
-        """What a lock around OpenCLIP gives, from as many threads; pairs come prepared."""
+        """Return pairs/s of OpenCLIP under a lock, from as many threads, with prepared pairs."""
         lock = threading.Lock()
         values = [
             normalised(self.loaded, torch.from_numpy(pixels_of(item)[None])).cpu()
@@ -231,9 +237,9 @@ class Benchmark:
                     theirs.encode_text(tokens.to(self.device)).float().cpu()
             return len(values)
 
-        found = self.from_threads(embed)
-        self.report(f"OpenCLIP, one pair per lock, {self.threads} threads", 1, found)
-        return found
+        rate = self.from_threads(embed)
+        self.report(f"OpenCLIP, one pair per lock, {self.threads} threads", 1, rate)
+        return rate
 
     def embedder_rate(self, embedder: Embedder) -> float:
         items = [self.items[n % len(self.items)] for n in range(ITEMS_AT_ONCE)]
@@ -243,10 +249,10 @@ class Benchmark:
         def embed() -> int:
             return len([embeddings(answer) for answer in embedder.embed(items)])
 
-        found = self.from_threads(embed)
+        rate = self.from_threads(embed)
         mean = round(sum(counts) / len(counts))
-        self.report(f"our embedder, {self.threads} threads of {ITEMS_AT_ONCE} pairs", mean, found)
-        return found
+        self.report(f"our embedder, {self.threads} threads of {ITEMS_AT_ONCE} pairs", mean, rate)
+        return rate
 
     def from_threads(self, embed: Callable[[], int]) -> float:
         started = time.perf_counter()
@@ -263,20 +269,20 @@ class Benchmark:
         return total / (time.perf_counter() - started)
 
     def cosines(self, embedder: Embedder) -> tuple[float, float]:
-        """The lowest cosine of our vectors to those of OpenCLIP in float32 on this device."""
+        """Return the lowest cosines of images and texts to those of OpenCLIP in float32 here."""
         torch.backends.cudnn.allow_tf32 = False
         exact = self.open_clip_model("fp32")
         items = [self.items[n % len(self.items)] for n in range(COMPARED_ITEMS)]
-        found = [embeddings(answer) for answer in embedder.embed(items)]
+        embedded = [embeddings(answer) for answer in embedder.embed(items)]
         lowest = [math.inf, math.inf]
-        for item, ours in zip(items, found, strict=True):
+        for item, ours in zip(items, embedded, strict=True):
             pixels = torch.from_numpy(pixels_of(item)[None])
             with torch.inference_mode():
                 image = exact.encode_image(normalised(self.loaded, pixels).float())
                 text = exact.encode_text(torch.from_numpy(tokens_of(item)[None]).to(self.device))
-            for side, (row, vector) in enumerate(((image, ours.image), (text, ours.text))):
+            for side, (row, our) in enumerate(((image, ours.image), (text, ours.text))):
                 wide = row[0].double().cpu().numpy()
-                cosine = float(wide @ vector / np.linalg.norm(wide) / np.linalg.norm(vector))
+                cosine = float(wide @ our / np.linalg.norm(wide) / np.linalg.norm(our))
                 lowest[side] = min(lowest[side], cosine)
         return lowest[0], lowest[1]
 
@@ -313,8 +319,8 @@ class Benchmark:
 
 
 def pair_flop(model: str) -> float:
-    """FLOP of one picture and one whole text, counted as two for a multiplication and addition."""
-    # The counter does not know the one kernel that stands for all of an attention.
+    """Return FLOP of an image and a whole text; a multiplication and an addition count as two."""
+    # The counter does not know the single kernel that computes a whole attention layer.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         shapes = open_clip.create_model(model, device="meta").eval()
@@ -329,7 +335,7 @@ def pair_flop(model: str) -> float:
 
 
 def make_items(loaded: LoadedModel, count: int) -> list[PreparedItem]:
-    """Prepared noise over patches of colour, and names of 5 to 20 words; the same every time."""
+    """Return prepared items: noise over patches of colour, and names of 9 to 21 words, fixed."""
     _, height, width = loaded.preprocess.input_size
     drawn = np.random.default_rng(0)
     items = []
@@ -342,7 +348,7 @@ def make_items(loaded: LoadedModel, count: int) -> list[PreparedItem]:
 
 
 def normalised(loaded: LoadedModel, pixels: torch.Tensor) -> torch.Tensor:
-    """What OpenCLIP's own transform makes of prepared pixels, as a batch on the device."""
+    """Return pixels as OpenCLIP's own transform normalises them, as a batch on the device."""
     mean, std = (
         torch.tensor(values, device=loaded.device).reshape(1, 3, 1, 1)
         for values in (loaded.preprocess.mean, loaded.preprocess.std)
@@ -361,7 +367,7 @@ def tokens_of(item: PreparedItem) -> Any:
 
 def embeddings(answer: object) -> Embeddings:
     if not isinstance(answer, Embeddings):
-        raise TypeError(f"no vectors but {answer}")
+        raise TypeError(f"no embeddings but {answer}")
     return answer
 
 

@@ -1,19 +1,19 @@
-"""What one worker process costs per message beside decoding and the model: CPU and GIL-held time.
+"""CPU time and GIL-held time of one worker process per message, without decoding and the model.
 
     python -m benchmarks.gil [--threads 10 32] [--seconds S] [--windows N] [--sqlite] [--shared]
 
-Runs the real worker in a process of its own against servers in other processes that answer at once:
+Runs the real worker in a process of its own against servers in other processes that answer at once.
 SQS, an image host and Elasticsearch are canned, Milvus confirms upserts unread, the ledger is a
-real PostgreSQL. Decoding is a sleep of 7 ms, the device one of 6 ms and 0.8 ms per item. What is
-left is what Python does for a message, and since one thread at a time holds the GIL, one second
-divided by the GIL-held time is the most messages per second that a process can reach. The worker
-has a core of its own, which is enough for one GIL, and the servers have the others; ``--shared``
-leaves that to the system.
+real PostgreSQL. Decoding is a sleep of 7 ms; the device sleeps 6 ms and 0.8 ms per item. The rest
+is Python's own work for a message. Only one thread at a time holds the GIL, so one second divided
+by the GIL-held time is the most messages per second that a process can reach. The worker has a core
+of its own, which is enough for one GIL, and the servers have the others. With ``--shared`` all use
+all cores.
 
-GIL-held time is a thread's CPU time less what passed while it had given the GIL up, counted by a
-small C library (``gilshim.c``, which says what it does not see; needs a C compiler, Linux and a
-Python that exports its symbols). It is not disturbed by what else runs on the machine; messages per
-second are, and the servers share the same cores.
+GIL-held time is a thread's CPU time less its CPU time without the GIL. A small C library counts it
+(``gilshim.c``, which tells its blind spots; needs a C compiler, Linux and a Python that exports its
+symbols). Other load on the machine does not disturb it. It does disturb messages per second, for
+which the servers compete as well.
 """
 
 import argparse
@@ -69,8 +69,9 @@ def read_options() -> argparse.Namespace:
 
 
 def take_a_core() -> int | None:
-    """Keep this process, and the servers it will start, off one core, which is returned; None where
-    there is no other, or no way to choose.
+    """Keep this process and the servers it will start off one core; return that core.
+
+    None where there is only one core, or no way to choose.
     """
     if not hasattr(os, "sched_setaffinity"):
         return None
@@ -98,7 +99,7 @@ def start_servers(running: ExitStack, *, use_postgres: bool) -> dict[str, str]:
 
 @contextmanager
 def canned(program: str, *arguments: str) -> Iterator[str]:
-    """Run a canned server; gives its URL."""
+    """Run a canned server; yield its URL."""
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", f"benchmarks.support.{program}", *arguments],
         cwd=REPOSITORY,
@@ -116,7 +117,7 @@ def canned(program: str, *arguments: str) -> Iterator[str]:
 
 
 def fresh_settings(servers: dict[str, str], data_dir: Path, number: int) -> dict[str, str]:
-    """Settings of a worker with a ledger, a collection and an index of its own."""
+    """Return settings of a worker with a ledger, a collection and an index of its own."""
     settings = {
         "SQS_QUEUE_URL": f"{servers['sqs']}/000000000000/products",
         "AWS_ENDPOINT_URL": servers["sqs"],
@@ -149,7 +150,7 @@ def measure(
     report, log = directory / f"report-{threads}.json", directory / f"log-{threads}"
     names = ("HOME", "PATH", "LANG", "TMPDIR")
     environment = {name: os.environ[name] for name in names if name in os.environ} | settings
-    # It runs in a directory of its own, where no ``.env`` is.
+    # The worker runs in a directory of its own, without a ``.env``.
     environment["PYTHONPATH"] = str(REPOSITORY)
     if shim is not None:
         environment["LD_PRELOAD"] = str(shim)
@@ -180,10 +181,10 @@ def measure(
 
 def print_report(threads: int, report: dict[str, Any]) -> None:
     windows = report["windows"]
-    rate = statistics.median(each["messages"] / each["seconds"] for each in windows)
-    cpu = statistics.median(per_message(each, each["process_ns"]) for each in windows)
+    rate = statistics.median(window["messages"] / window["seconds"] for window in windows)
+    cpu = statistics.median(per_message(window, window["process_ns"]) for window in windows)
     cores = statistics.median(
-        each["process_ns"] / each["seconds"] / 1000 / NANOSECONDS_PER_MS for each in windows
+        window["process_ns"] / window["seconds"] / 1000 / NANOSECONDS_PER_MS for window in windows
     )
     print(f"\n{threads} threads: {rate:.0f} messages/s on {cores:.2f} cores, {cpu:.2f} ms CPU each")
     if report["has_shim"]:
@@ -193,9 +194,9 @@ def print_report(threads: int, report: dict[str, Any]) -> None:
 
 def print_held(windows: list[dict[str, Any]]) -> None:
     def per_window(field: str) -> list[float]:
-        totals = [sum(spent[field] for spent in each["threads"].values()) for each in windows]
+        totals = [sum(spent[field] for spent in w["threads"].values()) for w in windows]
         pairs = zip(windows, totals, strict=True)
-        return sorted(per_message(each, total) for each, total in pairs)
+        return sorted(per_message(window, total) for window, total in pairs)
 
     every_held = per_window("held_ns")
     held, taking = statistics.median(every_held), statistics.median(per_window("taking_ns"))
@@ -219,20 +220,20 @@ def print_steps(report: dict[str, Any]) -> None:
     window = report["steps"]
     held_title = "GIL-held ms" if report["has_shim"] else ""
     print(
-        f"  {'by step, asking included':<26}{held_title:>12}{'CPU ms':>9}{'calls':>9}{'takes':>9}"
+        f"  {'by step, clocks included':<26}{held_title:>12}{'CPU ms':>9}{'calls':>9}{'takes':>9}"
     )
     steps = sorted(window["steps"].items(), key=lambda item: -item[1]["held_ns"])
     for name, spent in steps:
         held = f"{per_message(window, spent['held_ns']):.3f}" if report["has_shim"] else ""
         cpu = per_message(window, spent["cpu_ns"])
-        calls, takes = (spent[each] / window["messages"] for each in ("calls", "releases"))
+        calls, takes = (spent[field] / window["messages"] for field in ("calls", "releases"))
         print(f"  {name:<26}{held:>12}{cpu:>9.3f}{calls:>9.2f}{takes:>9.1f}")
     for name in report["missing"]:
         print(f"  not found, so not told apart: {name}")
 
 
 def per_message(window: dict[str, Any], nanoseconds: float) -> float:
-    """Milliseconds per message of a window."""
+    """Return milliseconds per message of a window."""
     return float(nanoseconds / max(1, window["messages"]) / NANOSECONDS_PER_MS)
 
 

@@ -1,9 +1,9 @@
-"""Whether what a message asks of the ledger costs more when the ledger is large.
+"""Whether the ledger's calls for a message cost more when the ledger is large.
 
     python -m benchmarks.ledger_size [--products N ...] [--prices N] [--rounds N]
 
-Starts a PostgreSQL of its own, fills it with products (two vectors of 768 numbers each) and prices
-of them, and times the calls that a batch makes for ``BATCH`` products at once: medians in
+Starts a PostgreSQL of its own, fills it with products (two embeddings of 768 numbers each) and
+their prices, and times the calls that a batch makes for ``BATCH`` products at once: medians in
 milliseconds, client included. The last column is what one price-only update adds to PostgreSQL's
 write-ahead log, in bytes, without copies of whole pages. 300,000 products with 10 prices each need
 1.5 GB of disk.
@@ -19,7 +19,7 @@ from itertools import count
 from sqlalchemy import text
 
 from benchmarks.support.measuring import markdown, middle
-from benchmarks.support.program import command, note, run
+from benchmarks.support.program import command, print_progress, run
 from product_consumer.database.connection import Database
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.rows import ProductChange
@@ -31,7 +31,7 @@ RECENT_PRICES = 20
 DIMENSION = 768
 EMBEDDINGS = factories.embeddings(1, DIMENSION)
 
-# One product is recorded by the ledger itself; the others are copies of it.
+# The ledger itself records one product; the others are copies of its row.
 MORE_PRODUCTS = """
     INSERT INTO products SELECT (copy).* FROM (
         SELECT jsonb_populate_record(products, jsonb_build_object(
@@ -59,7 +59,7 @@ def main() -> None:
         ledger.setup()
         ledger.claim_model("benchmark/none", DIMENSION)
         with database.reading() as connection:
-            # Copies of whole pages, after each checkpoint, say nothing of what an update writes.
+            # Copies of whole pages, after each checkpoint, would hide the bytes of an update.
             connection.execute(text("ALTER SYSTEM SET full_page_writes = off"))
             connection.execute(text("SELECT pg_reload_conf()"))
         benchmark = Benchmark(ledger, options.rounds)
@@ -92,19 +92,19 @@ class Benchmark:
 
     def run(self, size: int, prices: int) -> Sequence[object]:
         """Grow to ``size`` products; return a row of the table."""
-        note(f"filling up to {size} products")
+        print_progress(f"filling up to {size} products")
         self._grow(size, prices)
         ledger = self._ledger
         log_bytes: list[float] = []
         times = (
-            self._time(lambda changes: ledger.look_up([each.product for each in changes])),
+            self._time(lambda changes: ledger.look_up([change.product for change in changes])),
             self._time(ledger.record, log_bytes),
             self._time(lambda changes: ledger.revisions(_ids(changes))),
             self._time(lambda changes: ledger.recent_prices(_ids(changes), RECENT_PRICES)),
             self._time(lambda _: ledger.describe()),
         )
-        shown = (f"{milliseconds:.1f}" for milliseconds in times)
-        return (f"{size:,}", *shown, f"{middle(log_bytes):.0f}")
+        cells = (f"{milliseconds:.1f}" for milliseconds in times)
+        return (f"{size:,}", *cells, f"{middle(log_bytes):.0f}")
 
     def _grow(self, size: int, prices: int) -> None:
         numbers = {"first": self._size, "last": size - 1}
@@ -118,7 +118,10 @@ class Benchmark:
     def _time(
         self, call: Callable[[list[ProductChange]], object], log_bytes: list[float] | None = None
     ) -> float:
-        """The median of its runs; ``log_bytes`` gets what each wrote, per product."""
+        """Return the median milliseconds of its runs.
+
+        ``log_bytes`` gets the log bytes of each run, per product.
+        """
         taken = []
         for _ in range(self._rounds):
             version = next(self._versions)
@@ -137,15 +140,15 @@ class Benchmark:
             return int(connection.execute(text(LOG_BYTES)).scalar_one())
 
     def _change(self, product_id: str, version: int) -> ProductChange:
-        """Another price of a product whose name and picture stay."""
+        """Return another price of a product whose name and image stay."""
         product = factories.product(
             id=product_id,
             version=factories.version(version),
             price_minor=1000 + version,
             observed_at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=version),
         )
-        picture = ImageSource(f"{product_id:0>64}", '"tag"', None)
-        return ProductChange(product, EMBEDDINGS, picture)
+        image_source = ImageSource(f"{product_id:0>64}", '"tag"', None)
+        return ProductChange(product, EMBEDDINGS, image_source)
 
 
 def _ids(changes: Sequence[ProductChange]) -> list[str]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.order_queries [--orders N] [--users N] [--seconds S] [--database URL]
 
-Fills the tables directly (as totals that agree with their orders), starts the service in a process
+Fills the tables directly, with totals that agree with the orders, starts the service in a process
 of its own, and asks over HTTP on one connection, one request after another. Prints the 50th and
 99th percentile of each query in milliseconds, as the client sees them. The orders are made up from
 a seed: user ids follow a power law, days are the year 2024.
@@ -38,7 +38,7 @@ ROWS_PER_INSERT = 10_000
 WARM_UP_REQUESTS = 50
 START_SECONDS = 60.0
 
-Made = tuple[int, int, int, int]
+DrawnOrder = tuple[int, int, int, int]
 """Order number, user number, second of the year, value in minor units."""
 
 
@@ -68,7 +68,7 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_orders(orders: int, users: int) -> Iterator[Made]:
+def make_orders(orders: int, users: int) -> Iterator[DrawnOrder]:
     generator = random.Random(7)  # noqa: S311
     for number in range(orders):
         user = number if number < users else int(users * generator.random() ** 2)
@@ -163,7 +163,7 @@ def start_service(url: str, port: int) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def queries(users: int) -> dict[str, Callable[[random.Random], str]]:
-    """A path per query, with other parameters each time."""
+    """Return for each query a function that draws a path with new parameters."""
     return {
         "top 10 by spend": lambda _: "/stats/top?by=spend&n=10",
         "top 10 by orders": lambda _: "/stats/top?by=orders&n=10",
@@ -199,14 +199,14 @@ def report(port: int, users: int, seconds: float) -> None:
 
 
 def ask(connection: http.client.HTTPConnection, path: str) -> float:
-    """Return the seconds until the whole answer was there."""
+    """Return the seconds until the whole response was there."""
     started = time.perf_counter()
     connection.request("GET", path)
     response = connection.getresponse()
     response.read()
     taken = time.perf_counter() - started
     if response.status != 200:
-        raise SystemExit(f"{path} was answered {response.status}")
+        raise SystemExit(f"{path} was answered with {response.status}")
     return taken
 
 

@@ -3,16 +3,16 @@
     python -m benchmarks.pipeline [--windows 3] [--seconds 5] [--warm-up 30] [--cores 2]
                                   [--set SETTING=VALUE]
 
-Ours is ``thread_runner.py`` as shipped. The other is ``naive.py``, one message at a time, as it
-comes and with ``OMP_NUM_THREADS=1``. Both get new products only, each with a photograph of its own
-(800 x 800 pixels, about 142 KB), from ElasticMQ and nginx, and write to PostgreSQL, Elasticsearch
-and Milvus Lite, each of these in processes of its own. The model is as good as free, so that what
-is measured is everything else.
+Ours is ``thread_runner.py`` as shipped. The other is ``naive.py``, which works on one message at a
+time; it runs as it is and with ``OMP_NUM_THREADS=1``. All get new products only, each with a
+photograph of its own (800 x 800 pixels, about 142 KB), from ElasticMQ and nginx. They write to
+PostgreSQL, Elasticsearch and Milvus Lite, each in processes of its own. The model is almost free,
+so that everything else is measured.
 
-All three workers first run together to warm the servers. Then they take turns: two are stopped by
-SIGSTOP while the third runs, with its queue filled in advance; ``settle`` seconds after it was
-woken, a window begins. Messages are counted by what has left the queue, CPU time from ``/proc``.
-Timeouts and the time a message stays hidden are longer than any stop.
+All three workers first run together to warm the servers. Then they take turns: SIGSTOP stops two of
+them while the third runs, with its queue filled in advance. A window begins ``settle`` seconds
+after the third was woken. A message counts when it has left the queue; CPU time is read from
+``/proc``. Timeouts and the time a message stays hidden are longer than any stop.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 
 from benchmarks.support.measuring import Window, difference, markdown, middle
 from benchmarks.support.model import DESCRIPTION
-from benchmarks.support.program import command, note, run
+from benchmarks.support.program import command, print_progress, run
 from benchmarks.support.servers import (
     Feed,
     NaiveWorker,
@@ -37,7 +37,7 @@ GOAL_RATIO = 3.5
 MINIMUM_RATIO = 2.5
 GOAL_CPU_SHARE = 1 / 3
 FIRST_GUESS_PER_CORE = 200.0
-"""Messages per second that a worker may reach, before its first window has told."""
+"""Messages per second that a worker may reach, until its first window was measured."""
 WARM_UP_WAITING = 1000
 
 Windows = dict[str, list[Window]]
@@ -56,7 +56,7 @@ def main() -> None:
                 with counting_stages(worker, stages):
                     window = measure(world, worker, windows[worker.name], options)
                 windows[worker.name].append(window)
-                note(f"window {number + 1}, {worker.name}: {window.rate:.1f} messages/s")
+                print_progress(f"window {number + 1}, {worker.name}: {window.rate:.1f} messages/s")
         print_report(world, windows, cores)
         print_stages(stages)
         print_failures(workers)
@@ -76,7 +76,7 @@ def read_options() -> argparse.Namespace:
 def start_workers(
     world: World, opened: ExitStack, options: argparse.Namespace
 ) -> Sequence[WorkerProcess]:
-    settings = dict(each.split("=", 1) for each in options.set)
+    settings = dict(text.split("=", 1) for text in options.set)
     workers: Sequence[WorkerProcess] = (
         OurWorker(world, Feed(world), **settings),
         NaiveWorker(world, Feed(world), "naive"),
@@ -90,8 +90,8 @@ def start_workers(
 
 
 def warm_up(workers: Sequence[WorkerProcess], seconds: float) -> None:
-    """Let all of them work at once, then stop them all."""
-    note(f"warming up for {seconds:.0f} s")
+    """Let all workers work at once, then stop them."""
+    print_progress(f"warming up for {seconds:.0f} s")
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for worker in workers:
@@ -131,7 +131,7 @@ def measure(
 
 @contextmanager
 def counting_stages(worker: WorkerProcess, stages: dict[str, float]) -> Iterator[None]:
-    """Add what our worker's metrics say of a window, the settling before it included."""
+    """Add the growth of our worker's metrics in a window, the settling before it included."""
     if not isinstance(worker, OurWorker):
         yield
         return
@@ -164,10 +164,10 @@ def print_report(world: World, windows: Windows, cores: int) -> None:
 
 def _cells(windows: Sequence[Window]) -> tuple[str, ...]:
     return (
-        f"{middle(each.rate for each in windows):.1f}",
-        f"{middle(each.worker_cpu_ms for each in windows):.2f}",
-        f"{middle(each.servers_cpu_ms for each in windows):.2f}",
-        f"{middle(each.cpu_ms for each in windows):.2f}",
+        f"{middle(window.rate for window in windows):.1f}",
+        f"{middle(window.worker_cpu_ms for window in windows):.2f}",
+        f"{middle(window.servers_cpu_ms for window in windows):.2f}",
+        f"{middle(window.cpu_ms for window in windows):.2f}",
     )
 
 
@@ -176,7 +176,7 @@ def print_servers(windows: Windows) -> None:
     rows = [
         (
             worker,
-            *(f"{middle(_server_cpu_ms(each, name) for each in measured):.2f}" for name in names),
+            *(f"{middle(_server_cpu_ms(w, name) for w in measured):.2f}" for name in names),
         )
         for worker, measured in windows.items()
     ]
@@ -200,11 +200,11 @@ def print_ratios(windows: Windows) -> None:
 
 
 def _median_of(attribute: str, windows: Sequence[Window]) -> float:
-    return middle(getattr(each, attribute) for each in windows)
+    return middle(getattr(window, attribute) for window in windows)
 
 
 def print_stages(stages: Mapping[str, float]) -> None:
-    """Where batches of ours spent their time, on the wall clock: waiting for a core included."""
+    """Print the stages in which our batches spent their time, waiting for a core included."""
     prefix = "product_stage_seconds_sum["
     seconds = {
         name.removeprefix(prefix).removesuffix("]"): value
@@ -226,13 +226,15 @@ def print_stages(stages: Mapping[str, float]) -> None:
 
 def print_failures(workers: Sequence[WorkerProcess]) -> None:
     for worker in workers:
-        bad = [
+        failures = [
             line
             for line in worker.log.splitlines()
             if any(word in line for word in (" failed", "WARNING", "ERROR", " retry message"))
         ]
-        if bad:
-            print(f"{worker.name}: {len(bad)} lines of trouble, the last: {bad[-1][:300]}")
+        if failures:
+            print(
+                f"{worker.name}: {len(failures)} lines of trouble, the last: {failures[-1][:300]}"
+            )
 
 
 if __name__ == "__main__":

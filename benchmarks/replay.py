@@ -1,18 +1,18 @@
-"""What a price-only update costs, beside a full one, and how often the model runs in a replay.
+"""The cost of price-only updates beside full ones, and how often the model runs in a replay.
 
     python -m benchmarks.replay [--messages 1000] [--changed 100] [--rounds 3] [--cores 2]
                                 [--warm-up 30] [--forward-ms 15 0.83]
 
 Our worker as shipped, on the servers and with the almost free model of ``benchmarks.pipeline``. It
 first works until the servers are warm: a Java server that has just started takes several times the
-CPU time, which is most of what a price-only update costs. Then each round sends new products, waits
-until all are stored, then sends the same products with another price. A last replay mixes, in
-random order, price-only messages with ``--changed`` ones whose picture is new.
+CPU time, and servers are most of the cost of a price-only update. Then each round sends new
+products, waits until all are stored, then sends the same products with another price. A last replay
+mixes, in random order, price-only messages with ``--changed`` messages that have a new image.
 
-A rate is taken between the first and the last tenth of a batch of messages, so that filling and
-emptying the worker does not count. Forward passes come from the worker's metrics, answers of the
-image host from its log. ``--forward-ms``: milliseconds per product on the device that the estimate
-is for; there a full update takes at least so long, and a price-only one what it took here.
+A rate is taken between the first and the last tenth of a lot of messages, so that filling and
+emptying the worker does not count. Forward passes come from the worker's metrics, responses of the
+image host from its log. ``--forward-ms``: milliseconds per product on a real device, for estimates:
+there a full update takes at least so long, a price-only update as long as here.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from benchmarks.support.measuring import difference, markdown, middle
 from benchmarks.support.model import DESCRIPTION
-from benchmarks.support.program import command, note, run
+from benchmarks.support.program import command, print_progress, run
 from benchmarks.support.servers import (
     Body,
     Feed,
@@ -44,7 +44,7 @@ COUNTED_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of one lot of messages."""
+    """The results of one lot of messages."""
 
     kind: str
     messages: int
@@ -68,7 +68,7 @@ def main() -> None:
         deadline = time.monotonic() + options.warm_up
         is_warm = False
         while not is_warm:
-            note("warming up")
+            print_progress("warming up")
             replay.full(options.messages)
             replay.price_only()
             is_warm = time.monotonic() >= deadline
@@ -83,7 +83,7 @@ def main() -> None:
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Price-only updates beside full ones.")
     parser.add_argument("--messages", type=int, default=1000, help="of each lot")
-    parser.add_argument("--changed", type=int, default=100, help="with a new picture, at the end")
+    parser.add_argument("--changed", type=int, default=100, help="with a new image, at the end")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=float, default=30.0, help="seconds, at least")
     parser.add_argument("--cores", type=int, default=2, help="for everything together")
@@ -94,7 +94,7 @@ def read_options() -> argparse.Namespace:
 
 
 class Replay:
-    """Sends lots of messages to one worker and watches what it does for them."""
+    """Sends lots of messages to one worker and measures its work for each lot."""
 
     def __init__(self, world: World, worker: OurWorker) -> None:
         self._world = world
@@ -106,24 +106,24 @@ class Replay:
         self._version = 1
 
     def full(self, count: int) -> Run:
-        """New products, each with a picture of its own."""
+        """Send new products, each with an image of its own."""
         first = self._products
         self._products += count
         self._known = [self._feed.new_product(first + number) for number in range(count)]
         return self._run("new products", self._known)
 
     def price_only(self) -> Run:
-        """The products of the last lot with another price."""
+        """Send the products of the last lot with another price."""
         return self._run("price only", self._with_new_prices())
 
     def mixed(self, changed: int) -> Run:
-        """The same, but some of them show a new picture."""
+        """Do the same, but some products have a new image."""
         bodies = self._with_new_prices()
         for body in bodies[:changed]:
-            body["image_url"] = self._feed.new_picture()
+            body["image_url"] = self._feed.new_image()
         self._generator.shuffle(bodies)
         kept = len(bodies) - changed
-        return self._run(f"{kept} price only, {changed} with a new picture", bodies)
+        return self._run(f"{kept} price only, {changed} with a new image", bodies)
 
     def _with_new_prices(self) -> list[Body]:
         self._version += 1
@@ -135,15 +135,15 @@ class Replay:
         return bodies
 
     def _run(self, kind: str, bodies: Sequence[Body]) -> Run:
-        note(f"{len(bodies)} messages: {kind}")
-        before, cpu_before, statuses_before = self._look()
+        print_progress(f"{len(bodies)} messages: {kind}")
+        before, cpu_before, statuses_before = self._read_counters()
         self._worker.pause()
         self._feed.send(bodies)
         self._worker.resume()
         rate = self._drain(len(bodies))
-        # A message is deleted first and counted then.
+        # The worker deletes a message first and counts it afterwards.
         time.sleep(COUNTED_SECONDS)
-        after, cpu_after, statuses_after = self._look()
+        after, cpu_after, statuses_after = self._read_counters()
         grown = difference(after, before)
         statuses = statuses_after - statuses_before
         stored = grown.get("product_messages_settled_total[stored][]", 0.0)
@@ -158,19 +158,19 @@ class Replay:
             len(bodies) - int(stored),
         )
 
-    def _look(self) -> tuple[dict[str, float], float, Counter[str]]:
+    def _read_counters(self) -> tuple[dict[str, float], float, Counter[str]]:
         statuses = Counter((self._world.scratch / "statuses").read_text().split())
         return self._worker.metrics(), self._worker.cpu_seconds(), statuses
 
     def _drain(self, count: int) -> float:
         first, last = self._feed.sent - 0.9 * count, self._feed.sent - 0.1 * count
-        marks: list[tuple[float, int]] = []
+        samples: list[tuple[float, int]] = []
         deadline = time.monotonic() + DRAIN_SECONDS
         while True:
             self._worker.check()
             done = self._feed.done()
-            if first <= done and (not marks or marks[-1][1] <= last):
-                marks.append((time.monotonic(), done))
+            if first <= done and (not samples or samples[-1][1] <= last):
+                samples.append((time.monotonic(), done))
             if done >= self._feed.sent:
                 break
             if time.monotonic() > deadline:
@@ -178,7 +178,7 @@ class Replay:
                     f"{self._feed.left()} messages are left:\n{self._worker.log[-3000:]}"
                 )
             time.sleep(POLL_SECONDS)
-        (started, at_start), (ended, at_end) = marks[0], marks[-1]
+        (started, at_start), (ended, at_end) = samples[0], samples[-1]
         return (at_end - at_start) / max(1e-9, ended - started)
 
 

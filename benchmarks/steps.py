@@ -1,11 +1,11 @@
-"""What a consumer thread spends on a picture and a name before the model sees them: CPU time.
+"""CPU time of a consumer thread for an image and a name before the model gets them.
 
     python -m benchmarks.steps [--pixels 800 1500] [--rounds N]
 
 OpenCLIP's own transform and tokenizer against ours, on JPEG photographs and names, in one thread.
-Ways take turns within each round and the median of the rounds counts, so that what else the machine
-does meets all alike. Differences are in grey levels (0 to 255), over all pixels of all pictures.
-The model's weights are random and play no part in it.
+Ways take turns within each round and the median of the rounds counts, so that other load on the
+machine affects all alike. Differences are in grey levels (0 to 255), over all pixels of all images.
+The model's weights are random and do not matter here.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from product_consumer.embedding.preprocessing import Preparer
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.settings import Settings
 
-PICTURES = 6
+IMAGES = 6
 MAX_PIXELS = 50_000_000
 NAMES: Mapping[str, Sequence[str]] = {
     "English names": [f"Women's running shoes, size {n}, breathable mesh" for n in range(100)],
@@ -42,6 +42,8 @@ NAMES: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Way:
+    """One way to prepare an item."""
+
     name: str
     run: Callable[[Any], Any]
 
@@ -60,22 +62,22 @@ def main() -> None:
         )
         loaded = load_model(settings)
     print(f"{command()}\n\nmodel: {DESCRIPTION}\n")
-    rows = [row for size in options.pixels for row in picture_rows(loaded, size, options.rounds)]
+    rows = [row for size in options.pixels for row in image_rows(loaded, size, options.rounds)]
     print(markdown(["JPEG", "way", "CPU ms", "of OpenCLIP's", "mean diff", "largest diff"], rows))
     rows = [row for what in NAMES for row in name_rows(loaded, what, options.rounds)]
     print("\n" + markdown(["texts", "way", "CPU ms", "of OpenCLIP's"], rows))
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="CPU time of preparing pictures and names.")
+    parser = argparse.ArgumentParser(description="CPU time of preparing images and names.")
     parser.add_argument("--pixels", type=int, nargs="+", default=[800, 1500])
     parser.add_argument("--rounds", type=int, default=15)
     return parser.parse_args()
 
 
-def picture_rows(loaded: LoadedModel, size: int, rounds: int) -> list[list[str]]:
-    files = [draw(size, seed) for seed in range(PICTURES)]
-    ways = picture_ways(loaded)
+def image_rows(loaded: LoadedModel, size: int, rounds: int) -> list[list[str]]:
+    files = [draw(size, seed) for seed in range(IMAGES)]
+    ways = image_ways(loaded)
     seconds = take_turns(ways, files, rounds)
     exact = [levels_of_open_clip(loaded, file) for file in files]
     kilobytes = sum(map(len, files)) / len(files) / 1000
@@ -89,15 +91,15 @@ def picture_rows(loaded: LoadedModel, size: int, rounds: int) -> list[list[str]]
     return rows
 
 
-def picture_ways(loaded: LoadedModel) -> list[Way]:
+def image_ways(loaded: LoadedModel) -> list[Way]:
     decoder = ImageDecoder(MAX_PIXELS)
     single = Preparer(loaded)
     half = Preparer(replace(loaded, dtype=torch.bfloat16))
 
     def ours(preparer: Preparer) -> Callable[[bytes], NDArray[np.uint8]]:
         def run(file: bytes) -> NDArray[np.uint8]:
-            picture = decoder.decode(file, preparer.shorter_side_pixels)
-            return preparer.resize(picture)
+            pixels = decoder.decode(file, preparer.shorter_side_pixels)
+            return preparer.resize(pixels)
 
         return run
 
@@ -119,7 +121,7 @@ def name_rows(loaded: LoadedModel, what: str, rounds: int) -> list[list[str]]:
 
 
 def take_turns(ways: Sequence[Way], items: Sequence[Any], rounds: int) -> dict[str, float]:
-    """Median CPU seconds per item of each way."""
+    """Return the median CPU seconds per item of each way."""
     spent: dict[str, list[float]] = {way.name: [] for way in ways}
     for _ in range(rounds + 1):
         for way in ways:
@@ -128,7 +130,7 @@ def take_turns(ways: Sequence[Way], items: Sequence[Any], rounds: int) -> dict[s
                 way.run(item)
             spent[way.name].append((time.thread_time() - started) / len(items))
     # The first round fills caches.
-    return {name: median(each[1:]) for name, each in spent.items()}
+    return {name: median(seconds[1:]) for name, seconds in spent.items()}
 
 
 def figures(seconds: Mapping[str, float], way: Way, first: Way) -> list[str]:
@@ -136,7 +138,7 @@ def figures(seconds: Mapping[str, float], way: Way, first: Way) -> list[str]:
 
 
 def levels_of_open_clip(loaded: LoadedModel, file: bytes) -> NDArray[np.float32]:
-    """What OpenCLIP's transform makes of a picture before mean and deviation are applied."""
+    """Return the grey levels of OpenCLIP's transform, before mean and deviation are applied."""
     prepared = loaded.transform(Image.open(io.BytesIO(file))).numpy().transpose(1, 2, 0)
     mean = np.asarray(loaded.preprocess.mean, np.float32)
     std = np.asarray(loaded.preprocess.std, np.float32)

@@ -1,4 +1,4 @@
-"""What the benchmarks share.
+"""Code that the benchmarks share.
 
     canned_http    an SQS, an image host and an Elasticsearch that answer at once; a program
     canned_milvus  a Milvus that confirms every upsert unread; a program
@@ -6,8 +6,8 @@
     gil_worker     the worker that ``benchmarks.gil`` measures; a program
     measuring      CPU time of processes, medians, tables
     model          a model whose forward pass costs next to nothing
-    naive          the worker that one writes first; a program
-    photographs    made-up product photographs
+    naive          the simplest worker, to compare with; a program
+    photographs    drawn product photographs
     program        how a benchmark starts, reports progress and ends
     servers        queue, image host, databases and workers, in processes of their own
 

@@ -1,12 +1,11 @@
-"""Answers as SQS, an image host and Elasticsearch would, at next to no cost: canned, nothing kept.
+"""Canned responses of SQS, an image host and Elasticsearch, at almost no cost; nothing is kept.
 
     python -m benchmarks.support.canned_http sqs --image-url http://127.0.0.1:PORT
     python -m benchmarks.support.canned_http images [--image-bytes N]
     python -m benchmarks.support.canned_http elasticsearch
 
 Prints the port it listens on (loopback) and serves until it is killed. Every receive is answered
-with ten new products, every deletion confirmed, every picture is unlike any other, every document
-accepted.
+with ten new products, every deletion confirmed, every document accepted. No two images are equal.
 """
 
 import argparse
@@ -37,22 +36,24 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
+    """One response; ``Content-Length`` is added when it is sent."""
+
     body: bytes
     content_type: str = "application/json"
     status: int = 200
     headers: str = ""
-    """Further header lines, each ended by CRLF."""
+    """More header lines, each ended by CRLF."""
 
 
-Answering = Callable[[Request], Answer]
+Respond = Callable[[Request], Response]
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive and bodies of known length; no more than our clients use."""
+    """One connection: HTTP/1.1 with keep-alive and bodies of known length, as our clients need."""
 
-    def __init__(self, answer: Answering) -> None:
-        self._answer = answer
+    def __init__(self, respond: Respond) -> None:
+        self._respond = respond
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
 
@@ -63,11 +64,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         while (request := self._take()) is not None:
-            self._send(self._answer(request))
+            self._send(self._respond(request))
 
     def _take(self) -> Request | None:
-        head, found, _ = self._received.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, _ = self._received.partition(b"\r\n\r\n")
+        if not separator:
             return None
         first, *lines = head.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ")
@@ -81,13 +82,13 @@ class Connection(asyncio.Protocol):
         del self._received[:end]
         return Request(method, path, headers, body)
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, response: Response) -> None:
         head = (
-            f"HTTP/1.1 {answer.status} OK\r\nContent-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n{answer.headers}\r\n"
+            f"HTTP/1.1 {response.status} OK\r\nContent-Type: {response.content_type}\r\n"
+            f"Content-Length: {len(response.body)}\r\n{response.headers}\r\n"
         )
         if self._transport is not None:
-            self._transport.write(head.encode("latin-1") + answer.body)
+            self._transport.write(head.encode("latin-1") + response.body)
 
 
 class Sqs:
@@ -98,25 +99,25 @@ class Sqs:
         self._numbers = count(1)
         self._run = uuid.uuid4().hex[:8]
 
-    def answer(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Response:
         action = request.headers["x-amz-target"].rpartition(".")[2]
-        asked = json.loads(request.body)
-        body = json.dumps(getattr(self, f"_{action}", self._nothing)(asked)).encode()
-        return Answer(body, "application/x-amz-json-1.0")
+        arguments = json.loads(request.body)
+        body = json.dumps(getattr(self, f"_{action}", self._nothing)(arguments)).encode()
+        return Response(body, "application/x-amz-json-1.0")
 
-    def _ReceiveMessage(self, asked: dict[str, Any]) -> Any:
-        wanted = min(asked.get("MaxNumberOfMessages", 1), MESSAGES_PER_RECEIVE)
-        return {"Messages": [self._message(next(self._numbers)) for _ in range(wanted)]}
+    def _ReceiveMessage(self, arguments: dict[str, Any]) -> Any:
+        messages = min(arguments.get("MaxNumberOfMessages", 1), MESSAGES_PER_RECEIVE)
+        return {"Messages": [self._message(next(self._numbers)) for _ in range(messages)]}
 
-    def _DeleteMessageBatch(self, asked: dict[str, Any]) -> Any:
-        return {"Successful": [{"Id": entry["Id"]} for entry in asked["Entries"]], "Failed": []}
+    def _DeleteMessageBatch(self, arguments: dict[str, Any]) -> Any:
+        return {"Successful": [{"Id": entry["Id"]} for entry in arguments["Entries"]], "Failed": []}
 
     _ChangeMessageVisibilityBatch = _DeleteMessageBatch
 
-    def _GetQueueAttributes(self, asked: dict[str, Any]) -> Any:
+    def _GetQueueAttributes(self, arguments: dict[str, Any]) -> Any:
         return {"Attributes": {"ApproximateNumberOfMessages": "1000000"}}
 
-    def _nothing(self, asked: dict[str, Any]) -> Any:
+    def _nothing(self, arguments: dict[str, Any]) -> Any:
         return {}
 
     def _message(self, number: int) -> Any:
@@ -146,26 +147,26 @@ class Sqs:
 
 
 class Images:
-    """A picture's worth of bytes for every path, no two the same."""
+    """An image host with as many bytes as a photograph for every path, no two the same."""
 
     def __init__(self, image_bytes: int) -> None:
         self._common = os.urandom(image_bytes)
 
-    def answer(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Response:
         headers = f'ETag: "{hash(request.path):x}"\r\nLast-Modified: {LAST_MODIFIED}\r\n'
-        return Answer(self._common + request.path.encode(), "image/jpeg", headers=headers)
+        return Response(self._common + request.path.encode(), "image/jpeg", headers=headers)
 
 
 LAST_MODIFIED = "Sat, 21 Nov 2026 14:30:05 GMT"
 
 
 class Elasticsearch:
-    """Remembers the indices that it is told to make, and accepts every document."""
+    """An Elasticsearch that remembers created indices and accepts every document."""
 
     def __init__(self) -> None:
         self._indices: dict[str, Any] = {}
 
-    def answer(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> Response:
         path = request.path.partition("?")[0]
         if path.endswith("/_bulk"):
             return self._json(self._bulk(path.split("/")[1], request.body))
@@ -174,8 +175,8 @@ class Elasticsearch:
         if request.method == "PUT":
             self._indices[path[1:]] = json.loads(request.body)
         alias = path[1:].partition("_v1")[0]
-        found = {name: made for name, made in self._indices.items() if name == f"{alias}_v1"}
-        return self._json(found, 200 if found else 404)
+        indices = {name: body for name, body in self._indices.items() if name == f"{alias}_v1"}
+        return self._json(indices, 200 if indices else 404)
 
     @staticmethod
     def _bulk(alias: str, body: bytes) -> Any:
@@ -193,29 +194,29 @@ class Elasticsearch:
         return {"took": 3, "errors": False, "items": [{"index": item}] * lines}
 
     @staticmethod
-    def _json(content: Any, status: int = 200) -> Answer:
+    def _json(content: Any, status: int = 200) -> Response:
         kind = "application/vnd.elasticsearch+json;compatible-with=9"
         product = "X-Elastic-Product: Elasticsearch\r\n"
-        return Answer(json.dumps(content).encode(), kind, status, product)
+        return Response(json.dumps(content).encode(), kind, status, product)
 
 
-async def serve(answer: Answering) -> None:
+async def serve(respond: Respond) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(answer), "127.0.0.1", 0, backlog=512)
+    server = await loop.create_server(lambda: Connection(respond), "127.0.0.1", 0, backlog=512)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve canned answers.")
+    parser = argparse.ArgumentParser(description="Serve canned responses.")
     parser.add_argument("kind", choices=("sqs", "images", "elasticsearch"))
     parser.add_argument("--image-url", default="http://127.0.0.1")
     parser.add_argument("--image-bytes", type=int, default=IMAGE_BYTES)
     options = parser.parse_args()
-    kinds: dict[str, Callable[[], Answering]] = {
-        "sqs": lambda: Sqs(options.image_url).answer,
-        "images": lambda: Images(options.image_bytes).answer,
-        "elasticsearch": lambda: Elasticsearch().answer,
+    kinds: dict[str, Callable[[], Respond]] = {
+        "sqs": lambda: Sqs(options.image_url).respond,
+        "images": lambda: Images(options.image_bytes).respond,
+        "elasticsearch": lambda: Elasticsearch().respond,
     }
     asyncio.run(serve(kinds[options.kind]()))
 

@@ -1,9 +1,9 @@
-"""A Milvus that confirms every upsert without storing it: the rest is passed on to a real server.
+"""A Milvus that confirms every upsert without storing it; other calls go to a real server.
 
     python -m benchmarks.support.canned_milvus http://127.0.0.1:PORT
 
-Prints the port it listens on (loopback) and serves until it is killed. Requests are not decoded:
-what reaches a worker's clock is the client's work alone.
+Prints the port it listens on (loopback) and serves until it is killed. It does not decode requests,
+so that a worker measures the client's work alone.
 """
 
 import argparse
@@ -20,8 +20,8 @@ TIMEOUT_SECONDS = 30.0
 THREADS = 16
 
 
-class Stand(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers upserts itself and hands every other call, as bytes, to the server behind it."""
+class CannedMilvus(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """A gRPC service that answers upserts itself and passes other calls, as bytes, to a server."""
 
     def __init__(self, behind: Any) -> None:
         self._behind = behind
@@ -40,10 +40,10 @@ class Stand(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         def pass_on(request: bytes, context: Any) -> bytes:
             try:
-                answer: bytes = call(request, timeout=TIMEOUT_SECONDS)
+                response: bytes = call(request, timeout=TIMEOUT_SECONDS)
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details())
-            return answer
+            return response
 
         return pass_on
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("server", help="URL of a Milvus for everything else")
     behind = grpc.insecure_channel(urlsplit(parser.parse_args().server).netloc)
     server = grpc.server(ThreadPoolExecutor(THREADS))
-    server.add_generic_rpc_handlers((Stand(behind),))
+    server.add_generic_rpc_handlers((CannedMilvus(behind),))
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     server.start()
     server.wait_for_termination()

@@ -1,4 +1,4 @@
-"""CPU time and GIL-held time of this process: by thread, and by the step that a thread is at.
+"""CPU time and GIL-held time of this process: by thread, and by step of a thread.
 
 Without the library of ``gilshim.c`` in ``LD_PRELOAD`` only CPU time is known.
 """
@@ -23,7 +23,7 @@ OTHERWISE = "everything else"
 
 def build_shim(directory: Path) -> Path | None:
     """Compile the library and return its path; None where there is no C compiler."""
-    compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), "")
+    compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), "")
     if not compiler:
         return None
     library = directory / "gilshim.so"
@@ -34,8 +34,10 @@ def build_shim(directory: Path) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """CPU time in nanoseconds. ``held_ns``: with the GIL; ``taking_ns``: of the rest, waiting for
-    the GIL and taking it; ``releases``: how often it was taken again; ``calls``: of a step.
+    """CPU time in nanoseconds.
+
+    ``held_ns``: with the GIL; ``taking_ns``: of the rest, waiting for the GIL and taking it;
+    ``releases``: how often it was taken again; ``calls``: of a step.
     """
 
     cpu_ns: int = 0
@@ -64,10 +66,10 @@ class Spent:
 
 
 class Shim:
-    """What the preloaded library counted."""
+    """The counters of the preloaded library. Raises ``LookupError`` where it is not loaded."""
 
     def __init__(self) -> None:
-        # Not CDLL, which would give up the GIL for every reading.
+        # Not CDLL, which would release the GIL for every reading.
         library = ctypes.PyDLL(None)
         if not hasattr(library, "gil_own_held_ns"):
             raise LookupError("the library of gilshim.c is not in LD_PRELOAD")
@@ -79,20 +81,20 @@ class Shim:
         self._rows = (ctypes.c_longlong * (5 * MAX_THREADS))()
 
     def of_threads(self) -> dict[int, Spent]:
-        """Return what each thread that ever gave up the GIL, and lives, has spent so far."""
+        """Return the time spent so far by each living thread that ever released the GIL."""
         count = self._accounts(self._rows, MAX_THREADS)
-        found = {}
+        by_thread = {}
         for row in range(count):
             thread_id, released, taking, releases, released_at = self._rows[5 * row : 5 * row + 5]
             cpu = thread_cpu_ns(thread_id)
             if cpu is not None:
                 since = 0 if released_at == HELD else cpu - released_at
-                found[thread_id] = Spent(cpu, cpu - released - since, taking, releases)
-        return found
+                by_thread[thread_id] = Spent(cpu, cpu - released - since, taking, releases)
+        return by_thread
 
 
 def thread_cpu_ns(thread_id: int) -> int | None:
-    """CPU time of one thread of this process, by the kernel's number; None once it has ended."""
+    """Return CPU time of a thread of this process, by its kernel id; None once it has ended."""
     try:
         # How Linux numbers the clock of a thread (MAKE_THREAD_CPUCLOCK in posix-timers.h).
         return time.clock_gettime_ns((~thread_id << 3) | 6)
@@ -101,8 +103,9 @@ def thread_cpu_ns(thread_id: int) -> int | None:
 
 
 class Steps:
-    """Charges the CPU time of every thread to the step it is at; a step inside another interrupts
-    it.
+    """Charges the CPU time of every thread to its current step.
+
+    A step inside another step interrupts it.
     """
 
     def __init__(self, shim: Shim | None) -> None:
@@ -112,7 +115,7 @@ class Steps:
         self._of_threads: list[_OfThread] = []
 
     def watch(self, owner: Any, name: str, step: str) -> bool:
-        """Have every call of ``owner.name`` be the step ``step``; False where there is none."""
+        """Make every call of ``owner.name`` the step ``step``; False for a missing name."""
         original = getattr(owner, name, None)
         if original is None:
             return False
@@ -132,11 +135,11 @@ class Steps:
         return True
 
     def totals(self) -> dict[str, Spent]:
-        """Return what each step has spent so far."""
+        """Return the time spent so far in each step."""
         totals: dict[str, Spent] = {}
-        for each in list(self._of_threads):
-            for step in list(each.cpu):
-                totals[step] = totals.get(step, Spent()) + each.spent(step)
+        for account in list(self._of_threads):
+            for step in list(account.cpu):
+                totals[step] = totals.get(step, Spent()) + account.spent(step)
         return totals
 
     def _own(self) -> "_OfThread":
@@ -148,7 +151,7 @@ class Steps:
 
 
 class _OfThread:
-    """One thread's account; written by that thread alone."""
+    """The account of one thread; only that thread writes to it."""
 
     def __init__(self, held_ns: int, releases: int) -> None:
         self.step = OTHERWISE

@@ -53,7 +53,7 @@ START_SECONDS = 90.0
 
 
 class SleepingEmbedder(Embedder):
-    """Tokenises, hands over and waits like the real one; its device sleeps."""
+    """An embedder that tokenises, hands over and waits like the real one; its device sleeps."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__(loaded, max_batch=MAX_BATCH)
@@ -66,7 +66,7 @@ class SleepingEmbedder(Embedder):
             self._run, name="model", max_batch=MAX_BATCH, max_waiting=4 * MAX_BATCH
         )
 
-    def prepare(self, _picture: Any, tokens: Any) -> PreparedItem:
+    def prepare(self, _image: Any, tokens: Any) -> PreparedItem:
         return PreparedItem(self._pixels, tokens)
 
     def _run(self, items: Sequence[PreparedItem]) -> list[ItemEmbeddings | Exception]:
@@ -82,7 +82,7 @@ def load_sleeping_embedder(_settings: Settings) -> SleepingEmbedder:
         return SleepingEmbedder(load_model(Settings(device="cpu", **named)))
 
 
-def decode(_decoder: ImageDecoder, _data: bytes, *_wanted: Any) -> None:
+def decode(_decoder: ImageDecoder, _data: bytes, *_options: Any) -> None:
     time.sleep(DECODE_SECONDS)
 
 
@@ -98,8 +98,8 @@ WATCHED: tuple[tuple[Any, str, str], ...] = (
     (Ledger, "image_embeddings", "ledger: image embeddings"),
     (Ledger, "record", "ledger: record"),
     (Ledger, "revisions", "ledger: revisions"),
-    (InProgress, "start", "suspects: note"),
-    (InProgress, "finish", "suspects: forget"),
+    (InProgress, "start", "in progress: start"),
+    (InProgress, "finish", "in progress: finish"),
     (ImageFetcher, "fetch_all", "fetch images"),
     (ImageDecoder, "decode", "decode (asleep)"),
     (Embedder, "tokenise", "tokenise"),
@@ -117,7 +117,7 @@ WATCHED: tuple[tuple[Any, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Everything that was spent up to one moment."""
+    """All counters at one moment."""
 
     at: float
     process_ns: int
@@ -127,7 +127,7 @@ class Sample:
 
 
 class Measuring:
-    """Takes samples from a thread of its own while the worker works."""
+    """Samples the worker's counters from a thread of its own."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
@@ -150,7 +150,7 @@ class Measuring:
         setattr(SqsQueue, "acknowledge", counting)  # noqa: B010
 
     def run(self) -> None:
-        """Warm up, measure the windows, then one more by step; then stop the worker."""
+        """Warm up, measure the windows and one more by step; then stop the worker."""
         options = self._options
         try:
             self._wait_until(options.warm_up)
@@ -158,7 +158,7 @@ class Measuring:
             for owner, name, step in WATCHED:
                 if not self._steps.watch(owner, name, step):
                     self._missing.append(f"{owner.__name__}.{name}")
-            # Calls that began before do not count.
+            # Calls that began before this do not count.
             time.sleep(1.0)
             report = {
                 "has_shim": self._shim is not None,
@@ -174,7 +174,7 @@ class Measuring:
         deadline = time.monotonic() + START_SECONDS
         while sum(self._acknowledged.values()) < messages:
             if time.monotonic() > deadline:
-                raise TimeoutError("the worker does not get going: see its log")
+                raise TimeoutError("the worker does not start working: see its log")
             time.sleep(0.1)
 
     def _window(self, seconds: float) -> dict[str, Any]:
@@ -199,12 +199,12 @@ class Measuring:
         )
 
     def _by_kind(self) -> dict[str, Spent]:
-        kinds = {each.native_id: _kind(each) for each in threading.enumerate()}
-        found: dict[str, Spent] = {}
+        kinds = {thread.native_id: _kind(thread) for thread in threading.enumerate()}
+        by_kind: dict[str, Spent] = {}
         for thread_id, spent in self._shim.of_threads().items() if self._shim else ():
             kind = kinds.get(thread_id, "threads of libraries")
-            found[kind] = found.get(kind, Spent()) + spent
-        return found
+            by_kind[kind] = by_kind.get(kind, Spent()) + spent
+        return by_kind
 
 
 def _kind(thread: threading.Thread) -> str:
@@ -233,7 +233,7 @@ def main() -> None:
     measuring = Measuring(options)
     measuring.count_acknowledged()
     threading.Thread(target=measuring.run, name="measuring", daemon=True).start()
-    # As the program does: the interpreter's own end takes seconds.
+    # As the program does: a regular end of the interpreter takes seconds.
     leave(thread_runner.main(["--threads", str(options.threads)]))
 
 

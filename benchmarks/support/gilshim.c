@@ -1,15 +1,15 @@
 /* Loaded with LD_PRELOAD: how much CPU time each thread spends without the GIL.
  *
- * Every thread that gives up the GIL or takes it again does so through one of the six functions
- * below. Between the two, its CPU clock runs for code that holds no GIL; what its clock shows
- * besides was spent holding it. Counting CPU time, not wall time, makes the figure independent of
- * what else the machine does.
+ * Every thread that releases the GIL or takes it again does so through one of the six functions
+ * below. Between the two, its CPU clock runs for code that holds no GIL; the rest of its CPU time
+ * was spent holding it. Counting CPU time, not wall time, makes the figure independent of other
+ * load on the machine.
  *
- * What it does not see: calls inside a Python that was linked so that they bypass this library (a
- * static Python's own modules: sockets, locks, sleeping); there, some of the CPU time without the
- * GIL counts as time with it. A thread that the interpreter makes give way between two of its own
- * instructions does not come through here either: the little CPU time of that hand-over counts as
- * held. Each pair of calls costs two readings of the clock, one of which counts as held.
+ * Blind spots: calls inside a Python that was linked so that they bypass this library (a static
+ * Python's own modules: sockets, locks, sleeping); there, some of the CPU time without the GIL
+ * counts as time with it. The interpreter may also switch threads between two of its own
+ * instructions without these functions: the little CPU time of that switch counts as held. Each
+ * pair of calls costs two readings of the clock, one of which counts as held.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -27,7 +27,7 @@ typedef struct {
     atomic_llong released_ns; /* CPU time without the GIL, up to the last time it was taken */
     atomic_llong taking_ns;   /* CPU time spent waiting for it and taking it */
     atomic_llong releases;
-    atomic_llong released_at; /* the thread's CPU clock when it was given up, or HELD */
+    atomic_llong released_at; /* the thread's CPU clock when it was released, or HELD */
 } Account;
 
 static Account accounts[MAX_THREADS];
@@ -53,7 +53,7 @@ static Account *account(long long released_at)
     return mine;
 }
 
-static void gives_up(void)
+static void releases_gil(void)
 {
     Account *own = account(HELD);
     if (atomic_load(&own->released_at) == HELD)
@@ -61,7 +61,7 @@ static void gives_up(void)
 }
 
 /* Returns the clock, or HELD where the thread has the GIL already (one function calls another). */
-static long long takes(void)
+static long long takes_gil(void)
 {
     /* A thread that Python did not start comes here first: it never held the GIL before. */
     Account *own = account(0);
@@ -75,7 +75,7 @@ static long long takes(void)
     return now;
 }
 
-static void has_taken(long long began)
+static void has_taken_gil(long long began)
 {
     if (began != HELD)
         atomic_fetch_add(&mine->taking_ns, cpu_ns() - began);
@@ -89,39 +89,39 @@ static void has_taken(long long began)
 void *PyEval_SaveThread(void)
 {
     REAL(PyEval_SaveThread);
-    gives_up();
+    releases_gil();
     return real();
 }
 
 void PyEval_RestoreThread(void *state)
 {
     REAL(PyEval_RestoreThread);
-    long long began = takes();
+    long long began = takes_gil();
     real(state);
-    has_taken(began);
+    has_taken_gil(began);
 }
 
 void PyEval_ReleaseThread(void *state)
 {
     REAL(PyEval_ReleaseThread);
-    gives_up();
+    releases_gil();
     real(state);
 }
 
 void PyEval_AcquireThread(void *state)
 {
     REAL(PyEval_AcquireThread);
-    long long began = takes();
+    long long began = takes_gil();
     real(state);
-    has_taken(began);
+    has_taken_gil(began);
 }
 
 int PyGILState_Ensure(void)
 {
     REAL(PyGILState_Ensure);
-    long long began = takes();
+    long long began = takes_gil();
     int before = real();
-    has_taken(began);
+    has_taken_gil(began);
     return before;
 }
 
@@ -130,7 +130,7 @@ void PyGILState_Release(int before)
     REAL(PyGILState_Release);
     real(before);
     if (before == GIL_STATE_UNLOCKED)
-        gives_up();
+        releases_gil();
 }
 
 /* The calling thread's CPU time with the GIL, in nanoseconds. To be called with the GIL held. */
@@ -139,7 +139,7 @@ long long gil_own_held_ns(void)
     return cpu_ns() - atomic_load(&account(HELD)->released_ns);
 }
 
-/* How often the calling thread has given up the GIL and taken it again. */
+/* How often the calling thread has released the GIL and taken it again. */
 long long gil_own_releases(void)
 {
     return atomic_load(&account(HELD)->releases);

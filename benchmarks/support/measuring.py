@@ -1,4 +1,4 @@
-"""CPU time of running processes from ``/proc`` (Linux), medians, and what reports are made of."""
+"""CPU time of running processes from ``/proc`` (Linux), medians, and tables of reports."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(roots: Mapping[str, int]) -> dict[str, float]:
-    """CPU time so far, user and system, of each named process with everything below it.
+    """Return CPU seconds so far, user and system, of each named process and its descendants.
 
     Children that have ended and were waited for are included.
     """
@@ -43,7 +43,7 @@ def _is_below(pid: int, root: int, parents: Mapping[int, int]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What one worker did in one stretch of time."""
+    """The counters of one worker in one span of time."""
 
     seconds: float
     messages: int
@@ -72,18 +72,18 @@ class Window:
 
 
 def difference(later: Mapping[str, float], earlier: Mapping[str, float]) -> dict[str, float]:
-    """How much each value has grown."""
+    """Return how much each value has grown."""
     return {key: value - earlier.get(key, 0.0) for key, value in later.items()}
 
 
 def middle(values: Iterable[float]) -> float:
-    """The median; 0 of nothing."""
-    found = list(values)
-    return median(found) if found else 0.0
+    """Return the median; 0 without values."""
+    figures = list(values)
+    return median(figures) if figures else 0.0
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table with its first column to the left and all others to the right."""
+    """Return a table with its first column to the left and all others to the right."""
     cells = [list(header), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

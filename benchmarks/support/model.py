@@ -1,4 +1,4 @@
-"""A model with the picture size of ViT-L-14-336 and a forward pass that costs next to nothing."""
+"""A model with the image size of ViT-L-14-336 and a forward pass that is almost free."""
 
 import json
 from dataclasses import dataclass
@@ -29,18 +29,20 @@ CONFIG: dict[str, Any] = {
 }
 DESCRIPTION = (
     "one layer of width 32 in each tower, 336 x 336 pixels in patches of 112, 768 numbers per "
-    "vector, random weights"
+    "embedding, random weights"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
+    """Values for ``OPENCLIP_CONFIG`` and ``OPENCLIP_PRETRAINED``."""
+
     config: Path
     weights: Path
 
 
 def write_model(directory: Path, seed: int = 0) -> ModelFiles:
-    """Write the configuration and weights drawn from ``seed``; every process loads the same."""
+    """Write the configuration and weights drawn from ``seed``, the same for every process."""
     files = ModelFiles(directory / f"{NAME}.json", directory / f"{NAME}.safetensors")
     files.config.write_text(json.dumps(CONFIG), encoding="utf-8")
     save_file(draw_weights(CONFIG, seed), files.weights)

@@ -1,11 +1,10 @@
-"""The worker that one writes first, to measure ours against: one message at a time.
+"""The simplest worker, to compare ours with: one message at a time.
 
-Ten threads; each receives one message, downloads its picture with ``requests``, prepares it with
-OpenCLIP's own transform, embeds picture and name under one lock, combines them, upserts one row
+Ten threads; each receives one message, downloads its image with ``requests``, prepares it with
+OpenCLIP's own transform, embeds image and name under one lock, combines them, upserts one row
 into Milvus, indexes one document, inserts one history row and commits, and deletes the message.
-Nothing in it is slower than it has to be: clients are made once and shared (a database connection
-per thread), and whatever needs no lock is done outside the lock. It takes no notice of order,
-duplicates, addresses or limits.
+It wastes no time: clients are made once and shared (a database connection per thread), and only the
+model runs under the lock. It ignores order, duplicates, addresses and limits.
 
 Read from the environment: ``SQS_QUEUE_URL``, ``AWS_ENDPOINT_URL``, ``DATABASE_URL`` (libpq),
 ``MILVUS_URI``, ``ELASTICSEARCH_URL``, ``OPENCLIP_CONFIG``, ``OPENCLIP_PRETRAINED``, ``THREADS``,
@@ -32,7 +31,7 @@ from PIL import Image
 from pymilvus import DataType, MilvusClient
 
 COLLECTION = INDEX = os.environ.get("NAIVE_NAME", "naive")
-VECTORS = ("text_embedding", "image_embedding", "combined_embedding")
+VECTOR_FIELDS = ("text_embedding", "image_embedding", "combined_embedding")
 THREADS = int(os.environ.get("THREADS", "10"))
 
 
@@ -45,16 +44,16 @@ class Model:
         self._tokenizer = open_clip.get_tokenizer(name)
         self._lock = threading.Lock()
 
-    def embed(self, picture: Image.Image, name: str) -> list[list[float]]:
-        """Text, image and combined vector of unit length."""
-        pixels = self._transform(picture).unsqueeze(0)
+    def embed(self, image: Image.Image, name: str) -> list[list[float]]:
+        """Return text, image and combined embedding, of unit length."""
+        pixels = self._transform(image).unsqueeze(0)
         tokens = self._tokenizer([name])
         with self._lock, torch.no_grad():
-            image = self._model.encode_image(pixels)
-            text = self._model.encode_text(tokens)
-        image, text = functional.normalize(image), functional.normalize(text)
-        combined = functional.normalize(image + text)
-        return [vector[0].tolist() for vector in (text, image, combined)]
+            images = self._model.encode_image(pixels)
+            texts = self._model.encode_text(tokens)
+        images, texts = functional.normalize(images), functional.normalize(texts)
+        combined = functional.normalize(images + texts)
+        return [rows[0].tolist() for rows in (texts, images, combined)]
 
 
 class Worker:
@@ -73,7 +72,7 @@ class Worker:
         schema.add_field("price", DataType.DOUBLE)
         schema.add_field("image_url", DataType.VARCHAR, max_length=65_535)
         indexes = MilvusClient.prepare_index_params()
-        for field in VECTORS:
+        for field in VECTOR_FIELDS:
             schema.add_field(field, DataType.FLOAT_VECTOR, dim=768)
             indexes.add_index(field, index_type="AUTOINDEX", metric_type="COSINE")
         if not self.milvus.has_collection(COLLECTION):
@@ -110,17 +109,17 @@ class Worker:
                 print(f"Thread {number} processed ID: {product_id}", flush=True)
 
     def process(self, product: dict[str, Any]) -> str:
-        answer = requests.get(product["image_url"], timeout=60)
-        answer.raise_for_status()
-        picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
-        vectors = self.model.embed(picture, product["name"])
+        response = requests.get(product["image_url"], timeout=60)
+        response.raise_for_status()
+        image = Image.open(io.BytesIO(response.content)).convert("RGB")
+        embeddings = self.model.embed(image, product["name"])
         row = {
             "id": product["id"],
             "name": product["name"],
             "price": float(product["price"]),
             "image_url": product["image_url"],
         }
-        self.milvus.upsert(COLLECTION, [row | dict(zip(VECTORS, vectors, strict=True))])
+        self.milvus.upsert(COLLECTION, [row | dict(zip(VECTOR_FIELDS, embeddings, strict=True))])
         self.elasticsearch.index(index=INDEX, id=product["id"], document=row)
         connection = self.database()
         connection.execute(

@@ -1,4 +1,4 @@
-"""Made-up product photographs as JPEG bytes, no two alike, the same from the same seed."""
+"""Drawn product photographs as JPEG bytes: no two are equal, the same seed gives the same."""
 
 import io
 
@@ -13,10 +13,10 @@ _COMMENT = b"\xff\xfe"
 
 
 class Photographs:
-    """``get(n)`` is the n-th photograph: one of ``distinct`` drawings in bytes of its own.
+    """An endless series of photographs; ``get(n)`` returns the n-th as a JPEG file.
 
-    Drawing takes 0.1 s, so drawings are used again with a comment of their own in the file: equal
-    work for whoever decodes them, another digest for whoever remembers what it has seen.
+    Drawing takes 0.1 s, so ``distinct`` drawings are used again, each file with a comment of its
+    own. Decoding them is equal work, and the digests of their bytes differ.
     """
 
     def __init__(self, distinct: int = 48, *, pixels: int = 800, seed: int = 5) -> None:
@@ -32,7 +32,7 @@ class Photographs:
 
 
 def draw(pixels: int, seed: int) -> bytes:
-    """A square scene of smooth light, soft-edged things and grain; JPEG, 4:2:0."""
+    """Draw a square scene of smooth light, shapes with soft edges and grain; JPEG, 4:2:0."""
     generator = np.random.default_rng(seed)
     light = generator.integers(60, 230, (5, 5, 3), dtype=np.uint8)
     scene = Image.fromarray(light).resize((pixels, pixels), Image.Resampling.BICUBIC)
@@ -46,14 +46,14 @@ def draw(pixels: int, seed: int) -> bytes:
     soft = np.asarray(scene.filter(ImageFilter.GaussianBlur(2)), dtype=np.float32)
     # One value for all three channels: a sensor's grain after demosaicing is mostly brightness.
     grain = generator.normal(0, NOISE, (pixels, pixels, 1)).astype(np.float32)
-    picture = Image.fromarray(np.clip(soft + grain, 0, 255).astype(np.uint8))
+    image = Image.fromarray(np.clip(soft + grain, 0, 255).astype(np.uint8))
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY, subsampling="4:2:0")
+    image.save(file, "JPEG", quality=QUALITY, subsampling="4:2:0")
     return file.getvalue()
 
 
 def with_comment(jpeg: bytes, text: str) -> bytes:
-    """The same picture in other bytes; ``text``: ASCII, below 64 KB."""
+    """Return the same image in other bytes; ``text``: ASCII, below 64 KB."""
     comment = text.encode("ascii")
     segment = _COMMENT + (len(comment) + 2).to_bytes(2, "big") + comment
     return _START_OF_IMAGE + segment + jpeg[len(_START_OF_IMAGE) :]

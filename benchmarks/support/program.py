@@ -15,11 +15,11 @@ def run(main: Callable[[], None]) -> None:
 
 
 def command() -> str:
-    """Return how this program was started, as one would type it."""
+    """Return the command line of this program, as a person types it."""
     program = f"benchmarks.{Path(sys.argv[0]).stem}"
     return f"`{shlex.join(['python', '-m', program, *sys.argv[1:]])}`"
 
 
-def note(text: str) -> None:
+def print_progress(text: str) -> None:
     """Report progress on standard error, apart from the results."""
     print(text, file=sys.stderr, flush=True)

@@ -44,7 +44,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that workers need, but for the workers."""
+    """All servers that workers need, and the files that they share."""
 
     scratch: Path
     images: Path
@@ -58,15 +58,15 @@ class World:
         return self.servers["images"].url
 
     def server_cpu_seconds(self) -> dict[str, float]:
-        """CPU time so far, by server."""
-        return cpu_seconds({name: each.process.pid for name, each in self.servers.items()})
+        """Return CPU seconds so far, by server."""
+        return cpu_seconds({name: server.process.pid for name, server in self.servers.items()})
 
 
 @contextmanager
 def open_world(*, status_log: bool = False) -> Iterator[World]:
     """Start all servers. Exits with one line naming what is not installed.
 
-    With ``status_log`` the image host writes the status of each answer to ``scratch/statuses``.
+    With ``status_log`` the image host writes the status of each response to ``scratch/statuses``.
     """
     signal.signal(signal.SIGTERM, _stop)
     with ExitStack() as opened:
@@ -94,19 +94,19 @@ def open_world(*, status_log: bool = False) -> Iterator[World]:
 
 
 def use_cores(count: int) -> int:
-    """Keep this process, and all it starts, on ``count`` cores; return how many there are."""
+    """Keep this process, and all it starts, on ``count`` cores; return how many it has got."""
     cores = sorted(os.sched_getaffinity(0))[:count]
     os.sched_setaffinity(0, cores)
     return len(cores)
 
 
 class Feed:
-    """A queue of its own, filled in advance; ``make`` gives the n-th message's body."""
+    """A queue of one worker, filled in advance with new products."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.sent = 0
-        self.pictures = 0
+        self.images = 0
         self.url: str = world.sqs.create_queue(
             QueueName=f"q-{uuid.uuid4().hex[:12]}",
             Attributes={"VisibilityTimeout": str(HIDDEN_SECONDS)},
@@ -119,13 +119,13 @@ class Feed:
             self.send([self.new_product(self.sent + n) for n in range(missing)])
 
     def new_product(self, number: int, **changes: Any) -> Body:
-        """A product with a photograph that no other product of this queue has."""
-        return product(number, self.new_picture(), **changes)
+        """Return a product with a photograph that no other product of this queue has."""
+        return product(number, self.new_image(), **changes)
 
-    def new_picture(self) -> str:
+    def new_image(self) -> str:
         """Put the next photograph on the image host; return its URL."""
-        number = self.pictures
-        self.pictures += 1
+        number = self.images
+        self.images += 1
         path = self._world.images / f"{number}.jpg"
         if not path.exists():
             path.write_bytes(self._world.photographs.get(number))
@@ -139,13 +139,13 @@ class Feed:
         self.sent += len(bodies)
 
     def left(self) -> int:
-        """Messages that have not been deleted yet."""
+        """Return the number of messages that are not deleted yet."""
         reply = self._world.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["All"])
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
         return sum(int(reply["Attributes"][name]) for name in names)
 
     def done(self) -> int:
-        """Messages deleted so far."""
+        """Return the number of messages deleted so far."""
         return self.sent - self.left()
 
     def _send_ten(self, bodies: Sequence[Body]) -> None:
@@ -159,7 +159,7 @@ class Feed:
 
 
 def product(number: int, image_url: str, *, version: int = 1, price: str = "") -> Body:
-    """A message as a crawler writes it."""
+    """Return a message as a crawler writes it."""
     return {
         "id": f"product-{number}",
         "name": f"Stoneware mug with handle, dishwasher safe, 350 ml, model {number}",
@@ -201,7 +201,7 @@ class WorkerProcess:
             )
 
     def wait_until_ready(self) -> None:
-        """Wait until its threads ask the queue; raises ``RuntimeError`` with its log otherwise."""
+        """Wait until its threads receive; raises ``RuntimeError`` with its log if they do not."""
         deadline = time.monotonic() + START_SECONDS
         while "started consuming" not in self.log:
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -236,7 +236,7 @@ class WorkerProcess:
 
 
 class OurWorker(WorkerProcess):
-    """``thread_runner.py``, its settings as shipped but for addresses, patience and price."""
+    """``thread_runner.py`` with default settings but for addresses, timeouts and currency."""
 
     def __init__(self, world: World, feed: Feed, **settings: str) -> None:
         self._metrics_port = backends.free_port()
@@ -265,9 +265,9 @@ class OurWorker(WorkerProcess):
         super().__init__("this worker", feed, world.scratch, program, environment)
 
     def metrics(self) -> dict[str, float]:
-        """What it counts itself: samples by name, with the values of their labels in brackets."""
-        with urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
+        """Return its metrics: samples by name, with the values of their labels in brackets."""
+        with urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=30) as response:
+            text = response.read().decode()
         return {
             sample.name + "".join(f"[{value}]" for value in sample.labels.values()): sample.value
             for family in text_string_to_metric_families(text)
@@ -276,7 +276,7 @@ class OurWorker(WorkerProcess):
 
 
 class NaiveWorker(WorkerProcess):
-    """``naive.py``."""
+    """A process of ``benchmarks.support.naive``."""
 
     def __init__(self, world: World, feed: Feed, name: str = "naive", **settings: str) -> None:
         environment = clean_environment() | {
@@ -299,7 +299,7 @@ class NaiveWorker(WorkerProcess):
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without any setting of the developer's own."""
+    """Return this process's environment without the developer's own settings."""
     ours = {name.upper() for name in Settings.model_fields} | {"MILVUS_HOST", "MILVUS_PORT"}
     return {
         name: value
@@ -309,7 +309,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def new_database(world: World) -> str:
-    """Make an empty database; its SQLAlchemy URL."""
+    """Make an empty database; return its SQLAlchemy URL."""
     return backends.create_database(
         world.servers["PostgreSQL"].url, f"benchmark_{uuid.uuid4().hex[:8]}"
     )
