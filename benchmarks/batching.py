@@ -2,17 +2,17 @@
 
     python -m benchmarks.batching [--threads N ...] [--items N] [--max-batch N] [--seconds S]
 
-The device is simulated: a pass sleeps 6 ms and 0.8 ms per item, like a GPU that embeds at most 1250
-images a second and pays for every launch. Every thread hands over its items at once, waits for the
-results, and begins again, so only the device limits the rate. The rows:
+The device is simulated: a pass sleeps 6 ms and 0.8 ms per item. A GPU that embeds at most 1250
+images a second pays for every launch in the same way. Every thread hands over its items at once,
+waits for the results and begins again, so only the device limits the rate. The rows:
 
     one item per lock   a lock around the model
     own batch per lock  each thread's own items as one pass
     batcher             product_consumer.embedding.batcher: all waiting items are one pass
     batcher, two deep   the same with a device that has a queue for the next batch
 
-Prints items per second, the share of 1250, the mean batch, and the 50th and 99th percentile of the
-time from handing over to having all results. Takes about 20 seconds.
+Prints items per second, the share of 1250 and the mean batch. The last columns are the 50th and
+99th percentile of the time from handing over to having all results. Takes about 20 seconds.
 """
 
 import argparse

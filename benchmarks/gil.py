@@ -5,8 +5,8 @@
 Runs the real worker in a process of its own against servers in other processes that answer at once.
 SQS, an image host and Elasticsearch are canned, Milvus confirms upserts unread, the ledger is a
 real PostgreSQL. Decoding is a sleep of 7 ms; the device sleeps 6 ms and 0.8 ms per item. The rest
-is Python's own work for a message. Only one thread at a time holds the GIL, so one second divided
-by the GIL-held time is the most messages per second that a process can reach. The worker has a core
+is Python's own work for a message. One thread at a time holds the GIL: one second divided by the
+GIL-held time is the most messages per second that a process can reach. The worker has a core
 of its own, which is enough for one GIL, and the servers have the others. With ``--shared`` all use
 all cores.
 

@@ -2,11 +2,11 @@
 
     python -m benchmarks.ledger_size [--products N ...] [--prices N] [--rounds N]
 
-Starts a PostgreSQL of its own, fills it with products (two embeddings of 768 numbers each) and
-their prices, and times the calls that a batch makes for ``BATCH`` products at once: medians in
-milliseconds, client included. The last column is what one price-only update adds to PostgreSQL's
-write-ahead log, in bytes, without copies of whole pages. 300,000 products with 10 prices each need
-1.5 GB of disk.
+Starts a PostgreSQL of its own and fills it with products (two embeddings of 768 numbers each) and
+their prices. Then it times the calls that a batch makes for ``BATCH`` products at once: medians in
+milliseconds, client included. The last column is the size of one price-only update in
+PostgreSQL's write-ahead log, in bytes, without copies of whole pages. 300,000 products with 10
+prices each need 1.5 GB of disk.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python -m benchmarks.order_queries [--orders N] [--users N] [--seconds S] [--database URL]
 
-Fills the tables directly, with totals that agree with the orders, starts the service in a process
-of its own, and asks over HTTP on one connection, one request after another. Prints the 50th and
+Fills the tables directly, with totals that agree with the orders. Starts the service in a process
+of its own and asks over HTTP on one connection, one request after another. Prints the 50th and
 99th percentile of each query in milliseconds, as the client sees them. The orders are made up from
 a seed: user ids follow a power law, days are the year 2024.
 

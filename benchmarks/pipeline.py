@@ -27,8 +27,8 @@ from benchmarks.support.servers import (
     Feed,
     NaiveWorker,
     OurWorker,
-    WorkerProcess,
     World,
+    WorkerProcess,
     open_world,
     use_cores,
 )

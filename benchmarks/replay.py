@@ -9,8 +9,8 @@ CPU time, and servers are most of the cost of a price-only update. Then each rou
 products, waits until all are stored, then sends the same products with another price. A last replay
 mixes, in random order, price-only messages with ``--changed`` messages that have a new image.
 
-A rate is taken between the first and the last tenth of a lot of messages, so that filling and
-emptying the worker does not count. Forward passes come from the worker's metrics, responses of the
+A rate is taken between the first and the last tenth of a lot of messages: filling and emptying the
+worker does not count. Forward passes come from the worker's metrics, responses of the
 image host from its log. ``--forward-ms``: milliseconds per product on a real device, for estimates:
 there a full update takes at least so long, a price-only update as long as here.
 """

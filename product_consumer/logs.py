@@ -1,4 +1,4 @@
-"""Log lines for operators: text or JSON, one line each whatever a message contains."""
+"""Log lines for operators: text or JSON, one line each, even for hostile messages."""
 
 import json
 import logging

@@ -1,8 +1,8 @@
 """The simplest worker, to compare ours with: one message at a time.
 
-Ten threads; each receives one message, downloads its image with ``requests``, prepares it with
-OpenCLIP's own transform, embeds image and name under one lock, combines them, upserts one row
-into Milvus, indexes one document, inserts one history row and commits, and deletes the message.
+Each of ten threads receives a message and downloads its image with ``requests``. It prepares the
+image with OpenCLIP's own transform, embeds image and name under one lock, and combines them. Then
+it upserts a row into Milvus, indexes a document, commits a history row and deletes the message.
 It wastes no time: clients are made once and shared (a database connection per thread), and only the
 model runs under the lock. It ignores order, duplicates, addresses and limits.
 

@@ -64,7 +64,7 @@ class World:
 
 @contextmanager
 def open_world(*, status_log: bool = False) -> Iterator[World]:
-    """Start all servers. Exits with one line naming what is not installed.
+    """Start all servers. Exits with one line that names a missing tool.
 
     With ``status_log`` the image host writes the status of each response to ``scratch/statuses``.
     """

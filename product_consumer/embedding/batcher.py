@@ -3,8 +3,8 @@
 There is no timer. While the device runs one batch, callers fill the queue for the next, so batches
 grow with load by themselves: an idle device starts a single item at once, a busy device finds many
 waiting. A timer would delay every item whenever there are fewer callers than a full batch needs. In
-a simulation of 10 callers with 10 items each, 20 ms of waiting cost a quarter of the throughput,
-and no length of timer gained any.
+a simulation of 10 callers with 10 items each, 20 ms of waiting cost a quarter of the throughput. No
+length of timer gained any.
 
 A device with a queue of its own can be kept two batches deep. It gets the next batch while it still
 runs the last, so that it never waits for Python between the two.

@@ -51,9 +51,9 @@ class Preparer:
         """Target size of an image's shorter side, for ``ImageDecoder.decode``; None: full size.
 
         Decoding a large JPEG at half its size saves a quarter of the CPU time of decoding and
-        resizing, and differs by 0.2 grey levels on average. bfloat16 rounds every pixel by as much.
-        In float32 it would be the largest difference to OpenCLIP, and a device that computes in
-        float32 is too slow to wait for decoders.
+        resizing. Pixels differ by 0.2 grey levels on average. bfloat16 rounds every pixel by as
+        much. In float32 it would be the largest difference to OpenCLIP, and a device that computes
+        in float32 is too slow to wait for decoders.
         """
         if self._fast_resize is None or not self._is_half_precision:
             return None
@@ -80,7 +80,7 @@ class Preparer:
                 image = step(image)
             return np.asarray(image, dtype=np.uint8)
         # A view: torch's kernel takes rows of whole pixels as they are; any other layout costs
-        # three times as much. It runs in this thread alone, whatever torch's number of threads.
+        # three times as much. It runs in this thread alone, also with many torch threads.
         channels = torch.from_numpy(pixels).permute(2, 0, 1)
         for step in (self._fast_resize, *self._resize_and_crop[1:]):
             channels = step(channels)

@@ -70,8 +70,8 @@ class ModelSpec:
 def resolve_model(settings: ModelSettings) -> ModelSpec:
     """Decide model, weights and activation; downloads and builds nothing.
 
-    Raises ``ConfigurationError`` when a name, tag, file or configuration does not exist, or when
-    the weights of a tag were trained with another activation than the model would have.
+    Raises ``ConfigurationError`` when a name, tag, file or configuration does not exist. Raises it
+    too when the weights of a tag were trained with another activation than the model would have.
     """
     name, config_setting = settings.openclip_model.replace("/", "-"), "OPENCLIP_MODEL"
     preprocess: dict[str, Any] = {}

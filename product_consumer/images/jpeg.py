@@ -46,7 +46,7 @@ def dct_factor(size: tuple[int, int], shorter_side_pixels: int | None) -> int:
 
     ``shorter_side_pixels``: the size to which the shorter side will be shrunk; None keeps every
     pixel. The factor divides both sides. Otherwise the last column would include pixels that do not
-    exist, and the whole image would move by up to a pixel of the model's input.
+    exist and move the whole image by up to a pixel of the model's input.
     """
     if shorter_side_pixels is None:
         return 1
