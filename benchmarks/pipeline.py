@@ -27,8 +27,8 @@ from benchmarks.support.servers import (
     Feed,
     NaiveWorker,
     OurWorker,
-    World,
     WorkerProcess,
+    World,
     open_world,
     use_cores,
 )

@@ -14,5 +14,5 @@ redis_rebuild    rebuilds and verifies all of Redis
 components       settings -> the components above
 generator        realistic orders from a seed
 
-Nothing here loads a model, a vector store or a search engine.
+Nothing here loads a model, Milvus or Elasticsearch.
 """

@@ -1,4 +1,4 @@
-"""Parts of every stream between its queue and its work.
+"""The modules of every stream between its queue and its work.
 
 base               the contract of a pipeline
 batch              the messages of one receive, and how each gets its outcome

@@ -40,6 +40,7 @@ class ProductItem:
     """Token ids of the name, shape (context length,)."""
     prepared: "PreparedItem | None" = None
     embeddings: Embeddings | None = None
+    """Of name and image; each of unit length, shape (dimension,), float32."""
 
     @property
     def needs_image(self) -> bool:

@@ -112,8 +112,8 @@ def test_what_is_missing_is_reported_before_what_is_bad(missing: set[str], bad: 
     first = next(field for field in REQUIRED if field in missing)
     body = product_body(**{field: BAD_VALUES[field][0] for field in bad})
 
-    found = refusal({key: value for key, value in body.items() if key not in missing})
-    assert found.reason == f"missing:{first}"
+    error = refusal({key: value for key, value in body.items() if key not in missing})
+    assert error.reason == f"missing:{first}"
 
 
 def test_braces_of_a_value_are_no_placeholders() -> None:
