@@ -1,7 +1,7 @@
 """A fake OpenAI-compatible endpoint: real HTTP on loopback, made-up replies.
 
-It is no language model. It records what it was sent and answers what the test tells it to, so that
-tests can see what leaves the process and what a bad reply does.
+It is no language model. It records the requests and returns the replies that the test sets, so that
+tests see what leaves the process and what a bad reply does.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 
 class FakeOpenAi:
-    """Answers ``POST /v1/chat/completions``; a context manager.
+    """A server of ``POST /v1/chat/completions``; a context manager.
 
     ``content``: the text of the model's message, or a function of the request's body.
     """
