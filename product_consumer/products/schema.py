@@ -171,7 +171,7 @@ class ProductMessage(_AnyMessage):
     image_url: Annotated[
         str, _required_text("image_url_invalid", None), _accepts("string", minLength=1)
     ] = Field(
-        description="http or https address of the product's picture.",
+        description="http or https address of the product's image.",
         examples=["https://cdn.example/img/abc123.jpg"],
     )
     store_url: Annotated[str | None, _validator(_clean_store_url), _TEXT_OR_NULL] = Field(

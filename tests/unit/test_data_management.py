@@ -103,7 +103,7 @@ class StandInEmbedder:
         return factories.embeddings(len(name)).text
 
 
-class Bench:
+class Rig:
     """A pipeline over a real ledger, an in-memory queue and store, and stand-ins."""
 
     def __init__(self, directory: Path) -> None:
@@ -139,10 +139,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.ledger.close()
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.ledger.close()
 
 
 def product_message(product_id: str = "abc123", *, receive_count: int = 1, **body: Any) -> Message:
@@ -151,259 +151,259 @@ def product_message(product_id: str = "abc123", *, receive_count: int = 1, **bod
     return factories.message(text, receive_count=receive_count)
 
 
-def test_a_good_message_is_stored_everywhere(bench: Bench) -> None:
-    assert bench.process(product_message()) == [Stored("abc123")]
+def test_a_good_message_is_stored_everywhere(rig: Rig) -> None:
+    assert rig.process(product_message()) == [Stored("abc123")]
 
-    assert bench.ledger.revisions(["abc123"]) == {"abc123": 1}
-    assert bench.store.read_revisions(["abc123"]) == {"abc123": 1}
-    assert len(bench.ledger.price_history("abc123")) == 1
+    assert rig.ledger.revisions(["abc123"]) == {"abc123": 1}
+    assert rig.store.read_revisions(["abc123"]) == {"abc123": 1}
+    assert len(rig.ledger.price_history("abc123")) == 1
 
 
-def test_one_bad_message_does_not_harm_its_batch(bench: Bench) -> None:
-    outcomes = bench.process(product_message("a"), factories.message("{"), product_message("b"))
+def test_one_bad_message_does_not_harm_its_batch(rig: Rig) -> None:
+    outcomes = rig.process(product_message("a"), factories.message("{"), product_message("b"))
 
     assert [type(outcome) for outcome in outcomes] == [Stored, Rejected, Stored]
     assert outcomes[1] == Rejected("validate", "json_invalid", outcomes[1].detail)  # type: ignore[union-attr]
 
 
-def test_who_asked_is_told_of_stored_products_only(bench: Bench) -> None:
+def test_who_asked_is_told_of_stored_products_only(rig: Rig) -> None:
     told: list[str] = []
-    pipeline = bench.pipeline(on_stored=lambda product: told.append(product.id))
+    pipeline = rig.pipeline(on_stored=lambda product: told.append(product.id))
     messages = [product_message("good"), factories.message("{")]
-    with bench.in_flight.track(messages):
+    with rig.in_flight.track(messages):
         pipeline.process(messages)
 
     assert told == ["good"]
 
 
-def test_a_second_delivery_costs_neither_a_download_nor_a_forward_pass(bench: Bench) -> None:
+def test_a_second_delivery_costs_neither_a_download_nor_a_forward_pass(rig: Rig) -> None:
     message = product_message()
-    bench.process(message)
-    bench.process(message)
+    rig.process(message)
+    rig.process(message)
 
-    assert len(bench.fetcher.fetched) == 1
-    assert len(bench.embedder.embedded) == 1
-    assert bench.ledger.revisions(["abc123"]) == {"abc123": 1}
+    assert len(rig.fetcher.fetched) == 1
+    assert len(rig.embedder.embedded) == 1
+    assert rig.ledger.revisions(["abc123"]) == {"abc123": 1}
 
 
 def test_a_price_that_changes_alone_costs_neither_a_download_nor_a_forward_pass(
-    bench: Bench,
+    rig: Rig,
 ) -> None:
-    bench.process(product_message(version=1, price="1000 VND"))
-    bench.process(product_message(version=2, price="2000 VND"))
+    rig.process(product_message(version=1, price="1000 VND"))
+    rig.process(product_message(version=2, price="2000 VND"))
 
-    assert len(bench.fetcher.fetched) == 1
-    assert len(bench.embedder.embedded) == 1
-    row = bench.ledger.rows(["abc123"])["abc123"]
+    assert len(rig.fetcher.fetched) == 1
+    assert len(rig.embedder.embedded) == 1
+    row = rig.ledger.rows(["abc123"])["abc123"]
     assert (row.price_minor, row.revision) == (2000, 2)
     assert row.embeddings is not None
 
 
-def test_the_same_bytes_behind_a_new_url_are_not_embedded_again(bench: Bench) -> None:
-    bench.process(product_message(version=1))
+def test_the_same_bytes_behind_a_new_url_are_not_embedded_again(rig: Rig) -> None:
+    rig.process(product_message(version=1))
     moved = "http://other.example/moved.jpg"
-    bench.fetcher.images[moved] = b"abc123.jpg"
-    bench.process(product_message(version=2, image_url=moved))
+    rig.fetcher.images[moved] = b"abc123.jpg"
+    rig.process(product_message(version=2, image_url=moved))
 
-    assert len(bench.embedder.embedded) == 1
-    assert bench.ledger.rows(["abc123"])["abc123"].image_url == moved
-
-
-def test_new_bytes_behind_the_same_url_are_embedded_again(bench: Bench) -> None:
-    bench.process(product_message(version=1))
-    bench.fetcher.images["http://images.example/abc123.jpg"] = b"another picture"
-    bench.process(product_message(version=2))
-
-    assert len(bench.embedder.embedded) == 2
+    assert len(rig.embedder.embedded) == 1
+    assert rig.ledger.rows(["abc123"])["abc123"].image_url == moved
 
 
-def test_a_new_name_for_a_known_picture_costs_its_text_only(bench: Bench) -> None:
-    bench.process(product_message(version=1, name="Old"))
-    before = bench.ledger.rows(["abc123"])["abc123"].embeddings
-    bench.process(product_message(version=2, name="A new name"))
-    after = bench.ledger.rows(["abc123"])["abc123"].embeddings
+def test_new_bytes_behind_the_same_url_are_embedded_again(rig: Rig) -> None:
+    rig.process(product_message(version=1))
+    rig.fetcher.images["http://images.example/abc123.jpg"] = b"another image"
+    rig.process(product_message(version=2))
 
-    assert len(bench.embedder.embedded) == 1
-    assert bench.embedder.texts == ["A new name"]
+    assert len(rig.embedder.embedded) == 2
+
+
+def test_a_new_name_for_a_known_picture_costs_its_text_only(rig: Rig) -> None:
+    rig.process(product_message(version=1, name="Old"))
+    before = rig.ledger.rows(["abc123"])["abc123"].embeddings
+    rig.process(product_message(version=2, name="A new name"))
+    after = rig.ledger.rows(["abc123"])["abc123"].embeddings
+
+    assert len(rig.embedder.embedded) == 1
+    assert rig.embedder.texts == ["A new name"]
     assert before is not None
     assert after is not None
     assert float(before.image @ after.image) > 0.9999
     assert float(before.text @ after.text) < 0.9
 
 
-def test_one_picture_of_two_products_is_embedded_once(bench: Bench) -> None:
+def test_one_picture_of_two_products_is_embedded_once(rig: Rig) -> None:
     shared = "http://images.example/placeholder.jpg"
-    bench.process(product_message("a", image_url=shared))
-    bench.process(product_message("b", image_url=shared, name="Other"))
+    rig.process(product_message("a", image_url=shared))
+    rig.process(product_message("b", image_url=shared, name="Other"))
 
-    assert len(bench.embedder.embedded) == 1
-    assert bench.embedder.texts == ["Other"]
+    assert len(rig.embedder.embedded) == 1
+    assert rig.embedder.texts == ["Other"]
 
 
-def test_vectors_of_another_model_are_not_reused(bench: Bench) -> None:
-    bench.process(product_message(version=1))
-    with sqlite3.connect(bench.ledger_file) as connection:
+def test_vectors_of_another_model_are_not_reused(rig: Rig) -> None:
+    rig.process(product_message(version=1))
+    with sqlite3.connect(rig.ledger_file) as connection:
         connection.execute("UPDATE products SET model_id = 'another'")
     connection.close()
-    bench.process(product_message(version=2))
+    rig.process(product_message(version=2))
 
-    assert len(bench.embedder.embedded) == 2
+    assert len(rig.embedder.embedded) == 2
 
 
-def test_an_older_message_shows_the_newest_state_again(bench: Bench) -> None:
-    bench.process(product_message(name="New", version=2))
+def test_an_older_message_shows_the_newest_state_again(rig: Rig) -> None:
+    rig.process(product_message(name="New", version=2))
     lost = InMemoryStore()
-    outcomes = bench.process(product_message(name="Old", version=1), store=lost)
+    outcomes = rig.process(product_message(name="Old", version=1), store=lost)
 
     assert outcomes == [Stored("abc123")]
     assert lost.search_keywords("new", 1)
     assert not lost.search_keywords("old", 1)
 
 
-def test_two_versions_in_one_batch_leave_the_newer_one(bench: Bench) -> None:
-    outcomes = bench.process(
+def test_two_versions_in_one_batch_leave_the_newer_one(rig: Rig) -> None:
+    outcomes = rig.process(
         product_message(name="New", version=2), product_message(name="Old", version=1)
     )
 
     assert outcomes == [Stored("abc123"), Stored("abc123")]
-    assert bench.ledger.rows(["abc123"])["abc123"].name == "New"
-    assert bench.store.search_keywords("new", 1)
+    assert rig.ledger.rows(["abc123"])["abc123"].name == "New"
+    assert rig.store.search_keywords("new", 1)
 
 
-def test_a_tombstone_takes_the_product_out_of_the_stores(bench: Bench) -> None:
-    bench.process(product_message(version=1))
+def test_a_tombstone_takes_the_product_out_of_the_stores(rig: Rig) -> None:
+    rig.process(product_message(version=1))
     body = json.dumps({"id": "abc123", "deleted": True, "version": 2})
 
-    assert bench.process(factories.message(body)) == [Stored("abc123")]
-    assert bench.store.read_revisions(["abc123"]) == {}
+    assert rig.process(factories.message(body)) == [Stored("abc123")]
+    assert rig.store.read_revisions(["abc123"]) == {}
 
 
-def test_an_image_that_is_refused_rejects_its_message_with_the_reason(bench: Bench) -> None:
-    bench.fetcher.errors["http://images.example/abc123.jpg"] = ImageRejected("not_an_image", "HTML")
+def test_an_image_that_is_refused_rejects_its_message_with_the_reason(rig: Rig) -> None:
+    rig.fetcher.errors["http://images.example/abc123.jpg"] = ImageRejected("not_an_image", "HTML")
 
-    assert bench.process(product_message()) == [Rejected("fetch_image", "not_an_image", "HTML")]
+    assert rig.process(product_message()) == [Rejected("fetch_image", "not_an_image", "HTML")]
 
 
-def test_an_image_server_that_is_down_puts_the_message_off(bench: Bench) -> None:
-    bench.fetcher.errors["http://images.example/abc123.jpg"] = ImageUnavailable("http_503")
-    [outcome] = bench.process(product_message())
+def test_an_image_server_that_is_down_puts_the_message_off(rig: Rig) -> None:
+    rig.fetcher.errors["http://images.example/abc123.jpg"] = ImageUnavailable("http_503")
+    [outcome] = rig.process(product_message())
 
     assert isinstance(outcome, RetryLater)
     assert outcome.reason == "http_503"
     assert outcome.delay_seconds >= 5
 
 
-def test_the_delay_that_a_server_asks_for_is_kept(bench: Bench) -> None:
+def test_the_delay_that_a_server_asks_for_is_kept(rig: Rig) -> None:
     unavailable = ImageUnavailable("http_429", delay_seconds=77.0)
-    bench.fetcher.errors["http://images.example/abc123.jpg"] = unavailable
+    rig.fetcher.errors["http://images.example/abc123.jpg"] = unavailable
 
-    assert bench.process(product_message()) == [RetryLater(77.0, "fetch_image", "http_429")]
+    assert rig.process(product_message()) == [RetryLater(77.0, "fetch_image", "http_429")]
 
 
-def test_retries_end_at_the_limit_of_attempts(bench: Bench) -> None:
-    bench.fetcher.errors["http://images.example/abc123.jpg"] = ImageUnavailable("http_503")
-    [outcome] = bench.process(product_message(receive_count=8))
+def test_retries_end_at_the_limit_of_attempts(rig: Rig) -> None:
+    rig.fetcher.errors["http://images.example/abc123.jpg"] = ImageUnavailable("http_503")
+    [outcome] = rig.process(product_message(receive_count=8))
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason == "retries_exhausted:http_503"
 
 
-def test_an_error_may_have_a_limit_and_a_last_reason_of_its_own(bench: Bench) -> None:
+def test_an_error_may_have_a_limit_and_a_last_reason_of_its_own(rig: Rig) -> None:
     gone = ImageUnavailable("http_404", max_attempts=3, final_reason="http_404")
-    bench.fetcher.errors["http://images.example/abc123.jpg"] = gone
-    second, third = (bench.process(product_message(receive_count=count))[0] for count in (2, 3))
+    rig.fetcher.errors["http://images.example/abc123.jpg"] = gone
+    second, third = (rig.process(product_message(receive_count=count))[0] for count in (2, 3))
 
     assert isinstance(second, RetryLater)
     assert isinstance(third, Rejected)
     assert third.reason == "http_404"
 
 
-def test_a_test_event_is_ignored(bench: Bench) -> None:
+def test_a_test_event_is_ignored(rig: Rig) -> None:
     event = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}
 
-    [outcome] = bench.process(factories.message(json.dumps(event)))
+    [outcome] = rig.process(factories.message(json.dumps(event)))
     assert isinstance(outcome, Ignored)
 
 
 @pytest.mark.parametrize(("receive_count", "expected"), [(1, RetryLater), (3, Rejected)])
 def test_a_bug_of_ours_is_retried_a_few_times_then_rejected_by_its_type(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, receive_count: int, expected: type[Outcome]
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, receive_count: int, expected: type[Outcome]
 ) -> None:
     def bug(_names: Sequence[str], *, alone: bool = False) -> list[Embeddings | Exception]:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(bench.embedder, "embed", bug)
-    [outcome] = bench.process(product_message(receive_count=receive_count))
+    monkeypatch.setattr(rig.embedder, "embed", bug)
+    [outcome] = rig.process(product_message(receive_count=receive_count))
 
     assert isinstance(outcome, expected)
     assert isinstance(outcome, RetryLater | Rejected)
     assert outcome.reason == "unexpected:ZeroDivisionError"
 
 
-def test_a_fatal_error_settles_nothing(bench: Bench) -> None:
-    bench.embedder.fail = lambda _name: FatalError("the device is gone")
+def test_a_fatal_error_settles_nothing(rig: Rig) -> None:
+    rig.embedder.fail = lambda _name: FatalError("the device is gone")
 
     with pytest.raises(FatalError):
-        bench.process(product_message())
-    assert bench.ledger.revisions(["abc123"]) == {}
+        rig.process(product_message())
+    assert rig.ledger.revisions(["abc123"]) == {}
 
 
-def die_on(bench: Bench, name: str, messages: Sequence[Message]) -> None:
+def die_on(rig: Rig, name: str, messages: Sequence[Message]) -> None:
     """Process a batch in a process that dies when it embeds a product of this name."""
-    bench.embedder.fail = lambda each: FatalError("died") if each == name else None
+    rig.embedder.fail = lambda each: FatalError("died") if each == name else None
     with pytest.raises(FatalError):
-        bench.process(*messages)
-    bench.embedder.fail = lambda _name: None
+        rig.process(*messages)
+    rig.embedder.fail = lambda _name: None
 
 
-def test_messages_that_a_process_died_with_are_embedded_alone_afterwards(bench: Bench) -> None:
+def test_messages_that_a_process_died_with_are_embedded_alone_afterwards(rig: Rig) -> None:
     batch = [product_message(name, name=name) for name in ("a", "poison", "b")]
-    die_on(bench, "poison", batch)
-    bench.embedder.passes.clear()
+    die_on(rig, "poison", batch)
+    rig.embedder.passes.clear()
     fresh = product_message("c", name="c")
-    bench.process(*batch, fresh)
+    rig.process(*batch, fresh)
 
-    assert bench.embedder.passes == [["c"], ["a"], ["poison"], ["b"]]
+    assert rig.embedder.passes == [["c"], ["a"], ["poison"], ["b"]]
 
 
-def test_an_innocent_that_died_in_a_batch_is_stored_in_the_end(bench: Bench) -> None:
+def test_an_innocent_that_died_in_a_batch_is_stored_in_the_end(rig: Rig) -> None:
     batch = [product_message(name, name=name) for name in ("innocent", "poison")]
     for _ in range(3):
-        die_on(bench, "poison", batch)
+        die_on(rig, "poison", batch)
 
-    assert bench.process(batch[0]) == [Stored("innocent")]
+    assert rig.process(batch[0]) == [Stored("innocent")]
 
 
-def test_a_message_that_two_processes_died_on_alone_is_rejected(bench: Bench) -> None:
+def test_a_message_that_two_processes_died_on_alone_is_rejected(rig: Rig) -> None:
     poison = product_message("poison", name="poison")
-    die_on(bench, "poison", [product_message("a"), poison])
+    die_on(rig, "poison", [product_message("a"), poison])
     for _ in range(2):
-        die_on(bench, "poison", [poison])
-    [outcome] = bench.process(poison)
+        die_on(rig, "poison", [poison])
+    [outcome] = rig.process(poison)
 
     assert isinstance(outcome, Rejected)
     assert outcome.reason == "crash_suspect"
 
 
-def test_a_message_that_ends_well_is_no_suspect_any_more(bench: Bench) -> None:
+def test_a_message_that_ends_well_is_no_suspect_any_more(rig: Rig) -> None:
     first = product_message("unlucky", name="unlucky")
     for version in range(1, 6):
         url = f"http://images.example/{version}.jpg"
         again = product_message("unlucky", name="unlucky", version=version, image_url=url)
         body = str(again.body)
         message = replace(first, body=body)
-        die_on(bench, "unlucky", [message])
-        assert bench.process(message) == [Stored("unlucky")]
+        die_on(rig, "unlucky", [message])
+        assert rig.process(message) == [Stored("unlucky")]
 
 
-def test_an_ordinary_failure_leaves_no_suspects(bench: Bench) -> None:
-    bench.embedder.fail = lambda _name: RejectMessage("embedding_invalid", "NaN")
+def test_an_ordinary_failure_leaves_no_suspects(rig: Rig) -> None:
+    rig.embedder.fail = lambda _name: RejectMessage("embedding_invalid", "NaN")
     message = product_message()
-    bench.process(message)
-    bench.embedder.passes.clear()
-    bench.process(message, product_message("b"))
+    rig.process(message)
+    rig.embedder.passes.clear()
+    rig.process(message, product_message("b"))
 
-    assert len(bench.embedder.passes) == 1
+    assert len(rig.embedder.passes) == 1
 
 
 class FailingStore(InMemoryStore):
@@ -420,22 +420,22 @@ class FailingStore(InMemoryStore):
         return super().write(rows)
 
 
-def test_messages_in_hand_wait_for_a_store_that_comes_back(bench: Bench) -> None:
+def test_messages_in_hand_wait_for_a_store_that_comes_back(rig: Rig) -> None:
     store = FailingStore(StoreUnavailable("memory", "connection refused"), times=2)
 
-    assert bench.process(product_message(), store=store) == [Stored("abc123")]
-    assert len(bench.embedder.embedded) == 1
+    assert rig.process(product_message(), store=store) == [Stored("abc123")]
+    assert len(rig.embedder.embedded) == 1
 
 
-def test_messages_are_released_when_a_store_is_down_at_the_stop(bench: Bench) -> None:
-    bench.stopping.set()
+def test_messages_are_released_when_a_store_is_down_at_the_stop(rig: Rig) -> None:
+    rig.stopping.set()
     store = FailingStore(StoreUnavailable("memory", "connection refused"))
-    [outcome] = bench.process(product_message(), store=store)
+    [outcome] = rig.process(product_message(), store=store)
 
     assert isinstance(outcome, Released)
 
 
-def test_a_store_that_refuses_one_product_rejects_only_its_message(bench: Bench) -> None:
+def test_a_store_that_refuses_one_product_rejects_only_its_message(rig: Rig) -> None:
     class Picky(InMemoryStore):
         def write(self, rows: Sequence[ProductRow]) -> Any:
             super().write([row for row in rows if row.id != "bad"])
@@ -445,108 +445,108 @@ def test_a_store_that_refuses_one_product_rejects_only_its_message(bench: Bench)
                 else {}
             )
 
-    outcomes = bench.process(product_message("good"), product_message("bad"), store=Picky())
+    outcomes = rig.process(product_message("good"), product_message("bad"), store=Picky())
 
     assert outcomes == [Stored("good"), Rejected("store", "store_rejected", "no")]
 
 
-def test_a_row_that_was_overtaken_while_it_was_written_is_written_again(bench: Bench) -> None:
+def test_a_row_that_was_overtaken_while_it_was_written_is_written_again(rig: Rig) -> None:
     newer = factories.product(name="Newer", version=factories.version(9))
 
     class Overtaken(InMemoryStore):
         def write(self, rows: Sequence[ProductRow]) -> Any:
-            if bench.ledger.revisions(["abc123"])["abc123"] == 1:
-                bench.ledger.record([ProductChange(newer, factories.embeddings(9))])
+            if rig.ledger.revisions(["abc123"])["abc123"] == 1:
+                rig.ledger.record([ProductChange(newer, factories.embeddings(9))])
             return super().write(rows)
 
     store = Overtaken()
 
-    assert bench.process(product_message(version=1), store=store) == [Stored("abc123")]
+    assert rig.process(product_message(version=1), store=store) == [Stored("abc123")]
     assert store.read_revisions(["abc123"]) == {"abc123": 2}
 
 
-def test_a_message_delivered_again_elsewhere_writes_nothing(bench: Bench) -> None:
+def test_a_message_delivered_again_elsewhere_writes_nothing(rig: Rig) -> None:
     message = product_message()
-    outcomes = bench.pipeline().process([message])
+    outcomes = rig.pipeline().process([message])
 
     assert isinstance(outcomes[0], Released)
-    assert bench.ledger.revisions(["abc123"]) == {}
+    assert rig.ledger.revisions(["abc123"]) == {}
 
 
-def test_a_ledger_that_is_busy_releases_the_batch_at_the_stop(bench: Bench) -> None:
-    bench.stopping.set()
-    with sqlite3.connect(bench.ledger_file) as connection:
+def test_a_ledger_that_is_busy_releases_the_batch_at_the_stop(rig: Rig) -> None:
+    rig.stopping.set()
+    with sqlite3.connect(rig.ledger_file) as connection:
         connection.execute("ALTER TABLE products RENAME TO hidden")
     connection.close()
-    [outcome] = bench.process(product_message())
+    [outcome] = rig.process(product_message())
 
     assert isinstance(outcome, Released)
     assert LedgerUnavailable.__name__ not in outcome.reason
 
 
-def consume(bench: Bench, until: Callable[[], bool]) -> None:
+def consume(rig: Rig, until: Callable[[], bool]) -> None:
     """Run one consumer until the condition holds."""
     consumer = Consumer(
         1,
-        bench.queue,
-        bench.pipeline(),
-        bench.in_flight,
-        bench.context,
+        rig.queue,
+        rig.pipeline(),
+        rig.in_flight,
+        rig.context,
         batch_size=10,
         wait_seconds=0,
     )
-    thread = threading.Thread(target=consumer.consume, args=(bench.stopping,))
+    thread = threading.Thread(target=consumer.consume, args=(rig.stopping,))
     thread.start()
     waited = threading.Event()
     for _ in range(200):
         if until():
             break
         waited.wait(0.05)
-    bench.stopping.set()
+    rig.stopping.set()
     thread.join(10)
     assert until(), "the consumer did not get there in time"
 
 
 def test_the_loop_acknowledges_what_is_stored_and_dead_letters_what_never_can_be(
-    bench: Bench,
+    rig: Rig,
 ) -> None:
-    bench.queue.send(str(product_message("good").body))
-    bench.queue.send("not json")
-    consume(bench, lambda: finished(bench.metrics) == 2)
+    rig.queue.send(str(product_message("good").body))
+    rig.queue.send("not json")
+    consume(rig, lambda: finished(rig.metrics) == 2)
 
-    assert bench.queue.backlog().is_empty
-    assert [letter.attributes["reason"] for letter in bench.queue.dead_letters] == ["json_invalid"]
-    assert bench.store.read_revisions(["good"]) == {"good": 1}
+    assert rig.queue.backlog().is_empty
+    assert [letter.attributes["reason"] for letter in rig.queue.dead_letters] == ["json_invalid"]
+    assert rig.store.read_revisions(["good"]) == {"good": 1}
 
 
-def test_the_loop_says_what_it_did(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_loop_says_what_it_did(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    bench.queue.send(str(product_message().body))
-    consume(bench, lambda: finished(bench.metrics) == 1)
+    rig.queue.send(str(product_message().body))
+    consume(rig, lambda: finished(rig.metrics) == 1)
 
     assert "Thread 1 started consuming from memory..." in caplog.messages
     assert "Thread 1 processed ID: abc123" in caplog.messages
 
 
-def test_what_an_open_long_poll_returns_after_the_stop_is_released(bench: Bench) -> None:
+def test_what_an_open_long_poll_returns_after_the_stop_is_released(rig: Rig) -> None:
     class StopsWhileReceiving(InMemoryQueue):
         def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
             messages = super().receive(max_messages, wait_seconds)
-            bench.stopping.set()
+            rig.stopping.set()
             return messages
 
-    bench.queue = StopsWhileReceiving()
-    bench.queue.send(str(product_message().body))
-    consume(bench, bench.stopping.is_set)
+    rig.queue = StopsWhileReceiving()
+    rig.queue.send(str(product_message().body))
+    consume(rig, rig.stopping.is_set)
 
-    assert bench.queue.backlog().visible == 1
-    assert received(bench.metrics) == 0
+    assert rig.queue.backlog().visible == 1
+    assert received(rig.metrics) == 0
 
 
-def test_a_queue_that_does_not_answer_is_asked_again(bench: Bench) -> None:
-    bench.queue.send(str(product_message().body))
-    bench.queue.available = False
-    threading.Timer(0.3, setattr, (bench.queue, "available", True)).start()
-    consume(bench, lambda: finished(bench.metrics) == 1)
+def test_a_queue_that_does_not_answer_is_asked_again(rig: Rig) -> None:
+    rig.queue.send(str(product_message().body))
+    rig.queue.available = False
+    threading.Timer(0.3, setattr, (rig.queue, "available", True)).start()
+    consume(rig, lambda: finished(rig.metrics) == 1)
 
-    assert bench.queue.backlog().is_empty
+    assert rig.queue.backlog().is_empty

@@ -1,4 +1,4 @@
-"""Each value of an order alone: what is mended and flagged, and what is refused."""
+"""Each value of an order alone: what is fixed and flagged, and what is refused."""
 
 from decimal import Decimal
 from typing import Any

@@ -50,7 +50,7 @@ class FailingStats(RedisStats):
         return len(hashes)
 
 
-class Bench:
+class Rig:
     """A pipeline over a real ledger and an in-memory queue."""
 
     def __init__(self, directory: Path, stats: RedisStats | None = None) -> None:
@@ -84,62 +84,62 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.ledger.close()
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(tmp_path)
+    yield rig
+    rig.ledger.close()
 
 
-def test_an_order_is_counted_and_stored(bench: Bench) -> None:
-    assert bench.process(order_text()) == [Stored("ORD1234")]
-    assert bench.stats_of("U5678") == (1, "99.99")
+def test_an_order_is_counted_and_stored(rig: Rig) -> None:
+    assert rig.process(order_text()) == [Stored("ORD1234")]
+    assert rig.stats_of("U5678") == (1, "99.99")
 
 
-def test_a_second_delivery_is_stored_too_and_changes_nothing(bench: Bench) -> None:
+def test_a_second_delivery_is_stored_too_and_changes_nothing(rig: Rig) -> None:
     for _ in range(2):
-        assert bench.process(order_text(), order_text()) == [Stored("ORD1234")] * 2
+        assert rig.process(order_text(), order_text()) == [Stored("ORD1234")] * 2
 
-    assert bench.stats_of("U5678") == (1, "99.99")
+    assert rig.stats_of("U5678") == (1, "99.99")
 
 
-def test_one_bad_order_never_harms_its_batch(bench: Bench) -> None:
+def test_one_bad_order_never_harms_its_batch(rig: Rig) -> None:
     good = [order_text(order_id=f"ORD{number}") for number in range(3)]
-    outcomes = bench.process(good[0], "{", good[1], order_text(order_value=1), good[2])
+    outcomes = rig.process(good[0], "{", good[1], order_text(order_value=1), good[2])
 
     assert [type(outcome) for outcome in outcomes] == [Stored, Rejected, Stored, Rejected, Stored]
-    assert bench.stats_of("U5678") == (3, "299.97")
+    assert rig.stats_of("U5678") == (3, "299.97")
 
 
-def test_other_content_under_a_known_id_is_a_conflict(bench: Bench) -> None:
-    bench.process(order_text())
-    [outcome] = bench.process(order_text(shipping_address="elsewhere"))
+def test_other_content_under_a_known_id_is_a_conflict(rig: Rig) -> None:
+    rig.process(order_text())
+    [outcome] = rig.process(order_text(shipping_address="elsewhere"))
 
     assert isinstance(outcome, Rejected)
     assert (outcome.stage, outcome.reason) == ("ledger", "order_conflict")
-    assert bench.stats_of("U5678") == (1, "99.99")
+    assert rig.stats_of("U5678") == (1, "99.99")
 
 
-def test_rejected_messages_are_listed_with_their_order_id_if_readable(bench: Bench) -> None:
-    bench.process("{", order_text(order_value=1))
+def test_rejected_messages_are_listed_with_their_order_id_if_readable(rig: Rig) -> None:
+    rig.process("{", order_text(order_value=1))
 
-    assert {(order.reason, order.order_id) for order in bench.ledger.rejected()} == {
+    assert {(order.reason, order.order_id) for order in rig.ledger.rejected()} == {
         ("json_invalid", None),
         ("order_total", "ORD1234"),
     }
 
 
-def test_changes_by_cleaning_are_counted_in_the_metrics(bench: Bench) -> None:
-    bench.process(order_text(user_id=" u5678"))
+def test_changes_by_cleaning_are_counted_in_the_metrics(rig: Rig) -> None:
+    rig.process(order_text(user_id=" u5678"))
 
-    text = bench.metrics.registry.get_sample_value
+    text = rig.metrics.registry.get_sample_value
     assert text("product_message_flags_total", {"flag": "id_case"}) == 1
 
 
-def test_a_message_that_was_delivered_again_is_not_worked_on(bench: Bench) -> None:
-    [outcome] = bench.pipeline.process([factories.message(order_text())])
+def test_a_message_that_was_delivered_again_is_not_worked_on(rig: Rig) -> None:
+    [outcome] = rig.pipeline.process([factories.message(order_text())])
 
     assert isinstance(outcome, Released)
-    assert bench.ledger.user_stats("U5678") == []
+    assert rig.ledger.user_stats("U5678") == []
 
 
 @pytest.mark.parametrize(
@@ -151,28 +151,28 @@ def test_a_redis_outage_gives_messages_back_and_rejects_none(
 ) -> None:
     monkeypatch.setattr("product_consumer.pipeline.circuit_breaker.HOLD_SECONDS", 0.1)
     stats = FailingStats(error)
-    bench = Bench(tmp_path, stats)
-    outcomes = [bench.process(order_text(), receive_count=count)[0] for count in (1, 50)]
+    rig = Rig(tmp_path, stats)
+    outcomes = [rig.process(order_text(), receive_count=count)[0] for count in (1, 50)]
 
     assert [type(outcome) for outcome in outcomes] == [Released, Released]
-    assert bench.ledger.rejected() == []
-    assert bench.metrics.down_dependencies() == ["redis"]
+    assert rig.ledger.rejected() == []
+    assert rig.metrics.down_dependencies() == ["redis"]
     stats.error = None
-    assert bench.process(order_text()) == [Stored("ORD1234")]
-    assert bench.stats_of("U5678") == (1, "99.99")
+    assert rig.process(order_text()) == [Stored("ORD1234")]
+    assert rig.stats_of("U5678") == (1, "99.99")
     assert "user:U5678" in stats.written
-    bench.ledger.close()
+    rig.ledger.close()
 
 
 def test_a_short_redis_outage_costs_no_message_a_delivery(tmp_path: Path) -> None:
     stats = FailingStats(StoreUnavailable("redis", "gone"))
-    bench = Bench(tmp_path, stats)
+    rig = Rig(tmp_path, stats)
     back = threading.Timer(0.3, lambda: setattr(stats, "error", None))
     back.start()
 
-    assert bench.process(order_text()) == [Stored("ORD1234")]
+    assert rig.process(order_text()) == [Stored("ORD1234")]
     back.join()
-    bench.ledger.close()
+    rig.ledger.close()
 
 
 def test_a_ledger_outage_gives_messages_back(
@@ -185,9 +185,9 @@ def test_a_ledger_outage_gives_messages_back(
 
     for name in ("record", "add_rejected", "ping"):
         monkeypatch.setattr(OrderLedger, name, fail)
-    bench = Bench(tmp_path)
-    outcomes = bench.process(order_text(), "{")
-    bench.ledger.close()
+    rig = Rig(tmp_path)
+    outcomes = rig.process(order_text(), "{")
+    rig.ledger.close()
 
     assert [type(outcome) for outcome in outcomes] == [Released, Released]
 
@@ -197,15 +197,15 @@ def test_an_order_recorded_before_a_crash_is_written_by_its_next_delivery(
 ) -> None:
     with_redis = closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=2))
     with with_redis as stats, redis.Redis.from_url(redis_url, decode_responses=True) as reader:
-        bench = Bench(tmp_path, stats)
-        [order] = [bench.pipeline._parser.parse(factories.message(order_text()))]
-        bench.ledger.record([order])
+        rig = Rig(tmp_path, stats)
+        [order] = [rig.pipeline._parser.parse(factories.message(order_text()))]
+        rig.ledger.record([order])
         assert not reader.exists("user:U5678")
 
-        assert bench.process(order_text()) == [Stored("ORD1234")]
+        assert rig.process(order_text()) == [Stored("ORD1234")]
         assert reader.hget("user:U5678", "total_spend") == "99.99"
         assert reader.hget("global:stats", "total_orders") == "1"
-        bench.ledger.close()
+        rig.ledger.close()
 
 
 def test_a_redis_that_lost_everything_is_filled_before_more_is_received(
@@ -213,17 +213,17 @@ def test_a_redis_that_lost_everything_is_filled_before_more_is_received(
 ) -> None:
     with_redis = closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=2))
     with with_redis as stats, redis.Redis.from_url(redis_url, decode_responses=True) as reader:
-        bench = Bench(tmp_path, stats)
-        assert bench.pipeline.wait_until_ready()
-        bench.process(order_text(order_id="ORD1", user_id="U1"))
+        rig = Rig(tmp_path, stats)
+        assert rig.pipeline.wait_until_ready()
+        rig.process(order_text(order_id="ORD1", user_id="U1"))
         reader.flushdb()
-        bench.process(order_text(order_id="ORD2", user_id="U2"))
+        rig.process(order_text(order_id="ORD2", user_id="U2"))
         assert not reader.exists("user:U1")
 
-        assert bench.pipeline.wait_until_ready()
+        assert rig.pipeline.wait_until_ready()
         assert reader.hget("user:U1", "total_spend") == "99.99"
         assert reader.hget("global:stats", "total_orders") == "2"
-        bench.ledger.close()
+        rig.ledger.close()
 
 
 @pytest.mark.backend
@@ -236,18 +236,18 @@ def test_a_redis_that_comes_back_with_an_older_snapshot_is_filled_before_more_is
         closing(RedisStats(server.url, main_currency="USD", timeout_seconds=2)) as stats,
         redis.Redis.from_url(server.url, decode_responses=True) as reader,
     ):
-        bench = Bench(tmp_path, stats)
-        bench.process(order_text(order_id="ORD1", user_id="U1"))
-        assert bench.pipeline.wait_until_ready()
+        rig = Rig(tmp_path, stats)
+        rig.process(order_text(order_id="ORD1", user_id="U1"))
+        assert rig.pipeline.wait_until_ready()
         reader.save()
-        bench.process(order_text(order_id="ORD2", user_id="U1"))
+        rig.process(order_text(order_id="ORD2", user_id="U1"))
         server.stop()
         with backends.start_redis(port, *where):
             assert reader.hget("user:U1", "order_count") == "1"
 
-            assert bench.pipeline.wait_until_ready()
+            assert rig.pipeline.wait_until_ready()
             assert reader.hget("user:U1", "order_count") == "2"
-        bench.ledger.close()
+        rig.ledger.close()
 
 
 def test_a_redis_that_loses_its_data_while_it_is_filled_is_filled_again(
@@ -255,8 +255,8 @@ def test_a_redis_that_loses_its_data_while_it_is_filled_is_filled_again(
 ) -> None:
     with_redis = closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=2))
     with with_redis as stats, redis.Redis.from_url(redis_url, decode_responses=True) as reader:
-        bench = Bench(tmp_path, stats)
-        bench.process(order_text(order_id="ORD1", user_id="U1"))
+        rig = Rig(tmp_path, stats)
+        rig.process(order_text(order_id="ORD1", user_id="U1"))
         reader.flushdb()
 
         def fill_and_lose(*arguments: Any) -> int:
@@ -266,12 +266,12 @@ def test_a_redis_that_loses_its_data_while_it_is_filled_is_filled_again(
 
         with monkeypatch.context() as losing:
             losing.setattr("product_consumer.orders.redis_writer.rebuild_stats", fill_and_lose)
-            assert bench.pipeline.wait_until_ready()
+            assert rig.pipeline.wait_until_ready()
         assert not reader.exists("user:U1")
 
-        assert bench.pipeline.wait_until_ready()
+        assert rig.pipeline.wait_until_ready()
         assert reader.hget("user:U1", "total_spend") == "99.99"
-        bench.ledger.close()
+        rig.ledger.close()
 
 
 def test_two_workers_with_duplicates_end_with_the_same_numbers_everywhere(
@@ -282,13 +282,13 @@ def test_two_workers_with_duplicates_end_with_the_same_numbers_everywhere(
     ] * 2
     random.Random(4).shuffle(bodies)
     with closing(RedisStats(redis_url, main_currency="USD", timeout_seconds=5)) as stats:
-        benches = [Bench(tmp_path, stats), Bench(tmp_path, stats)]
+        benches = [Rig(tmp_path, stats), Rig(tmp_path, stats)]
         with ThreadPoolExecutor(8) as pool:
             batches = [bodies[start : start + 6] for start in range(0, len(bodies), 6)]
             workers = itertools.cycle(benches)
-            done = list(pool.map(lambda bench, batch: bench.process(*batch), workers, batches))
-    for bench in benches:
-        bench.ledger.close()
+            done = list(pool.map(lambda rig, batch: rig.process(*batch), workers, batches))
+    for rig in benches:
+        rig.ledger.close()
 
     assert {type(outcome) for outcomes in done for outcome in outcomes} == {Stored}
     with redis.Redis.from_url(redis_url, decode_responses=True) as reader:
