@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 
 
 class ProductComponents:
-    """What the product stream, and the commands on products, are made of; built from settings.
+    """The queue, ledger, model, stores and image tools of the product stream and its commands.
 
-    Call the ``open_`` methods in the order they stand here; each may raise ``Unavailable`` and be
-    called again. An attribute exists from the call that opens it on.
+    One thread opens and closes them. Call the ``open_`` methods in their order here; each may raise
+    ``Unavailable`` and be called again, or ``ConfigurationError``. An attribute exists once its
+    ``open_`` method has returned.
     """
 
     queue: MessageQueue
@@ -46,7 +47,7 @@ class ProductComponents:
         context: ProcessContext | None = None,
         database: Database | None = None,
     ) -> None:
-        """``database``: one that others opened and will close."""
+        """``database``: a shared one, which its owner closes."""
         self._settings = settings
         self._database = database
         self._closing = ExitStack()
@@ -65,7 +66,7 @@ class ProductComponents:
         self._closing.callback(self.fetcher.close)
 
     def opening_steps(self) -> Sequence[Callable[[], object]]:
-        """Everything that a worker opens, in order."""
+        """Return what a worker calls, in order."""
         return self.open_queue, self.open_ledger, self.load_model, self.open_stores
 
     def open_queue(self) -> None:
@@ -86,8 +87,8 @@ class ProductComponents:
         self._closing.callback(self._close_ledger, ledger)
 
     def load_model(self) -> None:
-        """Load the model that the settings name, tie the ledger to it, run it once."""
-        # Imported here: torch takes seconds, and much of the console does without.
+        """Load the model that the settings name, run it once, and tie the ledger to it."""
+        # Imported here: torch takes seconds, and most commands do without.
         from product_consumer.embedding.embedder import load_embedder
 
         if not hasattr(self, "embedder"):
@@ -99,7 +100,7 @@ class ProductComponents:
         self.ledger.claim_model(self.embedder.model_id, self.embedder.dimension)
 
     def model_failure(self) -> str | None:
-        """Say why the model cannot work any more; None while it can."""
+        """Return why the model cannot work any more; None while it can."""
         return "the model thread died" if self.embedder.failed else None
 
     @property
@@ -123,24 +124,27 @@ class ProductComponents:
         return share(self.ledger, self.stores.all, self.context)
 
     def build_stores(self) -> Stores:
-        """Return the stores before their set-up, for who needs but one; ``close`` closes them."""
+        """Return the stores before their set-up, so that a caller can set up one of them.
+
+        ``close`` closes them.
+        """
         stores = open_stores(self._settings)
         self._closing.callback(stores.close)
         return stores
 
     def store_checks(self) -> dict[str, Callable[[], str]]:
-        """For each store by name, a function that sets it up and says what was reached."""
+        """Return, for each store by name, a function that sets it up and describes it."""
         stores = self.build_stores()
         identity = self.ledger.identity()
 
-        def look(store: ProductStore) -> str:
+        def check(store: ProductStore) -> str:
             store.setup(identity)
             return store.describe()
 
-        return {store.name: partial(look, store) for store in stores.all}
+        return {store.name: partial(check, store) for store in stores.all}
 
     def close(self) -> None:
-        """Close whatever was opened, last opened first."""
+        """Close everything that was opened, last opened first."""
         self._closing.close()
 
     def _close_ledger(self, ledger: Ledger) -> None:

@@ -1,8 +1,8 @@
 """Finds the message that kills its process: an image may crash a decoder or the device.
 
-The messages of a batch are recorded as in progress before they are decoded and embedded. One that
-a process left in progress is a crash suspect. It is worked on alone from then on, so that it takes
-no other along, and it is rejected after ``MAX_CRASHES_ALONE`` crashes
+The messages of a batch are recorded as in progress before they are decoded and embedded. A message
+that a process left in progress is a crash suspect. From then on it is worked on alone, so that it
+harms no other message. After ``MAX_CRASHES_ALONE`` crashes it is rejected
 (``product_consumer/ledger/in_progress.py``).
 """
 
@@ -22,14 +22,20 @@ Step = Callable[..., Items]
 
 
 class CrashGuard:
-    """Runs the steps that may crash; one guard serves all threads of a process."""
+    """Guard of the steps that may crash the process; one for all its threads. Thread-safe.
+
+    Raises what the ledger and the step raise.
+    """
 
     def __init__(self, ledger: SharedLedger) -> None:
         self._ledger = ledger
         self._one_suspect = threading.Lock()
 
     def run(self, batch: Batch[ProductItem], items: Items, step: Step) -> Items:
-        """Run ``step`` on all items together but the crash suspects; return those that go on."""
+        """Run ``step`` on each crash suspect alone, and on all other items together.
+
+        Returns the items that go on.
+        """
         suspects = self._ledger.start([item.message.message_id for item in items])
         together = [item for item in items if item.message.message_id not in suspects]
         with self._finishing(together):
@@ -47,13 +53,13 @@ class CrashGuard:
             suspect.check()
             self._ledger.start_alone(suspect)
 
-        # One suspect at a time in the whole process, or one would die for another.
+        # One suspect at a time in the whole process: a crash must count for the right suspect.
         with self._one_suspect, self._finishing([item]):
             return step(batch, batch.each("embed", [item], start), alone=True)
 
     @contextmanager
     def _finishing(self, items: Items) -> Iterator[None]:
-        """Finish the items at the end; leave them in progress only where the process will die."""
+        """Finish the items after the block; leave them in progress only if the process will die."""
         try:
             yield
         except FatalError:

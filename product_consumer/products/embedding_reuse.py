@@ -1,4 +1,4 @@
-"""Reuses embeddings that the ledger has: a price that changes alone costs no forward pass."""
+"""Reuse of embeddings that the ledger has: a change of the price alone costs no forward pass."""
 
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class EmbeddingReuse:
-    """Finds the embeddings of images and names that this model has seen; any thread may call it.
+    """The known embeddings of images and names, made by the model in use. Thread-safe.
 
-    The same bytes have the same embedding, behind whatever URL and in whatever process.
+    Equal bytes have equal embeddings, whatever their URL and process. Raises the ledger's errors.
     """
 
     def __init__(self, ledger: SharedLedger, embedder: "Embedder", context: ProcessContext) -> None:

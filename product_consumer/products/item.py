@@ -1,4 +1,4 @@
-"""One product message on its way through the pipeline, and what is known of it so far."""
+"""A product message on its way through the pipeline, with the results of the steps so far."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,45 +22,46 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class ProductItem:
-    """A message, and what the steps have made of it."""
+    """A product message in work. For one thread at a time."""
 
     message: Message
     outcome: Outcome | None = None
     product: Product = field(init=False, repr=False)
-    """The product that the body describes; there is none before the message was validated."""
+    """The product of the body; set when the message is validated."""
     known: KnownImage | None = None
     """The product's image and embeddings in the ledger, made by the model in use."""
     is_outdated: bool = False
-    """Whether the ledger has this message already, or a newer one."""
+    """Whether the ledger has this message already, or a newer one of the product."""
     image_bytes: bytes = b""
-    """As downloaded; emptied once decoded."""
+    """The image file as downloaded; emptied once decoded."""
     image_source: ImageSource | None = None
     """Digest of the downloaded bytes, and how to ask whether they have changed."""
     tokens: "NDArray[np.int64] | None" = None
-    """Token ids of the name, shape (context length,)."""
+    """Token ids of the name, shape (context length,), int64."""
     prepared: "PreparedItem | None" = None
+    """Input of the model; None before preprocessing, and again once embedded."""
     embeddings: Embeddings | None = None
     """Of name and image; each of unit length, shape (dimension,), float32."""
 
     @property
     def needs_image(self) -> bool:
-        """Whether an image and an embedding are needed before it can be stored."""
+        """Whether the message needs an image and embeddings before it can be stored."""
         return not (self.product.deleted or self.is_outdated)
 
     def take_known(self, known: LookedUp) -> None:
-        """Keep what the ledger knows of the product."""
+        """Keep the ledger's knowledge of the product."""
         self.known = known.image
         self.is_outdated = known.is_outdated
 
     def image_request(self) -> ImageRequest:
-        """Return what to ask the image's server: for the image if it is not the known one."""
+        """Return the request for the image; of a known image, only for a changed one."""
         url, known = self.product.image_url, self.known
         if known is None or known.image_url != url:
             return ImageRequest(url)
         return ImageRequest(url, known.source.etag, known.source.last_modified)
 
     def take_image(self, result: FetchResult) -> None:
-        """Keep what was answered; raises the error if it is one."""
+        """Keep the response of the image's server; raises ``result`` if it is an error."""
         if isinstance(result, ProductConsumerError):
             raise result
         if isinstance(result, FetchedImage):
@@ -72,25 +73,28 @@ class ProductItem:
 
     @property
     def new_digest(self) -> str | None:
-        """The digest of an image that is not the product's known one."""
+        """SHA-256 of the image, hex; None without an image, and for the product's known image."""
         if self.image_source is None:
             return None
         is_known = self.known is not None and self.known.source.sha256 == self.image_source.sha256
         return None if is_known else self.image_source.sha256
 
     def image_embedding(self, by_digest: Mapping[str, Embedding]) -> Embedding | None:
-        """Return the embedding of the image, where one was made of the same bytes before."""
+        """Return the image's embedding, if the same bytes were embedded before.
+
+        ``by_digest``: known embeddings by SHA-256, hex.
+        """
         if self.new_digest is not None:
             return by_digest.get(self.new_digest)
         return self.known.embeddings.image if self.known else None
 
     def take_embeddings(self, result: Embeddings | ProductConsumerError) -> None:
-        """Keep the embeddings, drop their source; raises the error if ``result`` is one."""
+        """Keep the embeddings, drop the model's input; raises ``result`` if it is an error."""
         if isinstance(result, ProductConsumerError):
             raise result
         self.embeddings = result
         self.prepared = None
 
     def change(self) -> ProductChange:
-        """Return what the ledger shall record."""
+        """Return the change for the ledger to record."""
         return ProductChange(self.product, self.embeddings, self.image_source)

@@ -1,8 +1,8 @@
 """Message body -> Product, or the named reason why it can never be one.
 
-Problems are looked for in one order, so that equal bodies get equal reasons: the JSON, the
-envelopes, the kind and schema version of the message, required fields that are missing, each field
-in the order of the schema, the price with its currency, and last what orders the message.
+Checks run in a fixed order, so that equal bodies get equal reasons: the JSON, the envelopes, the
+kind and schema version of the message, required fields that are missing, each field in the order of
+the schema, the price with its currency, and last the version or time.
 """
 
 import re
@@ -46,8 +46,8 @@ _VERSION_TEXT = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
-    """What decides which message is newer, and the event time it carries."""
+class _Precedence:
+    """The version of a message, without its hash, and its event time in UTC."""
 
     rank: int
     value: int
@@ -56,13 +56,13 @@ class _Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductParser(MessageParser):
-    """Turns messages into products."""
+    """Parser of product messages. Any thread may call it."""
 
     def parse(self, message: Message, now: datetime | None = None) -> Product:
         """Return the product of a message; ``now`` (aware) is the time to measure the future from.
 
         Raises ``InvalidMessage`` with a reason that no retry can change, and ``IgnoreMessage`` for
-        a message that is known to carry nothing. Nothing else, whatever the body is.
+        a message that carries nothing. No body makes it raise anything else.
         """
         fields = open_body(message.body)
         _check_kind(fields)
@@ -76,7 +76,7 @@ class ProductParser(MessageParser):
         flags: list[str] = []
         valid = _validate(ProductMessage, fields, flags)
         price = parse_price(valid.price, none_if_blank(valid.currency), self.default_currency)
-        order = self._order(valid, message, now, flags)
+        precedence = self._precedence(valid, message, now, flags)
         if price is not None and price.minor == 0:
             flags.append("price_zero")
         content = {
@@ -92,35 +92,35 @@ class ProductParser(MessageParser):
             "category": valid.category,
             "brand": valid.brand,
         }
-        return _build(content, order, flags)
+        return _build(content, precedence, flags)
 
     def _tombstone(self, fields: dict[str, Any], message: Message, now: datetime) -> Product:
         flags: list[str] = []
         valid = _validate(TombstoneMessage, fields, flags)
-        order = self._order(valid, message, now, flags)
-        if order.rank == RANK_SENT_TIME and original_sent_at(message, now) is None:
-            # The time of sending says when someone spoke, not when the product was gone: a delayed
-            # tombstone would remove a product that has come back since.
+        precedence = self._precedence(valid, message, now, flags)
+        if precedence.rank == RANK_SENT_TIME and original_sent_at(message, now) is None:
+            # The time of sending is not the time of removal: a delayed tombstone would remove a
+            # product that has come back since.
             problem = "a tombstone needs version, updated_at or timestamp"
             raise InvalidMessage("missing:version", problem)
-        return _build({"id": valid.id, "deleted": True}, order, flags)
+        return _build({"id": valid.id, "deleted": True}, precedence, flags)
 
-    def _order(
+    def _precedence(
         self,
         valid: ProductMessage | TombstoneMessage,
         message: Message,
         now: datetime,
         flags: list[str],
-    ) -> _Order:
+    ) -> _Precedence:
         number = _version_number(valid.version)
         event_time = self._event_time(valid, now)
         if event_time is not None and event_time.timezone_assumed:
             flags.append("timezone_assumed")
         observed_at = event_time.at if event_time else first_sent_at(message, now)
         if number is not None:
-            return _Order(RANK_VERSION, number, observed_at)
+            return _Precedence(RANK_VERSION, number, observed_at)
         rank = RANK_EVENT_TIME if event_time else RANK_SENT_TIME
-        return _Order(rank, to_microseconds(observed_at), observed_at)
+        return _Precedence(rank, to_microseconds(observed_at), observed_at)
 
     def _event_time(
         self, valid: ProductMessage | TombstoneMessage, now: datetime
@@ -158,6 +158,8 @@ def _version_number(raw: object) -> int | None:
     return int(text)
 
 
-def _build(content: dict[str, Any], order: _Order, flags: list[str]) -> Product:
-    version = Version(order.rank, order.value, payload_hash(content))
-    return Product(**content, version=version, observed_at=order.observed_at, flags=tuple(flags))
+def _build(content: dict[str, Any], precedence: _Precedence, flags: list[str]) -> Product:
+    version = Version(precedence.rank, precedence.value, payload_hash(content))
+    return Product(
+        **content, version=version, observed_at=precedence.observed_at, flags=tuple(flags)
+    )

@@ -1,4 +1,4 @@
-"""Rating and review count as producers send them -> numbers, or None where there are none."""
+"""Rating and review count as producers send them -> numbers, or None for unknown."""
 
 import re
 from decimal import Decimal

@@ -1,7 +1,7 @@
 """The shape of a product message: pydantic models, which are also the published JSON Schema.
 
-A field validator returns the normalised value or raises ``InvalidMessage``; ``rejection`` turns
-what pydantic collected into the one reason that is reported.
+A field validator returns the normalised value or raises ``InvalidMessage``; ``rejection`` turns the
+errors that pydantic collected into the one reason that is reported.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def _required_text(wrong_type: str, max_bytes: int | None) -> PlainValidator:
 def _optional_text(max_bytes: int) -> PlainValidator:
     def clean(value: Any, field: str, flags: list[str]) -> str | None:
         if value is not None and not isinstance(value, str):
-            # What the product can do without does not cost it its place in the stores.
+            # A field that the product can do without must not keep it out of the stores.
             flags.append(f"{field}_ignored")
             return None
         text = check_text(value or "", field).strip()
@@ -145,7 +145,7 @@ class _AnyMessage(BaseModel):
 
 
 class ProductMessage(_AnyMessage):
-    """A product as it is now; replaces what an older message said."""
+    """A product as it is now; replaces the content of an older message."""
 
     model_config = ConfigDict(title="Product message")
 
@@ -216,12 +216,12 @@ def rejection(error: ValidationError) -> InvalidMessage:
 
     "First" is the order of the fields in the model, so equal bodies get equal reasons.
     """
-    found = [
+    problems = [
         _reason_and_detail(problem)
         for problem in error.errors(include_url=False, include_input=False)
     ]
-    found.sort(key=lambda pair: not pair[0].startswith("missing:"))
-    return InvalidMessage(*found[0])
+    problems.sort(key=lambda problem: not problem[0].startswith("missing:"))
+    return InvalidMessage(*problems[0])
 
 
 def _reason_and_detail(problem: ErrorDetails) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """The ledger and the stores as consumer threads share them: grouped, and guarded by breakers.
 
-What several threads ask at the same time is one call: a statement for forty rows costs PostgreSQL
-and its client hardly more than one for ten (``benchmarks.gil`` counts calls per message). While
-a dependency is down a call waits for it, as ``Breakers.call`` says.
+Calls of several threads at the same time become one call: a statement for forty rows costs
+PostgreSQL and its client hardly more than a statement for ten (``benchmarks.gil`` counts calls per
+message). While a dependency is down, a call waits for it as in ``Breakers.call``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,9 +28,9 @@ LEDGER = "ledger"
 
 
 class SharedLedger:
-    """The ledger's calls that every batch makes, from any thread; see ``Ledger``.
+    """The ledger of all consumer threads: the calls of ``Ledger`` that every batch makes.
 
-    Each raises what ``Breakers.call`` does.
+    Thread-safe. Every method raises what ``Breakers.call`` raises.
     """
 
     def __init__(self, ledger: Ledger, breakers: Breakers) -> None:
@@ -46,11 +46,11 @@ class SharedLedger:
         self._start_alone = breakers.guarded(LEDGER, self._in_progress.start_alone)
 
     def look_up(self, candidates: Sequence[Product]) -> Sequence[LookedUp]:
-        """Return what is known of each product, in order, compared with the candidate."""
+        """Return the ledger's knowledge of each product, in order, compared with the candidate."""
         return self._look_up(candidates)
 
     def image_embeddings(self, sha256s: Sequence[str]) -> dict[str, Embedding]:
-        """Return the embeddings that this model made of images with these digests."""
+        """Return the embeddings that this model made of images, by SHA-256, hex."""
         return _present(sha256s, self._images(sha256s))
 
     def revisions(self, product_ids: Iterable[str]) -> dict[str, int]:
@@ -59,18 +59,18 @@ class SharedLedger:
         return _present(ids, self._revisions(ids))
 
     def rows(self, product_ids: Iterable[str]) -> dict[str, ProductRow]:
-        """Return the current row of each product that exists; rarely asked, so never grouped."""
+        """Return the current row of each product that exists; rarely called, so never grouped."""
         return self._rows(product_ids)
 
     def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
         """Record the changes of all callers in one statement."""
         rows: dict[str, ProductRow] = {}
         failures: dict[int, ProductConsumerError] = {}
-        for position, answer in enumerate(self._record(changes)):
-            if isinstance(answer, ProductRow):
-                rows[answer.id] = answer
-            elif answer is not None:
-                failures[position] = answer
+        for position, result in enumerate(self._record(changes)):
+            if isinstance(result, ProductRow):
+                rows[result.id] = result
+            elif result is not None:
+                failures[position] = result
         return BatchRecord(rows, failures)
 
     def start(self, message_ids: Sequence[str]) -> dict[str, CrashSuspect]:
@@ -109,7 +109,10 @@ class SharedLedger:
 
 
 class SharedStore:
-    """A store's write, from any thread; see ``ProductStore``."""
+    """A store of all consumer threads: the write of ``ProductStore``.
+
+    Thread-safe. It raises what ``Breakers.call`` raises.
+    """
 
     def __init__(self, store: ProductStore, breakers: Breakers) -> None:
         self.name = store.name
@@ -123,7 +126,7 @@ class SharedStore:
     def _ask_write(self, rows: Sequence[ProductRow]) -> list[ProductConsumerError | None]:
         newest: dict[str, ProductRow] = {}
         for row in rows:
-            # Two threads may have read the same product back; a request holds it once.
+            # Two threads may have read the same product; a request must hold it once.
             if row.id not in newest or newest[row.id].revision < row.revision:
                 newest[row.id] = row
         failures = self._store.write(list(newest.values()))
@@ -132,7 +135,7 @@ class SharedStore:
 
 @dataclass(frozen=True, slots=True)
 class SharedStores:
-    """The ledger, the stores behind it, and the breakers of all of them."""
+    """The ledger, the stores, and the breakers of all of them. Thread-safe."""
 
     ledger: SharedLedger
     stores: tuple[SharedStore, ...]

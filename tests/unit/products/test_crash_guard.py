@@ -19,7 +19,7 @@ from tests.support import factories
 
 
 class Rig:
-    """A guard over a real ledger, and steps that remember what they were given."""
+    """A guard over a real ledger, and steps that remember their items."""
 
     def __init__(self, directory: Path) -> None:
         database = Database(f"sqlite:///{directory / 'l.db'}", timeout_seconds=5, connections=2)
@@ -31,7 +31,7 @@ class Rig:
         self.calls: list[tuple[list[str], bool]] = []
 
     def batch(self, *ids: str) -> Batch[ProductItem]:
-        items = [ProductItem(factories.message("{}", message_id=each)) for each in ids]
+        items = [ProductItem(factories.message("{}", message_id=id_)) for id_ in ids]
         return Batch(items, self.context, max_attempts=3)
 
     def step(
@@ -60,9 +60,9 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path)
-    yield made
-    made.ledger.close()
+    rig = Rig(tmp_path)
+    yield rig
+    rig.ledger.close()
 
 
 def test_a_batch_without_suspects_is_worked_on_together(rig: Rig) -> None:
@@ -71,7 +71,7 @@ def test_a_batch_without_suspects_is_worked_on_together(rig: Rig) -> None:
     assert rig.calls == [(["a", "b"], False)]
 
 
-def test_what_is_done_is_no_longer_in_progress(rig: Rig) -> None:
+def test_finished_messages_are_no_longer_in_progress(rig: Rig) -> None:
     rig.run("a", "b")
 
     assert rig.in_progress.start(["a", "b"]) == {}
@@ -88,7 +88,7 @@ def test_an_error_that_the_process_survives_makes_nobody_a_suspect(rig: Rig) -> 
     assert rig.in_progress.start(["a"]) == {}
 
 
-def test_what_a_process_died_with_is_worked_on_alone(rig: Rig) -> None:
+def test_messages_that_a_process_died_with_are_worked_on_alone(rig: Rig) -> None:
     rig.die_with("a", "b")
     rig.run("a", "b", "c")
 
@@ -106,7 +106,7 @@ def test_two_crashes_alone_reject_a_message_and_one_does_not(rig: Rig) -> None:
     assert batch.items[1].outcome is None
 
 
-def test_a_crash_amid_others_rejects_nobody(rig: Rig) -> None:
+def test_a_crash_within_a_batch_rejects_nobody(rig: Rig) -> None:
     rig.die_with("a", "b")
     batch = rig.run("a", "b")
 

@@ -1,4 +1,4 @@
-"""Message body -> Product: what is read, what orders it, which of several problems is reported."""
+"""Message body -> Product: its fields, its version, and which of several problems is reported."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The catalogue of bad input: what each kind of hostile or broken message becomes, one row each."""
+"""The catalogue of bad input: the result of each kind of hostile or broken message, a row each."""
 
 import base64
 import gzip
@@ -25,7 +25,7 @@ S3_POINTER = [
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the catalogue: a body, and its reason or what the product must hold."""
+    """One line of the catalogue: a body, and its reason or the fields of its product."""
 
     name: str
     body: str | bytes

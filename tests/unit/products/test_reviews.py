@@ -48,7 +48,7 @@ def test_absent_reviews_are_none(raw):
 
 
 @pytest.mark.parametrize("raw", ["1,52,0", "1 52", "1.5", "1.5k", "many", Decimal("1.5"), True, []])
-def test_what_is_no_whole_number_is_no_count(raw):
+def test_a_value_that_is_no_whole_number_is_no_count(raw):
     with pytest.raises(InvalidMessage, match="review_invalid"):
         parse_reviews_count(raw)
 

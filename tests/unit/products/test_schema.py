@@ -36,7 +36,7 @@ PARSER = ProductParser(default_currency="VND", source_timezone="UTC")
 
 
 def shaped(**fields: Any) -> tuple[ProductMessage, list[str]]:
-    """A body that is right but for these fields, as the model, and the flags of what it took."""
+    """Validate a good body with these fields; return the message and its flags."""
     flags: list[str] = []
     return ProductMessage.model_validate(product_body(**fields), context=flags), flags
 
@@ -108,7 +108,7 @@ def test_of_several_bad_fields_the_first_of_the_model_is_reported(fields: set[st
     st.sets(st.sampled_from(REQUIRED), min_size=1),
     st.sets(st.sampled_from(sorted(BAD_VALUES.keys() - set(REQUIRED)))),
 )
-def test_what_is_missing_is_reported_before_what_is_bad(missing: set[str], bad: set[str]) -> None:
+def test_missing_fields_are_reported_before_bad_ones(missing: set[str], bad: set[str]) -> None:
     first = next(field for field in REQUIRED if field in missing)
     body = product_body(**{field: BAD_VALUES[field][0] for field in bad})
 
