@@ -2,9 +2,9 @@
 
     receive -> validate -> look up -> fetch image -> embed -> store -> acknowledge
 
-``Consumer`` is the loop: it receives a batch, hands it to a pipeline, and settles each message by
-the outcome that came back, exactly once and last. ``ProductPipeline`` is the work in between. An
-error becomes an outcome in one place, ``product_consumer/pipeline/error_policy.py``.
+``Consumer`` is the loop: it receives messages, hands them to a pipeline, and settles each by its
+outcome, exactly once and last. ``ProductPipeline`` is the work in between. An error becomes an
+outcome in one place, ``product_consumer/pipeline/error_policy.py``.
 """
 
 import logging
@@ -41,7 +41,7 @@ ProductBatch = Batch[ProductItem]
 
 
 class Consumer:
-    """One consumer thread: receives, lets the pipeline work, settles."""
+    """The loop of one consumer thread: receive, process, settle."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Consumer:
         self._backoff = Backoff(1.0, 30.0)
 
     def consume(self, stopping: threading.Event) -> None:
-        """Receive and process batches until asked to stop; a started batch is always settled."""
+        """Receive and process batches until asked to stop; a batch in work is settled first."""
         log.info("Thread %d started consuming from %s...", self.number, self._queue.label)
         while not stopping.is_set() and self._pipeline.wait_until_ready():
             try:
@@ -86,7 +86,7 @@ class Consumer:
                     self._settle(messages, outcomes)
 
     def _settle(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
-        """Bring each message to its one end; one that the queue does not let go comes back."""
+        """Bring each message to its one end; if the queue is down, it comes back by itself."""
         for message in messages:
             # An extension that lands after a release would hide the message again.
             self._in_flight.stop_extending(message)
@@ -105,7 +105,7 @@ class Consumer:
             )
 
     def _try(self, settle: Callable[..., None], messages: object, *more: Any) -> bool:
-        """Settle messages, if there are any; return whether the queue took it."""
+        """Settle messages, if there are any; return whether the queue confirmed it."""
         if not messages:
             return False
         self._stages.touch()
@@ -118,8 +118,10 @@ class Consumer:
 
 
 class ProductPipeline:
-    """Validate, look up, fetch the image, embed, store. Each step takes items and returns those
-    that go on; an error settles its own item and spares the others.
+    """The steps of product messages: validate, look up, fetch the image, embed, store.
+
+    Each step takes items and returns those that go on; an error settles its own item and spares the
+    others. Any thread may call it.
     """
 
     def __init__(
@@ -135,7 +137,7 @@ class ProductPipeline:
         max_attempts: int,
         on_stored: Callable[[Product], None] = lambda _product: None,
     ) -> None:
-        """``on_stored`` is told of every product that all stores have; it must return at once."""
+        """``on_stored``: called with every product that all stores have; must return at once."""
         self._parser = parser
         self._fetcher = fetcher
         self._decoder = decoder
@@ -149,7 +151,7 @@ class ProductPipeline:
         self._on_stored = on_stored
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
-        """Return one outcome per message, in order."""
+        """Return one outcome per message, in order; raises ``FatalError`` only."""
         items = map(ProductItem, messages)
         with Batch(items, self._context, max_attempts=self._max_attempts) as batch:
             valid = self.validate(batch)
@@ -170,11 +172,11 @@ class ProductPipeline:
             return batch.each("validate", batch.items, self._parse)
 
     def look_up(self, batch: ProductBatch, valid: Items) -> tuple[Items, Items]:
-        """Part what can be stored as it is from what needs an image and an embedding first.
+        """Split the items: those that can be stored at once, and those that need an image first.
 
-        A tombstone has no image. A message that the ledger already has, or has a newer one than,
-        changes nothing but history; it rewrites the current row, whose embeddings are known. So a
-        second delivery costs neither a download nor a forward pass.
+        A tombstone has no image. A message changes only history if the ledger has it already, or
+        has a newer one; it rewrites the current row, whose embeddings are known. So a second
+        delivery costs neither a download nor a forward pass.
         """
         with batch.stage("look_up"):
             known = self._ledger.look_up([item.product for item in valid])
@@ -183,14 +185,15 @@ class ProductPipeline:
         return current, [item for item in going_on if item.needs_image]
 
     def fetch_images(self, batch: ProductBatch, changed: Items) -> Items:
-        """Download the images of a batch in parallel; a known one only if it has changed."""
+        """Download the images of a batch in parallel; a known image only if it has changed."""
         with batch.stage("fetch_image"):
             images = self._fetcher.fetch_all([item.image_request() for item in changed])
             return batch.accept("fetch_image", changed, images, ProductItem.take_image)
 
     def embed(self, batch: ProductBatch, new: Items, *, alone: bool = False) -> Items:
-        """Decode and tokenise here, in the consumer thread, so that the model never waits for it;
-        then one forward pass, shared with what other threads have ready unless ``alone``.
+        """Decode and tokenise in this thread, so that the model never waits for it; then embed.
+
+        The forward pass carries the items of other threads, too, unless ``alone``.
         """
         with batch.stage("prepare"):
             # All names first: between images the caches are cold, and a name takes 5 times as long.
@@ -202,8 +205,9 @@ class ProductPipeline:
             return batch.accept("embed", prepared, embeddings, ProductItem.take_embeddings)
 
     def store(self, batch: ProductBatch, ready: Items) -> None:
-        """Record the batch, write the current rows to every store, and make sure they still are
-        current.
+        """Record the batch in the ledger, then write the current rows to every store.
+
+        A row that was overtaken meanwhile is written again: the stores end with the newest.
         """
         held = batch.drop_lost(ready, self._in_flight.is_held)
         with batch.stage("ledger"):

@@ -1,15 +1,15 @@
 """Run the worker: ``python thread_runner.py [--stream products|orders]... [--processes N]
 [--threads N] [--until-empty] [--serve] [--demo [--catalog DIR]]``.
 
-Options become settings, settings become streams, and every stream gets N consumer threads; a
-signal drains them. With several processes this one only supervises the others, each of which is
-this program again. Exit codes: ``product_consumer/runtime/exit_codes.py``.
+Options become settings, settings become streams, and each stream gets N consumer threads; a signal
+drains them. With several processes, this process only supervises; the others run this program, too.
+Exit codes: ``product_consumer/runtime/exit_codes.py``.
 """
 
 from product_consumer.runtime.early_exit import exit_on_signals
 
 if __name__ == "__main__":
-    exit_on_signals()  # before the slow imports: a stop while they load is clean, too
+    exit_on_signals()  # before the slow imports, so that a stop meanwhile is clean, too
 
 import threading
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_worker(settings: Settings, options: Options, may_end: threading.Event | None = None) -> int:
-    """Consume the chosen streams in this process; see ``Worker.run`` for ``may_end``."""
+    """Consume the chosen streams; an empty queue ends nothing before ``may_end`` is set."""
     from data_management import Consumer
 
     with Worker(settings, options) as worker:
@@ -52,7 +52,7 @@ def run_worker(settings: Settings, options: Options, may_end: threading.Event | 
 
 
 def run_demo(settings: Settings, options: Options) -> int:
-    """The same worker between local servers, a producer and a summary."""
+    """Run the same worker between local servers, a producer and a summary."""
     from product_consumer.demo.opening import open_demo
 
     with open_demo(settings, options.catalog) as demo:
@@ -60,7 +60,7 @@ def run_demo(settings: Settings, options: Options) -> int:
 
 
 def open_products(settings: Settings, worker: Worker) -> Stream:
-    """The product stream: queue, images, model, ledger, stores; sweeper and checks beside it."""
+    """Open the product stream: queue, images, model, ledger, stores, sweeper and checks."""
     # Imported here: torch takes seconds, and a wrong setting must be reported before that.
     from data_management import ProductPipeline
     from product_consumer.products.components import ProductComponents
@@ -70,7 +70,6 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
     context = worker.context
     components = worker.open(ProductComponents(settings, context, worker.database))
     ledger, stores = components.ledger, components.stores.all
-    on_stored = worker.enter(open_product_checks(settings, ledger, context.metrics))
     pipeline = ProductPipeline(
         components.parser,
         components.fetcher,
@@ -80,7 +79,7 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
         components.in_flight,
         context,
         max_attempts=settings.max_attempts,
-        on_stored=on_stored,
+        on_stored=worker.enter(open_product_checks(settings, ledger, context.metrics)),
     )
     return Stream(
         components.queue,
@@ -93,8 +92,8 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
 
 
 def open_orders(settings: Settings, worker: Worker) -> Stream:
-    """The order stream: queue, ledger and, where configured, Redis."""
-    # Nothing of this loads torch, Milvus or Elasticsearch: orders alone start at once.
+    """Open the order stream: queue, ledger and, where configured, Redis."""
+    # Nothing here loads torch, Milvus or Elasticsearch: orders alone start at once.
     from product_consumer.orders.components import OrderComponents
     from product_consumer.quality.opening import open_order_checks
 

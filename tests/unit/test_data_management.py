@@ -1,6 +1,6 @@
-"""The story of a message: which outcome each failure leads to, and what is never done twice.
+"""The story of a message: the outcome of each failure, and the work that is never done twice.
 
-Image host and model are stand-ins here: they return what a test tells them to.
+Image host and model are stand-ins here, and each test chooses their results.
 """
 
 import hashlib
@@ -53,9 +53,9 @@ class StandInFetcher:
         self.fetched: list[str] = []
 
     def fetch_all(self, requests: Sequence[ImageRequest]) -> list[FetchResult]:
-        return [self.errors.get(request.url) or self._answer(request) for request in requests]
+        return [self.errors.get(request.url) or self._respond(request) for request in requests]
 
-    def _answer(self, request: ImageRequest) -> FetchResult:
+    def _respond(self, request: ImageRequest) -> FetchResult:
         data = self.images.get(request.url, request.url.rpartition("/")[2].encode())
         etag = hashlib.sha256(data).hexdigest()[:8]
         if request.etag == etag:
@@ -70,7 +70,7 @@ class StandInDecoder:
 
 
 class StandInEmbedder:
-    """Vectors that follow from the name; fails as a test tells it to."""
+    """Embeddings that follow from the name; fails as a test tells it to."""
 
     shorter_side_pixels = None
 
@@ -83,7 +83,7 @@ class StandInEmbedder:
     def tokenise(self, name: str) -> str:
         return name
 
-    def prepare(self, _picture: object, tokens: str) -> str:
+    def prepare(self, _pixels: object, tokens: str) -> str:
         return tokens
 
     def embed(self, names: Sequence[str], *, alone: bool = False) -> list[Embeddings | Exception]:
@@ -122,7 +122,7 @@ class Rig:
         self.store.setup(self.ledger.claim_model("stand-in", 768))
 
     def pipeline(self, store: Any = None, **options: Any) -> ProductPipeline:
-        parts: dict[str, Any] = {
+        components: dict[str, Any] = {
             "parser": ProductParser(default_currency="VND", source_timezone="UTC"),
             "fetcher": self.fetcher,
             "decoder": StandInDecoder(),
@@ -131,7 +131,7 @@ class Rig:
             "in_flight": self.in_flight,
             "context": self.context,
         }
-        return ProductPipeline(**parts, max_attempts=8, **options)
+        return ProductPipeline(**components, max_attempts=8, **options)
 
     def process(self, *messages: Message, store: Any = None) -> list[Outcome]:
         with self.in_flight.track(messages):
@@ -166,14 +166,14 @@ def test_one_bad_message_does_not_harm_its_batch(rig: Rig) -> None:
     assert outcomes[1] == Rejected("validate", "json_invalid", outcomes[1].detail)  # type: ignore[union-attr]
 
 
-def test_who_asked_is_told_of_stored_products_only(rig: Rig) -> None:
-    told: list[str] = []
-    pipeline = rig.pipeline(on_stored=lambda product: told.append(product.id))
+def test_on_stored_is_called_with_stored_products_only(rig: Rig) -> None:
+    stored: list[str] = []
+    pipeline = rig.pipeline(on_stored=lambda product: stored.append(product.id))
     messages = [product_message("good"), factories.message("{")]
     with rig.in_flight.track(messages):
         pipeline.process(messages)
 
-    assert told == ["good"]
+    assert stored == ["good"]
 
 
 def test_a_second_delivery_costs_neither_a_download_nor_a_forward_pass(rig: Rig) -> None:
@@ -217,7 +217,7 @@ def test_new_bytes_behind_the_same_url_are_embedded_again(rig: Rig) -> None:
     assert len(rig.embedder.embedded) == 2
 
 
-def test_a_new_name_for_a_known_picture_costs_its_text_only(rig: Rig) -> None:
+def test_a_new_name_for_a_known_image_costs_its_text_only(rig: Rig) -> None:
     rig.process(product_message(version=1, name="Old"))
     before = rig.ledger.rows(["abc123"])["abc123"].embeddings
     rig.process(product_message(version=2, name="A new name"))
@@ -231,7 +231,7 @@ def test_a_new_name_for_a_known_picture_costs_its_text_only(rig: Rig) -> None:
     assert float(before.text @ after.text) < 0.9
 
 
-def test_one_picture_of_two_products_is_embedded_once(rig: Rig) -> None:
+def test_one_image_of_two_products_is_embedded_once(rig: Rig) -> None:
     shared = "http://images.example/placeholder.jpg"
     rig.process(product_message("a", image_url=shared))
     rig.process(product_message("b", image_url=shared, name="Other"))
@@ -240,7 +240,7 @@ def test_one_picture_of_two_products_is_embedded_once(rig: Rig) -> None:
     assert rig.embedder.texts == ["Other"]
 
 
-def test_vectors_of_another_model_are_not_reused(rig: Rig) -> None:
+def test_embeddings_of_another_model_are_not_reused(rig: Rig) -> None:
     rig.process(product_message(version=1))
     with sqlite3.connect(rig.ledger_file) as connection:
         connection.execute("UPDATE products SET model_id = 'another'")
@@ -250,7 +250,7 @@ def test_vectors_of_another_model_are_not_reused(rig: Rig) -> None:
     assert len(rig.embedder.embedded) == 2
 
 
-def test_an_older_message_shows_the_newest_state_again(rig: Rig) -> None:
+def test_an_older_message_writes_the_newest_state_again(rig: Rig) -> None:
     rig.process(product_message(name="New", version=2))
     lost = InMemoryStore()
     outcomes = rig.process(product_message(name="Old", version=1), store=lost)
@@ -284,7 +284,7 @@ def test_an_image_that_is_refused_rejects_its_message_with_the_reason(rig: Rig) 
     assert rig.process(product_message()) == [Rejected("fetch_image", "not_an_image", "HTML")]
 
 
-def test_an_image_server_that_is_down_puts_the_message_off(rig: Rig) -> None:
+def test_an_image_server_that_is_down_delays_the_message(rig: Rig) -> None:
     rig.fetcher.errors["http://images.example/abc123.jpg"] = ImageUnavailable("http_503")
     [outcome] = rig.process(product_message())
 
@@ -350,7 +350,7 @@ def test_a_fatal_error_settles_nothing(rig: Rig) -> None:
 
 def die_on(rig: Rig, name: str, messages: Sequence[Message]) -> None:
     """Process a batch in a process that dies when it embeds a product of this name."""
-    rig.embedder.fail = lambda each: FatalError("died") if each == name else None
+    rig.embedder.fail = lambda embedded: FatalError("died") if embedded == name else None
     with pytest.raises(FatalError):
         rig.process(*messages)
     rig.embedder.fail = lambda _name: None
@@ -507,7 +507,7 @@ def consume(rig: Rig, until: Callable[[], bool]) -> None:
     assert until(), "the consumer did not get there in time"
 
 
-def test_the_loop_acknowledges_what_is_stored_and_dead_letters_what_never_can_be(
+def test_the_loop_acknowledges_stored_messages_and_dead_letters_invalid_ones(
     rig: Rig,
 ) -> None:
     rig.queue.send(str(product_message("good").body))
@@ -519,7 +519,9 @@ def test_the_loop_acknowledges_what_is_stored_and_dead_letters_what_never_can_be
     assert rig.store.read_revisions(["good"]) == {"good": 1}
 
 
-def test_the_loop_says_what_it_did(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_loop_logs_its_start_and_each_message(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     rig.queue.send(str(product_message().body))
     consume(rig, lambda: finished(rig.metrics) == 1)
@@ -528,7 +530,7 @@ def test_the_loop_says_what_it_did(rig: Rig, caplog: pytest.LogCaptureFixture) -
     assert "Thread 1 processed ID: abc123" in caplog.messages
 
 
-def test_what_an_open_long_poll_returns_after_the_stop_is_released(rig: Rig) -> None:
+def test_messages_of_a_long_poll_that_returns_after_the_stop_are_released(rig: Rig) -> None:
     class StopsWhileReceiving(InMemoryQueue):
         def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
             messages = super().receive(max_messages, wait_seconds)
