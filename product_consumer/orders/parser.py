@@ -1,8 +1,14 @@
 """Message body -> Order, or the named reason why it can never be one.
 
-Checks run in a fixed order, so that equal bodies get equal reasons: the JSON and its envelopes, the
-kind of message, required fields that are missing, the ids, the currency and the value, the items,
-their sum, and last the time.
+Checks run in this order, so that equal bodies get equal reasons:
+
+1. JSON and envelopes
+2. kind and schema version of the message
+3. missing fields
+4. ids
+5. currency and value
+6. items and their sum
+7. time
 """
 
 from collections.abc import Mapping

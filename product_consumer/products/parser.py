@@ -1,8 +1,13 @@
 """Message body -> Product, or the named reason why it can never be one.
 
-Checks run in a fixed order, so that equal bodies get equal reasons: the JSON, the envelopes, the
-kind and schema version of the message, required fields that are missing, each field in the order of
-the schema, the price with its currency, and last the version or time.
+Checks run in this order, so that equal bodies get equal reasons:
+
+1. JSON and envelopes
+2. kind and schema version of the message
+3. missing fields
+4. each field, in the order of the schema
+5. price and currency
+6. version and time
 """
 
 import re

@@ -34,7 +34,7 @@ class Shutdown:
 
     A context manager for the main thread. A thread of its own reads the signals from a pipe that
     Python's C handler writes to. So nothing runs inside a handler, where the interrupted code may
-    hold any lock, and signals are obeyed while the main thread is busy in a library.
+    hold any lock. Signals are obeyed even while the main thread is busy in a library.
 
     After the first signal the process ends within ``drain_seconds`` and ``CLOSE_GRACE_SECONDS``,
     whatever hangs. During the start (before ``consuming`` is set) it ends within
