@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dotenv
+import hypothesis
 import pytest
 import redis
 
@@ -51,6 +52,9 @@ def pytest_configure() -> None:
     if "TMPDIR" not in os.environ and _is_roomy(MEMORY_DISK):
         os.environ["TMPDIR"] = str(MEMORY_DISK)
         tempfile.tempdir = None
+    # How long an example takes says more of the machine's other work than of the code.
+    hypothesis.settings.register_profile("project", deadline=None)
+    hypothesis.settings.load_profile("project")
     # For servers that live for minutes: half the processor time of a start.
     os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
