@@ -1,6 +1,6 @@
 """What happens to a product message, from the queue to every store, failures included.
 
-    receive -> validate -> look up -> fetch image -> embed -> store -> acknowledge
+    receive -> validate -> look up -> fetch image -> reuse or embed -> store -> acknowledge
 
 ``Consumer`` is the loop: it receives messages, hands them to a pipeline, and settles each by its
 outcome, exactly once and last. ``ProductPipeline`` is the work in between. An error becomes an
@@ -62,7 +62,7 @@ class Consumer:
         self._metrics = context.metrics
         self._batch_size = batch_size
         self._wait_seconds = wait_seconds
-        self._backoff = Backoff(1.0, 30.0)
+        self._backoff = Backoff(first_seconds=1.0, cap_seconds=30.0)
 
     def consume(self, stopping: threading.Event) -> None:
         """Receive and process batches until asked to stop; a batch in work is settled first."""
@@ -137,7 +137,7 @@ class ProductPipeline:
         max_attempts: int,
         on_stored: Callable[[Product], None] = lambda _product: None,
     ) -> None:
-        """``on_stored``: called with every product that all stores have; must return at once."""
+        """``on_stored``: told of every product that all stores have; neither blocks nor raises."""
         self._parser = parser
         self._fetcher = fetcher
         self._decoder = decoder
@@ -157,9 +157,9 @@ class ProductPipeline:
             valid = self.validate(batch)
             current, changed = self.look_up(batch, valid)
             fetched = self.fetch_images(batch, changed)
-            known, new = self._reuse.split(batch, fetched)
+            reused, new = self._reuse.split(batch, fetched)
             embedded = self._crash_guard.run(batch, new, self.embed)
-            self.store(batch, current + known + embedded)
+            self.store(batch, current + reused + embedded)
         return batch.outcomes()
 
     def wait_until_ready(self) -> bool:
@@ -209,13 +209,13 @@ class ProductPipeline:
 
         A row that was overtaken meanwhile is written again: the stores end with the newest.
         """
-        held = batch.drop_lost(ready, self._in_flight.is_held)
+        held = batch.release_lost(ready, self._in_flight.is_held)
         with batch.stage("ledger"):
             recorded = self._ledger.record([item.change() for item in held])
             batch.fail("ledger", held, recorded.failures)
         with batch.stage("stores"):
             failures = write_current(self._ledger, self._stores, recorded.rows)
-        for item in batch.open(held):
+        for item in batch.undecided(held):
             failure = failures.get(item.product.id)
             if failure is not None:
                 batch.settle(item, "store", failure)

@@ -100,12 +100,12 @@ class OrderPipeline:
 
     def record(self, batch: OrderBatch, valid: Items) -> Items:
         """Count the new orders; return all that the ledger has now, counted now or before."""
-        held = batch.drop_lost(valid, self._in_flight.is_held)
+        held = batch.release_lost(valid, self._in_flight.is_held)
         orders = [item.order for item in held]
         with batch.stage("order_ledger"):
             recorded = self._record(orders)
             batch.fail("ledger", held, recorded.failures)
-        known = batch.open(held)
+        known = batch.undecided(held)
         repeated = len(known) - len(recorded.inserted)
         self._context.metrics.count_flags(("order_repeated",) * repeated)
         # Of copies in one batch the ledger counted the first, which stays because of the reversal.

@@ -56,7 +56,7 @@ class Batch(Generic[Item]):
     ) -> bool:
         if not isinstance(error, Exception) or isinstance(error, FatalError):
             return False
-        for item in self.open(self.items):
+        for item in self.undecided(self.items):
             self.settle(item, "pipeline", error)
         return True
 
@@ -69,7 +69,7 @@ class Batch(Generic[Item]):
         items = list(items)
         for item in items:
             self._attempt(stage, item, partial(step, item))
-        return self.open(items)
+        return self.undecided(items)
 
     def accept(
         self,
@@ -81,7 +81,7 @@ class Batch(Generic[Item]):
         """Hand each item its result, in order; ``take`` raises if the result is an error."""
         for item, result in zip(items, results, strict=True):
             self._attempt(stage, item, partial(take, item, result))
-        return self.open(items)
+        return self.undecided(items)
 
     def settle(self, item: Item, stage: str, error: Exception) -> None:
         """Give an item the outcome that its error's class asks for."""
@@ -92,15 +92,15 @@ class Batch(Generic[Item]):
         for position, error in errors.items():
             self.settle(items[position], stage, error)
 
-    def drop_lost(self, items: Iterable[Item], is_held: Callable[[Message], bool]) -> list[Item]:
+    def release_lost(self, items: Iterable[Item], is_held: Callable[[Message], bool]) -> list[Item]:
         """Drop messages that were delivered again, for the next delivery; return those held."""
         items = list(items)
         for item in items:
             if not is_held(item.message):
                 item.outcome = Released("delivered again elsewhere")
-        return self.open(items)
+        return self.undecided(items)
 
-    def open(self, items: Iterable[Item]) -> list[Item]:
+    def undecided(self, items: Iterable[Item]) -> list[Item]:
         """Return the items that have no outcome yet."""
         return [item for item in items if item.outcome is None]
 

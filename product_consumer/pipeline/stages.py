@@ -116,6 +116,8 @@ def stage_timeouts(
         "validate": 45.0,
         "look_up": store,
         "fetch_image": image_timeout_seconds + 30.0,
+        # It looks embeddings up, and embeds a new name beside a known image.
+        "reuse": max(store, embed),
         "prepare": 45.0,
         "embed": embed,
         "ledger": store,

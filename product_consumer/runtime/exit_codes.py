@@ -53,3 +53,7 @@ def exit_code_of_errors() -> Iterator[Ending]:
     except FatalError as error:
         log.error("Fatal: %s", error)
         ending.code = EXIT_FATAL
+    except Exception:
+        # A bug of ours. Its traceback is told here: ``leave`` ends the process within a bound.
+        log.exception("Fatal: an unexpected error")
+        ending.code = EXIT_FATAL

@@ -36,7 +36,7 @@ class AcknowledgesStale(ProductPipeline):
         for item in current:
             if not item.product.deleted:
                 item.outcome = Stored(item.product.id)
-        return batch.open(current), changed
+        return batch.undecided(current), changed
 
 
 class UncheckedLedger(Ledger):

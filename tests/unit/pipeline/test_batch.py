@@ -68,7 +68,7 @@ def test_errors_are_settled_by_position() -> None:
     batch = batch_of(3)
     batch.fail("ledger", batch.items, {2: InvalidMessage("refused")})
 
-    assert batch.open(batch.items) == batch.items[:2]
+    assert batch.undecided(batch.items) == batch.items[:2]
 
 
 def test_an_error_that_leaves_the_block_settles_all_open_items() -> None:
@@ -85,7 +85,7 @@ def test_a_fatal_error_leaves_the_block_and_settles_nothing() -> None:
     with pytest.raises(FatalError), batch:
         batch.each("embed", batch.items, failing_at(0, batch, FatalError("the device is lost")))
 
-    assert batch.open(batch.items) == batch.items
+    assert batch.undecided(batch.items) == batch.items
 
 
 def test_the_end_of_a_thread_leaves_the_block() -> None:
@@ -97,7 +97,7 @@ def test_the_end_of_a_thread_leaves_the_block() -> None:
 def test_a_message_that_was_delivered_again_is_dropped() -> None:
     batch = batch_of(2)
     lost = batch.items[0].message
-    held = batch.drop_lost(batch.items, lambda message: message is not lost)
+    held = batch.release_lost(batch.items, lambda message: message is not lost)
 
     assert held == [batch.items[1]]
     assert batch.items[0].outcome == Released("delivered again elsewhere")

@@ -96,6 +96,7 @@ def test_a_slow_device_has_its_own_time() -> None:
     )
 
     assert timeouts["embed"] > 2 * 600
+    assert timeouts["reuse"] >= timeouts["embed"]
     assert timeouts[BETWEEN] >= timeouts["embed"]
     assert timeouts["receive"] > 3 * (20 + 15)
     assert timeouts["fetch_image"] > 15

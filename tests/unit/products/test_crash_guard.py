@@ -110,4 +110,4 @@ def test_a_crash_within_a_batch_rejects_nobody(rig: Rig) -> None:
     rig.die_with("a", "b")
     batch = rig.run("a", "b")
 
-    assert batch.open(batch.items) == batch.items
+    assert batch.undecided(batch.items) == batch.items

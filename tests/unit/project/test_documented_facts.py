@@ -224,7 +224,8 @@ def test_the_limits_of_the_stages_are_those_of_the_default_settings() -> None:
 
     on_a_gpu, on_a_cpu = limits(60.0), limits(600.0)
     expected = {name: seconds for name, seconds in on_a_gpu.items() if " " not in name}
-    expected |= {"embed GPU": expected.pop("embed"), "embed CPU": on_a_cpu["embed"]}
+    for stage in ("embed", "reuse"):
+        expected |= {f"{stage} GPU": expected.pop(stage), f"{stage} CPU": on_a_cpu[stage]}
 
     assert documented == expected | {"other": OTHER_STAGE_SECONDS}
 

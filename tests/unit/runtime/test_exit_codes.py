@@ -38,6 +38,19 @@ def test_a_code_that_was_set_stays() -> None:
     assert ending.code == 7
 
 
-def test_a_bug_of_ours_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), exit_code_of_errors():
+def test_a_bug_of_ours_is_fatal_and_told_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
         raise ZeroDivisionError
+
+    with exit_code_of_errors() as ending:
+        fail()
+
+    assert ending.code == 70
+    assert "in fail" in caplog.text
+
+
+def test_the_end_of_the_interpreter_passes() -> None:
+    with pytest.raises(SystemExit), exit_code_of_errors():
+        raise SystemExit(2)
