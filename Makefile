@@ -9,7 +9,7 @@ IN_BLOCKS := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-workers test-faults test-parts soak bench check lint types imports docs train-demo-model clean
+.PHONY: help setup demo test test-workers test-faults test-units test-contracts soak bench check lint types imports docs train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,9 +23,9 @@ ifdef ARGS
 test: lint imports types docs
 	$(BIN)/python -m pytest $(ARGS)
 else
-# The longest come first, so that no core is idle at the end.
-test: $(INSTALLED)  ## All checks and all tests, three at a time: what CI runs
-	@$(MAKE) --no-print-directory --jobs=3 $(IN_BLOCKS) test-faults test-parts test-workers lint imports types docs
+# The longest come first, and many of them wait more than they work: no core is idle at the end.
+test: $(INSTALLED)  ## All checks and all tests, four at a time: what CI runs
+	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-faults test-units test-workers test-contracts lint imports types docs
 endif
 
 test-faults: $(INSTALLED)  ## What must survive crashes and outages; waits more than it works
@@ -34,8 +34,11 @@ test-faults: $(INSTALLED)  ## What must survive crashes and outages; waits more 
 test-workers: $(INSTALLED)  ## The tests of whole workers
 	$(BIN)/python -m pytest tests/acceptance
 
-test-parts: $(INSTALLED)  ## The tests of single parts
-	$(BIN)/python -m pytest tests/unit tests/contracts
+test-units: $(INSTALLED)  ## The tests of single modules
+	$(BIN)/python -m pytest tests/unit
+
+test-contracts: $(INSTALLED)  ## What every queue, every store and the ledgers must do
+	$(BIN)/python -m pytest tests/contracts
 
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
 	$(BIN)/python -m pytest tests/faults --soak -m soak $(ARGS)
