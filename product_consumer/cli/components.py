@@ -1,10 +1,9 @@
 """The components of a product worker, opened for one command."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from product_consumer.demo import tiny_model
-from product_consumer.ledger.ledger import open_ledger
 from product_consumer.products.components import ProductComponents
 from product_consumer.settings import Settings
 
@@ -32,9 +31,8 @@ def with_the_ledgers_model(settings: Settings) -> Settings:
     """
     if "openclip_model" in settings.model_fields_set:
         return settings
-    with closing(open_ledger(settings)) as ledger:
-        ledger.setup()
-        model_id = ledger.identity().model_id
+    with opened_components(settings) as components:
+        model_id = components.ledger.identity().model_id
     if not model_id.startswith(f"{tiny_model.MODEL_NAME}/"):
         return settings
     return settings.model_copy(update=tiny_model.settings(settings.data_dir / "model"))
