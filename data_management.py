@@ -10,23 +10,21 @@ outcome in one place, ``product_consumer/pipeline/error_policy.py``.
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from product_consumer.errors import QueueUnavailable
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.models import Message, Product
-from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
-from product_consumer.pipeline.backoff import Backoff
+from product_consumer.outcomes import Outcome, Rejected, Released, Stored
 from product_consumer.pipeline.base import Pipeline
 from product_consumer.pipeline.batch import Batch
 from product_consumer.pipeline.context import ProcessContext
+from product_consumer.pipeline.guarded_queue import GuardedQueue
 from product_consumer.products.crash_guard import CrashGuard
 from product_consumer.products.embedding_reuse import EmbeddingReuse
 from product_consumer.products.item import ProductItem
 from product_consumer.products.parser import ProductParser
 from product_consumer.products.shared_stores import SharedStores
-from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.sync.writer import write_current
 
@@ -46,9 +44,8 @@ class Consumer:
     def __init__(
         self,
         number: int,
-        queue: MessageQueue,
+        queue: GuardedQueue,
         pipeline: Pipeline,
-        in_flight: InFlightTracker,
         context: ProcessContext,
         *,
         batch_size: int,
@@ -57,64 +54,35 @@ class Consumer:
         self.number = number
         self._queue = queue
         self._pipeline = pipeline
-        self._in_flight = in_flight
         self._stages = context.stages
         self._metrics = context.metrics
         self._batch_size = batch_size
         self._wait_seconds = wait_seconds
-        self._backoff = Backoff(first_seconds=1.0, cap_seconds=30.0)
 
     def consume(self, stopping: threading.Event) -> None:
         """Receive and process batches until asked to stop; a batch in work is settled first."""
         log.info("Thread %d started consuming from %s...", self.number, self._queue.label)
         while not stopping.is_set() and self._pipeline.wait_until_ready():
-            try:
-                with self._stages.stage("receive"):
-                    messages = self._queue.receive(self._batch_size, self._wait_seconds)
-            except QueueUnavailable as error:
-                log.warning("Thread %d cannot receive: %s", self.number, error)
-                self._backoff.wait(stopping)
-                continue
-            self._backoff.reset()
+            with self._stages.stage("receive"):
+                messages = self._queue.receive(self._batch_size, self._wait_seconds)
             if stopping.is_set():
-                self._try(self._queue.release, messages)
+                self._queue.give_back([(message, Released("a stop")) for message in messages])
                 break
             self._metrics.count_received(len(messages))
-            with self._in_flight.track(messages):
+            with self._queue.holding(messages):
                 outcomes = self._pipeline.process(messages) if messages else []
                 with self._stages.stage("settle"):
-                    self._settle(messages, outcomes)
+                    self._report(self._queue.settle(messages, outcomes))
 
-    def _settle(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> None:
-        """Bring each message to its one end; if the queue is down, it comes back by itself."""
-        for message in messages:
-            # An extension that lands after a release would hide the message again.
-            self._in_flight.stop_extending(message)
-        settled = list(zip(messages, outcomes, strict=True))
-        self._try(self._queue.acknowledge, _with_outcome(settled, Stored | Ignored))
-        self._try(self._queue.release, _with_outcome(settled, Released))
+    def _report(self, settled: Sequence[tuple[Message, Outcome]]) -> None:
+        """Count and log what the queue has confirmed."""
         for message, outcome in settled:
             if isinstance(outcome, Rejected):
-                if self._try(self._queue.reject, message, outcome):
-                    self._metrics.count_dead_letter(outcome.reason)
-            elif isinstance(outcome, RetryLater):
-                self._try(self._queue.retry_later, message, outcome.delay_seconds)
+                self._metrics.count_dead_letter(outcome.reason)
             self._metrics.count_outcome(outcome, message)
             log.log(
                 outcome.level, "Thread %d %s", self.number, outcome.in_words(message.message_id)
             )
-
-    def _try(self, settle: Callable[..., None], messages: object, *more: Any) -> bool:
-        """Settle messages, if there are any; return whether the queue confirmed it."""
-        if not messages:
-            return False
-        self._stages.touch()
-        try:
-            settle(messages, *more)
-        except QueueUnavailable as error:
-            log.warning("Thread %d could not settle, it will come back: %s", self.number, error)
-            return False
-        return True
 
 
 class ProductPipeline:
@@ -234,7 +202,3 @@ class ProductPipeline:
         pixels = self._decoder.decode(item.image_bytes, self._embedder.shorter_side_pixels)
         item.prepared = self._embedder.prepare(pixels, item.tokens)
         item.image_bytes = b""
-
-
-def _with_outcome(settled: Sequence[tuple[Message, Outcome]], kinds: Any) -> list[Message]:
-    return [message for message, outcome in settled if isinstance(outcome, kinds)]

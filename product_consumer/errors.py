@@ -53,6 +53,16 @@ class EmbeddingRejected(RejectMessage):
     """Raised when the model twice returns an embedding that is not finite or has no length."""
 
 
+def is_refusal(error: Exception) -> bool:
+    """Return whether a store or the ledger refused a record without saying that it is down.
+
+    It may refuse every record then. So the message is blamed only while a good record is taken.
+    """
+    return isinstance(error, RetryMessage) or (
+        isinstance(error, RejectMessage) and error.reason == "store_rejected"
+    )
+
+
 class IgnoreMessage(_ReasonedError):
     """Raised for a message that carries nothing, such as S3's test event."""
 

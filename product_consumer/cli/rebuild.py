@@ -1,6 +1,8 @@
 """The command ``rebuild``: one store, the ledger, a progress bar; no queue and no model."""
 
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -9,11 +11,18 @@ from product_consumer.ledger.pending_checks import PendingChecks
 from product_consumer.ledger.scan import LedgerScan
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import new_context
+from product_consumer.pipeline.hold import Hold
+from product_consumer.products.shared_stores import store_probe
 from product_consumer.runtime.signals import Shutdown
 from product_consumer.settings import Settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.sync.rebuild import Rebuild, RebuildResult
 from product_consumer.text import printable
+
+T = TypeVar("T")
+
+OUTAGE_SECONDS = 60.0
+"""How long each call waits for a dependency that is down, before the command gives up."""
 
 
 def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bool:
@@ -27,15 +36,21 @@ def rebuild_store(settings: Settings, *, keywords: bool, from_start: bool) -> bo
         store: ProductStore = stores.keywords if keywords else stores.vectors
         store.setup(ledger.identity())
         shutdown.consuming = True
-        probes = {"ledger": ledger.ping, store.name: store.ping}
-        breakers = Breakers(probes, new_context(shutdown.stopping))
+        probes = {"ledger": ledger.probe, store.name: store_probe(ledger, store)}
+        context = new_context(shutdown.stopping, Hold(OUTAGE_SECONDS))
+        breakers = Breakers(probes, context)
+
+        def call(dependency: str, operation: str, action: Callable[[], T]) -> T:
+            with context.hold.messages():
+                return breakers.call(dependency, operation, action)
+
         horizon_seconds = settings.repair_horizon_seconds
         rebuild = Rebuild(
             ledger,
             PendingChecks(ledger.database, repair_horizon_seconds=horizon_seconds),
             LedgerScan(ledger.database),
             store,
-            breakers.call,
+            call,
         )
         with tqdm(desc=f"Rebuilding {store.name}", unit="product") as bar:
             result = rebuild.run(

@@ -133,6 +133,20 @@ class Database:
         with self._writer, translated_errors(), self._engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def rehearsing(self) -> Iterator[Connection]:
+        """A transaction whose statements are taken back, and which is committed all the same.
+
+        It fails wherever a real one would: a lock, a missing right, a server that only reads.
+        """
+        with self.writing() as connection:
+            if self.is_sqlite:
+                # Nobody reads this number. Writing it makes the commit reach the disk.
+                connection.exec_driver_sql("PRAGMA user_version = 0")
+            savepoint = connection.begin_nested()
+            yield connection
+            savepoint.rollback()
+
     def writing_in_steps(self) -> AbstractContextManager[Connection]:
         """A connection for statements that may stay when a later one fails. The first must write.
 

@@ -22,7 +22,12 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from product_consumer.database.connection import Database, open_database
-from product_consumer.errors import ConfigurationError, ProductConsumerError, RejectMessage
+from product_consumer.errors import (
+    ConfigurationError,
+    LedgerUnavailable,
+    ProductConsumerError,
+    RejectMessage,
+)
 from product_consumer.ledger.queries import image_embeddings_query, newest_query
 from product_consumer.ledger.recording import Recording
 from product_consumer.ledger.rows import (
@@ -250,10 +255,13 @@ class Ledger:
         with self.database.reading() as connection:
             return connection.execute(statement, parameters).all()
 
-    def ping(self) -> None:
-        """Raise while products cannot be read. It reads one row at most."""
-        with self.database.reading() as connection:
-            connection.execute(select(products.c.id).limit(1)).all()
+    def probe(self) -> None:
+        """Raise while no product could be recorded: record a test product and take it back."""
+        try:
+            self._recording.rehearse()
+        except RejectMessage as error:
+            detail = f"refuses even a test record: {error.detail}"
+            raise LedgerUnavailable("ledger", detail) from error
 
     def describe(self) -> str:
         """Return one line for people about the ledger: address and number of products.

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import (
     ColumnElement,
@@ -30,7 +31,7 @@ from product_consumer.database.column_types import UtcTimestamp
 from product_consumer.database.connection import Database
 from product_consumer.ledger.rows import PLAIN_COLUMNS, ProductChange, RowReader, as_product_row
 from product_consumer.ledger.tables import price_history, products, review_history
-from product_consumer.models import Embeddings, ProductRow
+from product_consumer.models import Embeddings, Product, ProductRow, Version
 from product_consumer.vectors import pack, unpack
 
 # A tombstone has no values for these two groups of columns, and leaves them as they were.
@@ -82,20 +83,30 @@ class Recording:
         self, changes: Sequence[ProductChange], model_id: str | None
     ) -> dict[str, ProductRow]:
         """Write the changes; return the current row of every product among them."""
+        with self._database.writing_in_steps() as connection:
+            return self._record(connection, changes, model_id)
+
+    def rehearse(self) -> None:
+        """Record a test product and take it back; raises whatever recording would raise."""
+        with self._database.rehearsing() as connection:
+            self._record(connection, [_test_change()], None)
+
+    def _record(
+        self, connection: Connection, changes: Sequence[ProductChange], model_id: str | None
+    ) -> dict[str, ProductRow]:
         # Sorted, so that two processes lock the rows of a batch in the same order.
         ordered = sorted(changes, key=lambda change: (change.product.id, change.product.version))
         ids = {change.product.id for change in changes}
         check_after = datetime.now(UTC) + self._repair_horizon
-        with self._database.writing_in_steps() as connection:
-            accepted: dict[str, ProductRow | None] = {}
-            for distinct in _rounds(ordered):
-                accepted |= self._write(connection, distinct, model_id, check_after)
-            rows = {product_id: row for product_id, row in accepted.items() if row is not None}
-            others = ids - rows.keys()
-            if others:
-                self._set_checks(connection, others, check_after)
-                rows |= self._rows(connection, others)
-            return rows
+        accepted: dict[str, ProductRow | None] = {}
+        for distinct in _rounds(ordered):
+            accepted |= self._write(connection, distinct, model_id, check_after)
+        rows = {product_id: row for product_id, row in accepted.items() if row is not None}
+        others = ids - rows.keys()
+        if others:
+            self._set_checks(connection, others, check_after)
+            rows |= self._rows(connection, others)
+        return rows
 
     def _write(
         self,
@@ -143,6 +154,26 @@ class Recording:
         """
         parameters = {"ids": self._database.texts(ids), "new_check_after": check_after}
         connection.execute(self._set_check, parameters)
+
+
+def _test_change() -> ProductChange:
+    """Return a change of a product that has a value for every table, and an id that no product has.
+
+    Each call has its own id: two processes that rehearse must not wait for each other.
+    """
+    now = datetime.now(UTC)
+    product = Product(
+        id=f" {uuid4()}",
+        version=Version(0, 0, ""),
+        observed_at=now,
+        name="test",
+        image_url="https://example.com/",
+        price_minor=100,
+        currency="USD",
+        rating=5.0,
+        reviews_count=1,
+    )
+    return ProductChange(product, embeddings=None)
 
 
 def _rounds(ordered: Sequence[ProductChange]) -> list[list[ProductChange]]:

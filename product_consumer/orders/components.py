@@ -59,6 +59,7 @@ class OrderComponents:
         ledger = OrderLedger(self._database or open_database(self._settings))
         try:
             ledger.setup()
+            ledger.probe()
         except BaseException:
             self._close_ledger(ledger)
             raise

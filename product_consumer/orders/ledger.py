@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, Table, select
 
 from product_consumer.database.connection import Database, open_database
-from product_consumer.errors import ProductConsumerError, RejectMessage
-from product_consumer.orders.models import Order, RejectedOrder
+from product_consumer.errors import LedgerUnavailable, ProductConsumerError, RejectMessage
+from product_consumer.orders.models import Order, OrderItem, RejectedOrder
 from product_consumer.orders.statistics import OrderStatistics
 from product_consumer.orders.tables import (
     daily_totals,
@@ -86,6 +87,15 @@ class OrderLedger(OrderStatistics):
                 failures[position] = recorded.failures[0]
         return OrderBatchRecord(inserted, failures)
 
+    def probe(self) -> None:
+        """Raise while no order could be counted: count a test order and take it back."""
+        try:
+            with self.database.rehearsing() as connection:
+                self._count(connection, [_test_order()])
+        except RejectMessage as error:
+            detail = f"refuses even a test record: {error.detail}"
+            raise LedgerUnavailable("ledger", detail) from error
+
     def add_rejected(self, rejections: Iterable[RejectedOrder]) -> None:
         """Add rejections to the list of ``rejected()``; a known message id changes nothing."""
         rows = [
@@ -120,9 +130,7 @@ class OrderLedger(OrderStatistics):
         # wait for each other, never in a circle.
         candidates = [first[order_id] for order_id in sorted(first)]
         with self.database.writing() as connection:
-            inserted = self._insert_new(connection, candidates)
-            new = [order for order in candidates if order.order_id in inserted]
-            self._add_to_totals(connection, new)
+            inserted = self._count(connection, candidates)
             stored = _stored_hashes(connection, first.keys() - inserted)
         stored |= {order_id: first[order_id].payload_hash for order_id in inserted}
         return OrderBatchRecord(
@@ -133,6 +141,13 @@ class OrderLedger(OrderStatistics):
                 if stored[order.order_id] != order.payload_hash
             },
         )
+
+    def _count(self, connection: Connection, candidates: Sequence[Order]) -> frozenset[str]:
+        """Insert the orders that are new, add them to the totals, and return their ids."""
+        inserted = self._insert_new(connection, candidates)
+        new = [order for order in candidates if order.order_id in inserted]
+        self._add_to_totals(connection, new)
+        return inserted
 
     def _insert_new(self, connection: Connection, candidates: Sequence[Order]) -> frozenset[str]:
         now = datetime.now(UTC)
@@ -180,6 +195,22 @@ class OrderLedger(OrderStatistics):
         totals = connection.execute(statement, rows).scalars()
         if any(total > MAX_TOTAL_MINOR for total in totals):
             raise RejectMessage("amount_range", f"a total would exceed {MAX_TOTAL_MINOR}")
+
+
+def _test_order() -> Order:
+    """Return an order whose ids no order and no user has, in a currency that ISO keeps for tests.
+
+    Each call has its own ids: two processes that rehearse must not wait for each other.
+    """
+    return Order(
+        order_id=f" {uuid4()}",
+        user_id=f" {uuid4()}",
+        ordered_at=datetime.now(UTC),
+        value_minor=100,
+        currency="XTS",
+        items=(OrderItem("test", 1, 100),),
+        payload_hash="",
+    )
 
 
 def _stored_hashes(connection: Connection, order_ids: Iterable[str]) -> dict[str, str]:

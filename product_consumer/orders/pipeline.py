@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
-from product_consumer.errors import ConfigurationError, FatalError, Unavailable
+from product_consumer.errors import ConfigurationError, FatalError, Unavailable, is_refusal
 from product_consumer.models import Message
-from product_consumer.orders.ledger import OrderLedger
+from product_consumer.orders.ledger import OrderBatchRecord, OrderLedger
 from product_consumer.orders.models import Order, RejectedOrder
 from product_consumer.orders.parser import OrderParser, readable_order_id
 from product_consumer.orders.redis_stats import RedisStats
@@ -62,10 +63,11 @@ class OrderPipeline:
         self._context = context
         self._max_attempts = max_attempts
         self._on_counted = on_counted
-        probes = {"ledger": ledger.ping} | ({"redis": stats.ping} if stats else {})
+        probes = {"ledger": ledger.probe} | ({"redis": stats.ping} if stats else {})
         self._breakers = Breakers(probes, context)
-        self._record = self._breakers.guarded("ledger", ledger.record)
-        self._add_rejected = self._breakers.guarded("ledger", ledger.add_rejected)
+        guarded = partial(self._breakers.guarded, "ledger")
+        self._record = guarded("record", partial(_record, ledger))
+        self._add_rejected = guarded("list rejected", ledger.add_rejected)
         self._redis = RedisWriter(ledger, stats, self._breakers) if stats else None
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
@@ -147,6 +149,14 @@ class OrderPipeline:
         except Exception:
             # The dead-letter queue gets the same reasons; its copies must not wait for this list.
             log.exception("Rejected orders could not be listed")
+
+
+def _record(ledger: OrderLedger, orders: Sequence[Order]) -> OrderBatchRecord:
+    """Record orders; an order is refused for its own data only while a good one is taken."""
+    recorded = ledger.record(orders)
+    if any(is_refusal(error) for error in recorded.failures.values()):
+        ledger.probe()
+    return recorded
 
 
 def _entry(message: Message, outcome: Rejected, now: datetime) -> RejectedOrder:

@@ -22,11 +22,11 @@ class RedisWriter:
     def __init__(self, ledger: OrderLedger, stats: RedisStats, breakers: Breakers) -> None:
         self._ledger = ledger
         self._stats = stats
-        self._users_stats = breakers.guarded("ledger", ledger.users_stats)
-        self._global_stats = breakers.guarded("ledger", ledger.global_stats)
-        self._write = breakers.guarded("redis", stats.write)
-        self._is_filled = breakers.guarded("redis", stats.is_filled)
-        self._guarded_fill = breakers.guarded("redis", self._fill)
+        self._users_stats = breakers.guarded("ledger", "read", ledger.users_stats)
+        self._global_stats = breakers.guarded("ledger", "read", ledger.global_stats)
+        self._write = breakers.guarded("redis", "write", stats.write)
+        self._is_filled = breakers.guarded("redis", "read", stats.is_filled)
+        self._guarded_fill = breakers.guarded("redis", "fill", self._fill)
         self._filling = threading.Lock()
 
     def write(self, user_ids: Collection[str]) -> None:

@@ -1,9 +1,11 @@
-"""Stop event, counters and stages, shared by all streams and threads of one process."""
+"""What all streams and threads of a process share: stop event, counters, stages, outages, holds."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from product_consumer.metrics import Metrics
+from product_consumer.pipeline.hold import Hold
+from product_consumer.pipeline.outages import Outages
 from product_consumer.pipeline.stages import Stages
 
 
@@ -19,9 +21,15 @@ class ProcessContext:
     """Set when the process is to end; no thread receives messages from then on."""
     metrics: Metrics
     stages: Stages
+    hold: Hold = field(default_factory=Hold)
+    outages: Outages = field(default_factory=Outages)
 
 
-def new_context(stopping: threading.Event | None = None) -> ProcessContext:
-    """Return a context whose stages are timed by its metrics."""
-    metrics = Metrics()
-    return ProcessContext(stopping or threading.Event(), metrics, Stages(metrics.observe_stage))
+def new_context(
+    stopping: threading.Event | None = None, hold: Hold | None = None
+) -> ProcessContext:
+    """Return a context whose stages are timed by its metrics, which also tell its outages."""
+    metrics, outages = Metrics(), Outages()
+    metrics.watch_breakers(outages.states)
+    stages = Stages(metrics.observe_stage)
+    return ProcessContext(stopping or threading.Event(), metrics, stages, hold or Hold(), outages)

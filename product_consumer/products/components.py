@@ -12,7 +12,7 @@ from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.products.parser import ProductParser
-from product_consumer.products.shared_stores import SharedStores, share
+from product_consumer.products.shared_stores import SharedStores, share, store_probe
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.opening import open_queue
@@ -80,6 +80,7 @@ class ProductComponents:
         ledger = open_ledger(self._settings, self._database)
         try:
             ledger.setup()
+            ledger.probe()
         except BaseException:
             self._close_ledger(ledger)
             raise
@@ -113,6 +114,8 @@ class ProductComponents:
         stores = open_stores(self._settings)
         try:
             stores.setup(self.ledger.identity())
+            for store in stores.all:
+                store_probe(self.ledger, store)()
         except BaseException:
             stores.close()
             raise
@@ -139,6 +142,7 @@ class ProductComponents:
 
         def check(store: ProductStore) -> str:
             store.setup(identity)
+            store_probe(self.ledger, store)()
             return store.describe()
 
         return {store.name: partial(check, store) for store in stores.all}

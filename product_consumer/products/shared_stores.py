@@ -2,14 +2,16 @@
 
 Calls of several threads at the same time become one call: a statement for forty rows costs
 PostgreSQL and its client hardly more than a statement for ten (``benchmarks.gil`` counts calls per
-message). While a dependency is down, a call waits for it as in ``Breakers.call``.
+message). While a dependency is down, a call waits for it as in ``Breakers.call``. A row is refused
+for its own data only while its store takes a test record.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-from product_consumer.errors import ProductConsumerError
+from product_consumer.errors import ProductConsumerError, is_refusal
 from product_consumer.ledger.in_progress import CrashSuspect, InProgress
 from product_consumer.ledger.ledger import BatchRecord, Ledger
 from product_consumer.ledger.rows import LookedUp, ProductChange
@@ -18,6 +20,7 @@ from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import ProcessContext
 from product_consumer.pipeline.group_commit import GroupCommit
 from product_consumer.stores.base import ProductStore
+from product_consumer.stores.probe import probe_writing
 from product_consumer.vectors import Embedding
 
 Key = TypeVar("Key")
@@ -36,14 +39,15 @@ class SharedLedger:
     def __init__(self, ledger: Ledger, breakers: Breakers) -> None:
         self._ledger = ledger
         self._in_progress = InProgress(ledger.database)
-        self._look_up = breakers.guarded(LEDGER, GroupCommit(LEDGER, ledger.look_up))
-        self._images = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_images))
-        self._revisions = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_revisions))
-        self._record = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_record))
-        self._start = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_start))
-        self._finish = breakers.guarded(LEDGER, GroupCommit(LEDGER, self._ask_finish))
-        self._rows = breakers.guarded(LEDGER, ledger.rows)
-        self._start_alone = breakers.guarded(LEDGER, self._in_progress.start_alone)
+        guarded = partial(breakers.guarded, LEDGER)
+        self._look_up = guarded("read", GroupCommit(LEDGER, ledger.look_up))
+        self._images = guarded("read", GroupCommit(LEDGER, self._ask_images))
+        self._revisions = guarded("read", GroupCommit(LEDGER, self._ask_revisions))
+        self._record = guarded("record", GroupCommit(LEDGER, self._ask_record))
+        self._start = guarded("note", GroupCommit(LEDGER, self._ask_start))
+        self._finish = guarded("note", GroupCommit(LEDGER, self._ask_finish))
+        self._rows = guarded("read", ledger.rows)
+        self._start_alone = guarded("note", self._in_progress.start_alone)
 
     def look_up(self, candidates: Sequence[Product]) -> Sequence[LookedUp]:
         """Return the ledger's knowledge of each product, in order, compared with the candidate."""
@@ -95,6 +99,8 @@ class SharedLedger:
         self, changes: Sequence[ProductChange]
     ) -> list[ProductRow | ProductConsumerError | None]:
         recorded = self._ledger.record(changes)
+        if any(map(is_refusal, recorded.failures.values())):
+            self._ledger.probe()
         return [
             recorded.failures.get(position) or recorded.rows.get(change.product.id)
             for position, change in enumerate(changes)
@@ -114,10 +120,12 @@ class SharedStore:
     Thread-safe. It raises what ``Breakers.call`` raises.
     """
 
-    def __init__(self, store: ProductStore, breakers: Breakers) -> None:
+    def __init__(self, store: ProductStore, breakers: Breakers, probe: Callable[[], None]) -> None:
         self.name = store.name
         self._store = store
-        self._write = breakers.guarded(store.name, GroupCommit(store.name, self._ask_write))
+        self._probe = probe
+        writing = GroupCommit(store.name, self._ask_write)
+        self._write = breakers.guarded(store.name, "write", writing)
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
         """Write the rows of all callers in one request; return the failures by product id."""
@@ -130,6 +138,8 @@ class SharedStore:
             if row.id not in newest or newest[row.id].revision < row.revision:
                 newest[row.id] = row
         failures = self._store.write(list(newest.values()))
+        if any(map(is_refusal, failures.values())):
+            self._probe()
         return [failures.get(row.id) for row in rows]
 
 
@@ -144,10 +154,19 @@ class SharedStores:
 
 def share(ledger: Ledger, stores: Sequence[ProductStore], context: ProcessContext) -> SharedStores:
     """Return ledger and stores for the threads of one process."""
-    probes = {LEDGER: ledger.ping} | {store.name: store.ping for store in stores}
-    breakers = Breakers(probes, context)
-    shared = tuple(SharedStore(store, breakers) for store in stores)
+    probes = {store.name: store_probe(ledger, store) for store in stores}
+    breakers = Breakers({LEDGER: ledger.probe, **probes}, context)
+    shared = tuple(SharedStore(store, breakers, probes[store.name]) for store in stores)
     return SharedStores(SharedLedger(ledger, breakers), shared, breakers)
+
+
+def store_probe(ledger: Ledger, store: ProductStore) -> Callable[[], None]:
+    """Return a function that raises while the store would take no row of the ledger's model."""
+
+    def probe() -> None:
+        probe_writing(store, ledger.identity().dimension)
+
+    return probe
 
 
 def _present(keys: Iterable[Key], values: Iterable[Value | None]) -> dict[Key, Value]:

@@ -72,10 +72,10 @@ class MessageQueue(Protocol):
         """Make a message visible again after a delay."""
         ...
 
-    def reject(self, message: Message, rejected: Rejected) -> None:
-        """Put a copy with the reason where rejected messages wait, then delete the message.
+    def copy_rejected(self, message: Message, rejected: Rejected) -> None:
+        """Put a copy with the reason where rejected messages wait; acknowledge the message then.
 
-        The copy is confirmed before the message is deleted. It carries what
+        The copy is confirmed when this returns. It carries what
         ``rejections.rejection_attributes`` returns.
         """
         ...

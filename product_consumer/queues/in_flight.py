@@ -13,6 +13,9 @@ from product_consumer.queues.base import MessageQueue
 
 log = logging.getLogger(__name__)
 
+MAX_HOLD_SECONDS = 4500.0
+"""Longer than a consumer waits for a dependency that is down (``pipeline/hold.py``), so that only a
+thread that is stuck reaches it."""
 _BATCH_SIZE = 10
 """Messages extended at a time, so that settling a message waits for one such call at most."""
 _MAX_TICK_SECONDS = 3.0
@@ -42,7 +45,7 @@ class InFlightTracker:
         self,
         queue: MessageQueue,
         visibility_timeout_seconds: int,
-        max_hold_seconds: float = 900.0,
+        max_hold_seconds: float = MAX_HOLD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
@@ -183,13 +186,15 @@ class InFlightTracker:
         self._set_lost(lost)
 
     def _set_lost(self, messages: list[Message]) -> None:
-        for message in messages:
-            with self._changed:
+        lost: list[str] = []
+        with self._changed:
+            for message in messages:
                 held = self._held.get(message.receipt_handle)
-                if held is None:
-                    continue
-                held.lost = True
-            log.warning("Message %s was delivered again before it was settled", message.message_id)
+                if held is not None:
+                    held.lost = True
+                    lost.append(message.message_id)
+        if lost:
+            log.warning("Delivered again before they were settled: messages %s", ", ".join(lost))
 
     def _report_failure(self, error: QueueUnavailable) -> None:
         if self._failing_since is None:

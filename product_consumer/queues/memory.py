@@ -117,12 +117,11 @@ class InMemoryQueue:
             self._changed.notify_all()
             return lost
 
-    def reject(self, message: Message, rejected: Rejected) -> None:
+    def copy_rejected(self, message: Message, rejected: Rejected) -> None:
         with self._changed:
             self._check_available()
             attributes = rejection_attributes(message, rejected, source_queue=self.label)
             self.dead_letters.append(DeadLetter(message.body, attributes))
-        self.acknowledge([message])
 
     def backlog(self) -> Backlog:
         with self._changed:

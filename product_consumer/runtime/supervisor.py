@@ -68,6 +68,7 @@ class Supervisor:
         self._streams = streams
         self._stages = context.stages
         self._metrics = context.metrics
+        self._outages = context.outages
         self._drain_seconds = drain_seconds
         self._notifier = shutdown.notifier
         self._fatal: FatalError | None = None
@@ -118,6 +119,7 @@ class Supervisor:
         empty_polls, next_poll = 0, monotonic() + (poll_seconds or 0.0)
         while not stopping.wait(_CHECK_SECONDS):
             self._check_threads()
+            self._outages.report()
             self._notify_status()
             if poll_seconds is None or monotonic() < next_poll:
                 continue

@@ -10,6 +10,7 @@ from typing import Protocol, Self, TypeVar
 from product_consumer.environment import read_systemd_environment
 from product_consumer.pipeline.backoff import wait_until_available
 from product_consumer.pipeline.context import new_context
+from product_consumer.pipeline.guarded_queue import GuardedQueue
 from product_consumer.pipeline.stages import stage_timeouts
 from product_consumer.runtime.health_server import serving
 from product_consumer.runtime.options import Options
@@ -135,17 +136,21 @@ class Worker:
         wait_seconds = settings.sqs_wait_seconds
         if self._options.until_empty:
             wait_seconds = min(wait_seconds, UNTIL_EMPTY_WAIT_SECONDS)
+        queues = [
+            GuardedQueue(stream.queue, stream.in_flight, self.context) for stream in self._streams
+        ]
         return [
             consumer(
                 first + number,
-                stream.queue,
+                queue,
                 stream.pipeline,
-                stream.in_flight,
                 self.context,
                 batch_size=settings.batch_size,
                 wait_seconds=wait_seconds,
             ).consume
-            for first, stream in zip(count(1, settings.threads), self._streams, strict=False)
+            for first, stream, queue in zip(
+                count(1, settings.threads), self._streams, queues, strict=False
+            )
             for number in range(settings.threads)
         ]
 

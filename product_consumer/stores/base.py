@@ -47,14 +47,6 @@ class ProductStore(Protocol):
         """Return the revision of each product that the store has; the others are left out."""
         ...
 
-    def ping(self) -> None:
-        """Raise as above while the store cannot serve its products; else return at once.
-
-        The cost does not grow with the store: a breaker calls this again and again. The store has
-        been set up before.
-        """
-        ...
-
     def describe(self) -> str:
         """Return one line for people about the store: address, version, number of products.
 

@@ -71,9 +71,6 @@ class InMemoryStore:
         ]
         return _best([hit for hit in hits if hit.score > 0], limit)
 
-    def ping(self) -> None:
-        """Do nothing: memory is always there."""
-
     def describe(self) -> str:
         """Return the number of products that are not deleted."""
         return f"memory, {len(self._present())} products"

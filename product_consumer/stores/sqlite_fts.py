@@ -150,11 +150,6 @@ class SqliteSearchStore:
         with self._connected() as connection:
             return [Hit(*row) for row in connection.execute(_SEARCH, (query, size))]
 
-    def ping(self) -> None:
-        """Read one row at most."""
-        with self._connected() as connection:
-            connection.execute("SELECT id FROM products LIMIT 1").fetchone()
-
     def describe(self) -> str:
         """Return the file, SQLite's version and the number of products."""
         with self._connected() as connection:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from product_consumer.ledger.ledger import Ledger
@@ -73,14 +74,14 @@ class Rebuild:
         ``Unavailable`` or ``ConfigurationError`` for a dependency that stays down.
         """
         if from_start:
-            self._on_ledger(lambda: self._scan.clear_position(self._store.name))
+            self._on_ledger(lambda: self._scan.clear_position(self._store.name), "write")
         written_until = self._on_ledger(lambda: self._scan.position(self._store.name)) or ""
         result = RebuildResult(total=self._on_ledger(self._scan.count))
         last_id = ""
         while not stopping.is_set():
             page = self._next_page(last_id)
             if not page:
-                self._on_ledger(lambda: self._scan.clear_position(self._store.name))
+                self._on_ledger(lambda: self._scan.clear_position(self._store.name), "write")
                 result.is_complete = True
                 break
             last_id = page[-1]
@@ -94,7 +95,7 @@ class Rebuild:
         return self._on_ledger(lambda: self._scan.ids_after(last_id, self._page_size))
 
     def _save_position(self, last_id: str) -> None:
-        self._on_ledger(lambda: self._scan.save_position(self._store.name, last_id))
+        self._on_ledger(lambda: self._scan.save_position(self._store.name, last_id), "write")
 
     def _write_page(self, page: Sequence[str], result: RebuildResult, *, compare: bool) -> None:
         """Write a page and read it back; with ``compare`` only the products that differ."""
@@ -103,7 +104,7 @@ class Rebuild:
             different = self._differences(rows)
             rows = {key: row for key, row in rows.items() if key in different}
         if rows:
-            self._on_ledger(lambda: self._checks.add(rows, datetime.now(UTC)))
+            self._on_ledger(lambda: self._checks.add(rows, datetime.now(UTC)), "write")
             refused = write_current(self._ledger, [self._store], rows, self._call)
             problems = self._differences(rows) | {key: str(error) for key, error in refused.items()}
             result.written += len(rows) - len(problems)
@@ -114,7 +115,8 @@ class Rebuild:
 
     def _differences(self, rows: Mapping[str, ProductRow]) -> dict[str, str]:
         """Say by id how the store differs from the rows that are still current in the ledger."""
-        stored = self._call(self._store.name, lambda: self._store.read_revisions(list(rows)))
+        read = partial(self._store.read_revisions, list(rows))
+        stored = self._call(self._store.name, "read", read)
         # Read after the store: a worker that has recorded a newer row meanwhile writes it itself.
         current = self._on_ledger(lambda: self._ledger.revisions(rows))
         return {
@@ -124,5 +126,5 @@ class Rebuild:
             and stored.get(key) != (None if row.deleted else row.revision)
         }
 
-    def _on_ledger(self, action: Callable[[], T]) -> T:
-        return self._call("ledger", action)
+    def _on_ledger(self, action: Callable[[], T], operation: str = "read") -> T:
+        return self._call("ledger", operation, action)

@@ -170,9 +170,9 @@ class Sweeper:
             )
         return [product_id for product_id in rows if product_id not in failures]
 
-    def _call(self, dependency: str, action: Callable[[], T]) -> T:
+    def _call(self, dependency: str, operation: str, action: Callable[[], T]) -> T:
         self._touch()
-        return call_once(dependency, action)
+        return call_once(dependency, operation, action)
 
     def _log_failure(
         self, text: str, *arguments: object, exc_info: Exception | None = None

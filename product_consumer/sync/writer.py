@@ -36,10 +36,10 @@ class WritableStore(Protocol):
 class Call(Protocol):
     """Runs an action on the dependency of that name: ``Breakers.call`` or ``call_once``."""
 
-    def __call__(self, dependency: str, action: Callable[[], T], /) -> T: ...
+    def __call__(self, dependency: str, operation: str, action: Callable[[], T], /) -> T: ...
 
 
-def call_once(_dependency: str, action: Callable[[], T]) -> T:
+def call_once(_dependency: str, _operation: str, action: Callable[[], T]) -> T:
     """Run the action and let its errors through."""
     return action()
 
@@ -61,7 +61,7 @@ def write_current(
         return failures
     for _ in range(MAX_REWRITES):
         for store in stores:
-            failures |= call(store.name, partial(store.write, list(rows.values())))
+            failures |= call(store.name, "write", partial(store.write, list(rows.values())))
         rows = newer_rows(ledger, rows, call)
         if not rows:
             return failures
@@ -73,6 +73,6 @@ def newer_rows(
     ledger: CurrentRows, written: Mapping[str, ProductRow], call: Call = call_once
 ) -> dict[str, ProductRow]:
     """Return the current rows of the products that have changed since these rows were read."""
-    revisions = call("ledger", lambda: ledger.revisions(written))
+    revisions = call("ledger", "read", lambda: ledger.revisions(written))
     changed = [key for key, row in written.items() if revisions.get(key, 0) > row.revision]
-    return call("ledger", lambda: ledger.rows(changed)) if changed else {}
+    return call("ledger", "read", lambda: ledger.rows(changed)) if changed else {}

@@ -75,8 +75,13 @@ class Rig:
         publish(self.client, self.urls.queue_url, bodies)
         messages = self.receive_all(len(bodies))
         for message in messages:
-            self.queue.reject(message, Rejected("validate", reason, "why"))
+            self.settle(message, reason)
         return messages
+
+    def settle(self, message: Message, reason: str = "json_invalid") -> None:
+        """Reject a received message as a worker does."""
+        self.queue.copy_rejected(message, Rejected("validate", reason, "why"))
+        self.queue.acknowledge([message])
 
     def counts(self, queue_url: str) -> tuple[int, int]:
         """How many messages are visible, and how many hidden."""
@@ -280,7 +285,7 @@ def test_a_message_redriven_twice_keeps_the_version_it_first_had(rig: Rig) -> No
     rig.reject("{")
     dlq("redrive", "--all", "--yes")
     first = rig.receive()
-    rig.queue.reject(first, Rejected("validate", "json_invalid", "again"))
+    rig.settle(first)
     dlq("redrive", "--all", "--yes")
     second = rig.receive()
 
@@ -357,7 +362,8 @@ def test_without_a_dead_letter_queue_the_commands_work_on_the_file(
     queue = SqsQueue(rig.client, bare, None, log, HIDDEN_SECONDS)
     publish(rig.client, bare, ["{"])
     [message] = queue.receive(1, 5)
-    queue.reject(message, Rejected("validate", "json_invalid", "why"))
+    queue.copy_rejected(message, Rejected("validate", "json_invalid", "why"))
+    queue.acknowledge([message])
 
     assert dlq("list").stdout.startswith(message.message_id)
     assert "body:\n  {" in dlq("show", message.message_id).stdout

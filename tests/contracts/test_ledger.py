@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import create_engine, select, text
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.rows import LookedUp, ProductChange
+from product_consumer.ledger.tables import metadata
 from product_consumer.models import ImageSource, Product, StoreIdentity
 from tests.support import backends, factories
 
@@ -450,49 +451,71 @@ def test_a_description_does_not_count_a_large_ledger_to_its_end(
     assert ledger.describe() == f"{ledger.database.address}, over 2 rows"
 
 
-def test_a_ping_reads_one_row_at_most(ledger: Ledger) -> None:
-    ledger.record([change(numbered(1, id=f"p{number}")) for number in range(3)])
-    statements: list[str] = []
-
-    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(" ".join(statement.split()).upper())
-
-    event.listen(Engine, "before_cursor_execute", record)
-    try:
-        ledger.ping()
-    finally:
-        event.remove(Engine, "before_cursor_execute", record)
-
-    assert [statement.count("LIMIT") for statement in statements] == [1]
-    assert not any("COUNT(" in statement for statement in statements)
+def everything_in(ledger: Ledger) -> dict[str, list[Any]]:
+    """All rows of all tables, by table."""
+    with ledger.database.reading() as connection:
+        return {
+            table.name: [tuple(row) for row in connection.execute(select(table))]
+            for table in metadata.sorted_tables
+        }
 
 
-def test_a_ping_of_an_empty_ledger_raises_nothing(ledger: Ledger) -> None:
-    ledger.ping()
+def test_a_probe_leaves_nothing_behind(ledger: Ledger) -> None:
+    ledger.record([change(numbered(1))])
+    before = everything_in(ledger)
+    ledger.probe()
+
+    assert everything_in(ledger) == before
 
 
-def test_a_ping_raises_once_the_products_are_gone(ledger: Ledger) -> None:
+def refuse_every_product(ledger: Ledger) -> None:
+    """Let the database answer reads and refuse each new product, as a faulty trigger does."""
+    statements = [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE check_violation USING MESSAGE = 'no'; END $$",
+        "CREATE TRIGGER refusing BEFORE INSERT ON products FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ]
+    if ledger.database.is_sqlite:
+        statements = [
+            "CREATE TRIGGER refusing BEFORE INSERT ON products BEGIN SELECT RAISE(ABORT, 'no'); END"
+        ]
+    with ledger.database.writing() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def test_a_ledger_that_refuses_every_product_is_down_although_it_can_be_read(
+    ledger: Ledger,
+) -> None:
+    refuse_every_product(ledger)
+    assert ledger.revisions(["p1"]) == {}
+
+    with pytest.raises(LedgerUnavailable, match="refuses even a test record"):
+        ledger.probe()
+
+
+def test_a_probe_raises_once_the_products_are_gone(ledger: Ledger) -> None:
     with ledger.database.writing() as connection:
         connection.execute(text("DROP TABLE products"))
 
-    for call in (ledger.ping, ledger.describe):
+    for call in (ledger.probe, ledger.describe):
         with pytest.raises((ConfigurationError, LedgerUnavailable)):
             call()
 
 
-def test_a_ping_of_a_server_that_is_not_there_is_an_outage() -> None:
+def test_a_probe_of_a_server_that_is_not_there_is_an_outage() -> None:
     url = f"postgresql://postgres@127.0.0.1:{backends.free_port()}/test"
     with closing(open_ledger(url)) as ledger:
-        for call in (ledger.ping, ledger.describe):
+        for call in (ledger.probe, ledger.describe):
             with pytest.raises(LedgerUnavailable):
                 call()
 
 
-def test_a_ping_of_a_damaged_file_is_a_configuration_error(tmp_path: Path) -> None:
+def test_a_probe_of_a_damaged_file_is_a_configuration_error(tmp_path: Path) -> None:
     path = tmp_path / "products.db"
     path.write_bytes(b"this is no database " * 100)
     with closing(open_ledger(f"sqlite:///{path}")) as ledger:
-        for call in (ledger.ping, ledger.describe):
+        for call in (ledger.probe, ledger.describe):
             with pytest.raises(ConfigurationError, match="DATABASE_URL"):
                 call()
 

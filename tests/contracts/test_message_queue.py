@@ -199,7 +199,8 @@ def test_released_messages_are_visible_at_once(rig: Rig) -> None:
 def test_a_rejected_message_is_replaced_by_a_copy_with_the_reason(rig: Rig) -> None:
     [message] = rig.send_and_receive('{"id": ')
 
-    rig.queue.reject(message, REJECTED)
+    rig.queue.copy_rejected(message, REJECTED)
+    rig.queue.acknowledge([message])
 
     [(body, attributes)] = rig.dead_letters()
     assert body == '{"id": '

@@ -26,6 +26,7 @@ from product_consumer.stores.elasticsearch.store import ElasticsearchStore
 from product_consumer.stores.memory import InMemoryStore
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
 from product_consumer.stores.milvus.store import MilvusStore
+from product_consumer.stores.probe import PROBE_ID, probe_writing
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
 from tests.support.factories import embeddings, product_row, unit_embedding
 from tests.support.paths import REPOSITORY
@@ -427,20 +428,22 @@ def test_a_description_counts_the_products(place, store):
     assert re.search(r"\b2 (products|rows)\b", store.describe())
 
 
-def test_a_ping_of_a_store_that_serves_raises_nothing(store):
-    store.ping()
+def test_a_test_record_is_taken_and_found_by_no_reader(place, store):
     store.write([row()])
-    store.ping()
+    for _ in range(2):
+        probe_writing(store, DIMENSION)
+    place.refresh()
+
+    assert store.read_revisions([PROBE_ID, row().id]) == {row().id: row().revision}
 
 
-def test_a_ping_raises_once_the_rows_of_the_store_are_gone(place, store):
+def test_a_store_whose_rows_are_gone_takes_no_test_record(place, store):
     if place.lose is None:
         pytest.skip("this store cannot lose its rows")
-    store.ping()
     place.lose()
 
     with pytest.raises((StoreUnavailable, ConfigurationError)):
-        store.ping()
+        probe_writing(store, DIMENSION)
 
 
 @in_keyword_stores
@@ -587,10 +590,9 @@ def dead_address(request: pytest.FixtureRequest) -> Iterator[str]:
     "ask",
     [
         lambda store: store.setup(IDENTITY),
-        lambda store: store.ping(),
         lambda store: store.describe(),
     ],
-    ids=["setup", "ping", "describe"],
+    ids=["setup", "describe"],
 )
 @pytest.mark.timeout(15)
 def test_a_server_that_is_gone_or_silent_is_unavailable(open_store, dead_address, ask):

@@ -127,6 +127,22 @@ def test_an_outage_costs_no_order_and_ends_by_itself(order_world: OrderWorld) ->
     check_an_outage(order_world, "redis", count=200, seconds=4)
 
 
+@pytest.mark.parametrize("dependency", ["redis", "order_ledger"])
+def test_a_dependency_that_answers_reads_and_refuses_writes_costs_no_order_a_delivery(
+    order_world: OrderWorld, dependency: str
+) -> None:
+    worker = order_world.start(fault=f"refuse:{dependency}")
+    order_world.wait_until_polling(worker)
+    with order_world.history.refusing():
+        order_world.send_all([order(number, users=7) for number in range(50)])
+        order_world.wait_for_event("write_failed", count=3)
+    order_world.wait_until_drained()
+    order_world.stop(worker)
+
+    assert max(deliveries(order_world.order_events()).values()) == 1
+    assert order_world.verdict() == []
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
 @pytest.mark.parametrize("seconds", [5, 20])

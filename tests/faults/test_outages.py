@@ -59,6 +59,29 @@ def test_a_store_outage_costs_no_message_and_ends_by_itself(world: FaultWorld, s
     check_an_outage(world, store, count=1000, seconds=6)
 
 
+@pytest.mark.parametrize("store", STORES)
+def test_a_store_that_answers_reads_and_refuses_writes_costs_no_message_a_delivery(
+    world: FaultWorld, store: str
+) -> None:
+    workers = [world.start(fault=f"refuse:{store}") for _ in range(2)]
+    for worker in workers:
+        world.wait_until_polling(worker)
+    with world.history.refusing():
+        refused_at = time.monotonic()
+        world.send_all(workload(100, world.images_url, seed=6))
+        world.wait_for_event("write_failed", count=3)
+        time.sleep(3)
+        taken_at = time.monotonic()
+    world.wait_until_drained()
+    world.stop(*workers)
+
+    events = world.events()
+    assert polls_while_down(events, store, refused_at, taken_at, NOTICED_SECONDS) == []
+    assert max(deliveries(events).values()) == 1
+    assert world.unexpected_errors() == []
+    assert world.verdict() == []
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS, func_only=True)
 @pytest.mark.parametrize("store", STORES)

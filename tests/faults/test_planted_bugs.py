@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.faults.harness.checker import broken, lost_leases
+from tests.faults.harness.checker import broken, lost_leases, polls_while_down
 from tests.faults.harness.order_world import OrderWorld
 from tests.faults.harness.orders import order
 from tests.faults.harness.workload import poison, product
@@ -150,6 +150,24 @@ def test_no_heartbeat_while_draining(world: FaultWorld, bug: str, expected: set[
     world.stop(other)
 
     assert bool(lost_leases(world.events())) == bool(expected)
+    assert world.verdict() == []
+
+
+@bug("read_closes_breaker", "polls")
+def test_closing_a_breaker_without_a_write(world: FaultWorld, bug: str, expected: set[str]) -> None:
+    worker = world.start(bug, fault="refuse:milvus", threads=2)
+    world.wait_until_polling(worker)
+    with world.history.refusing():
+        since = time.monotonic()
+        world.send_all([product("p", 1, world.images_url)])
+        world.wait_for_event("write_failed")
+        time.sleep(4)
+        until = time.monotonic()
+    world.wait_until_drained()
+    world.stop(worker)
+
+    polls = polls_while_down(world.events(), "milvus", since, until, grace_seconds=2)
+    assert bool(polls) == bool(expected)
     assert world.verdict() == []
 
 

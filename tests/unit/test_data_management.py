@@ -31,6 +31,7 @@ from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Embeddings, Message, ProductRow
 from product_consumer.outcomes import Ignored, Outcome, Rejected, Released, RetryLater, Stored
 from product_consumer.pipeline.context import new_context
+from product_consumer.pipeline.guarded_queue import GuardedQueue
 from product_consumer.products.parser import ProductParser
 from product_consumer.products.shared_stores import share
 from product_consumer.queues.in_flight import InFlightTracker
@@ -488,9 +489,8 @@ def consume(rig: Rig, until: Callable[[], bool]) -> None:
     """Run one consumer until the condition holds."""
     consumer = Consumer(
         1,
-        rig.queue,
+        GuardedQueue(rig.queue, rig.in_flight, rig.context),
         rig.pipeline(),
-        rig.in_flight,
         rig.context,
         batch_size=10,
         wait_seconds=0,

@@ -112,7 +112,7 @@ def test_breakers_tell_which_dependency_is_down() -> None:
         raise StoreUnavailable("milvus", "no answer")
 
     with pytest.raises(StoreUnavailable):
-        breakers.call("milvus", fail)
+        breakers.call("milvus", "write", fail)
     scraped = samples(metrics)
 
     assert scraped["product_breaker_open", ("milvus",)] == 1

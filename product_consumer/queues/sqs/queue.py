@@ -75,7 +75,10 @@ class SqsQueue:
         def delete(entries: Sequence[Any]) -> Any:
             return self._client.delete_message_batch(QueueUrl=self.queue_url, Entries=entries)
 
-        self._for_each_ten("deleting", messages, {}, delete)
+        _stale, failed = self._for_each_ten("deleting", messages, {}, delete)
+        if failed:
+            codes = ", ".join(sorted(set(failed.values())))
+            raise QueueUnavailable("SQS", f"deleting {len(failed)} messages: {codes}")
 
     def retry_later(self, message: Message, delay_seconds: float) -> None:
         delay = min(max(math.ceil(delay_seconds), 0), MAX_DELAY_SECONDS)
@@ -87,13 +90,12 @@ class SqsQueue:
     def extend(self, messages: Sequence[Message], visibility_seconds: int) -> list[Message]:
         return self._change_visibility("extending", messages, visibility_seconds)
 
-    def reject(self, message: Message, rejected: Rejected) -> None:
+    def copy_rejected(self, message: Message, rejected: Rejected) -> None:
         attributes = rejection_attributes(message, rejected, queue_name(self.queue_url))
         if self.dead_letter_queue_url is None or isinstance(message.body, bytes):
             self._reject_log.append(attributes, message.body)
         else:
             self._send_copy(self.dead_letter_queue_url, message.body, attributes)
-        self.acknowledge([message])
 
     def backlog(self) -> Backlog:
         with sqs_errors("counting messages"):
@@ -163,9 +165,11 @@ class SqsQueue:
                 QueueUrl=self.queue_url, Entries=entries
             )
 
-        return self._for_each_ten(
-            action, messages, {"VisibilityTimeout": visibility_seconds}, change
-        )
+        fields = {"VisibilityTimeout": visibility_seconds}
+        stale, failed = self._for_each_ten(action, messages, fields, change)
+        for message_id, code in failed.items():
+            log.warning("SQS: %s message %s failed: %s; it comes back", action, message_id, code)
+        return stale
 
     def _for_each_ten(
         self,
@@ -173,12 +177,14 @@ class SqsQueue:
         messages: Sequence[Message],
         fields: dict[str, int],
         call: Callable[[Sequence[Any]], Any],
-    ) -> list[Message]:
-        """Call for ten messages at a time; return the messages whose receipt is stale.
+    ) -> tuple[list[Message], dict[str, str]]:
+        """Call for ten messages at a time.
 
-        Other failures are logged; those messages come back.
+        Returns the messages whose receipt is stale, and the error codes of the other failures by
+        message id.
         """
         stale: list[Message] = []
+        others: dict[str, str] = {}
         for start in range(0, len(messages), MAX_ENTRIES):
             # Entry ids are positions: two deliveries of a message have the same message id.
             ten = messages[start : start + MAX_ENTRIES]
@@ -189,13 +195,9 @@ class SqsQueue:
             with sqs_errors(action):
                 failed = call_batch(call, entries, self._closed, final_codes=STALE)
             for entry_id, code in failed.items():
+                message = ten[int(entry_id)]
                 if code in STALE:
-                    stale.append(ten[int(entry_id)])
+                    stale.append(message)
                 else:
-                    self._log_failure(action, ten[int(entry_id)], code)
-        return stale
-
-    def _log_failure(self, action: str, message: Message, code: str) -> None:
-        log.warning(
-            "SQS: %s message %s failed: %s; it comes back", action, message.message_id, code
-        )
+                    others[message.message_id] = code
+        return stale, others

@@ -122,11 +122,6 @@ class ElasticsearchStore:
         hits = field_of(response, "hits")["hits"]
         return [Hit(hit["_id"], hit["_score"], hit["_version"]) for hit in hits]
 
-    def ping(self) -> None:
-        """Ask every shard of the index for one document."""
-        with translated_errors():
-            field_of(self._client.count(index=self._alias, terminate_after=1), "count")
-
     def describe(self) -> str:
         """Return the address, the server's version and the number of searchable products."""
         with translated_errors():

@@ -99,10 +99,6 @@ class MilvusStore:
         )
         return [Hit(str(hit.id), float(hit.distance), int(hit["revision"])) for hit in results[0]]
 
-    def ping(self) -> None:
-        """Query the loaded rows for a product that cannot exist."""
-        self._query(filter=id_filter([""]), output_fields=["id"])
-
     def describe(self) -> str:
         """Return version, address, the alias with its collection, and the number of rows."""
         rows = int(self._query(output_fields=["count(*)"])[0]["count(*)"])

@@ -4,6 +4,7 @@
 ``crash:after_record``, ``crash:before_reject:2`` (at the second time), ``hold:milvus`` (the first
 write waits until the harness releases it), ``raise:milvus``, ``die:receive`` and ``exit:receive``
 (the thread ends by an exception, or by ``SystemExit``), ``hang:receive`` (it sleeps for ever),
+``refuse:milvus`` (writes fail and reads succeed, while the harness says so),
 ``slow:during_embed:3`` (three seconds each time; a fourth field limits the times) and
 ``jump:receive:3600`` (of the wall clock, in seconds). Commas join several. ``steps.py`` names the
 places and the switches. The worker's own code knows no fault.
@@ -15,17 +16,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy
 
-from product_consumer.errors import ProductConsumerError
+from product_consumer.errors import ProductConsumerError, Unavailable
 from product_consumer.ledger.ledger import BatchRecord
 from product_consumer.ledger.rows import ProductChange
 from product_consumer.models import Message, ProductRow
 from product_consumer.outcomes import Outcome, Rejected, Stored
+from product_consumer.pipeline.circuit_breaker import Breaker
+from product_consumer.stores.probe import PROBE_ID
 from tests.faults.harness import wall_clock
 from tests.faults.harness.recording import History
 
@@ -40,6 +44,7 @@ BUGS = (
     "reject_before_copy",
     "heartbeat_off_on_drain",
     "swallow_unknown",
+    "read_closes_breaker",
 )
 
 
@@ -48,12 +53,30 @@ class Fault:
 
     def __init__(self, text: str, history: History) -> None:
         self.history = history
+        self._threads = threading.local()
         self._planted = [_Planted(fault, history) for fault in text.split(",") if fault]
 
     def at(self, where: str) -> None:
         """Strike if a fault is set for this place."""
+        if getattr(self._threads, "is_ignored", False):
+            return
         for planted in self._planted:
             planted.at(where)
+
+    def refuse(self, where: str) -> None:
+        """Strike only if the fault of this place is ``refuse``."""
+        for planted in self._planted:
+            if planted.kind == "refuse":
+                planted.at(where)
+
+    @contextmanager
+    def ignored(self) -> Iterator[None]:
+        """Strike at no place of the calling thread during the block."""
+        self._threads.is_ignored = True
+        try:
+            yield
+        finally:
+            self._threads.is_ignored = False
 
     def switch(self, name: str) -> str | None:
         """Return the value of a switch, None when it is not set."""
@@ -78,9 +101,15 @@ class _Planted:
     def at(self, where: str) -> None:
         if where != self.where:
             return
+        if self.kind == "refuse":
+            self._refuse()
+            return
         with self._lock:
             self._times += 1
             times = self._times
+        self._strike(where, times)
+
+    def _strike(self, where: str, times: int) -> None:
         match self.kind:
             case "crash" if times == int(self._argument or 1):
                 self._history.add("crash", where=where)
@@ -105,6 +134,12 @@ class _Planted:
                 self._history.add("jump", where=where)
                 wall_clock.jump(float(self._argument))
 
+    def _refuse(self) -> None:
+        """Refuse this write while the harness says so; reads do not come here."""
+        if self._history.is_refusing:
+            self._history.add("write_failed", store=self.where)
+            raise Unavailable(self.where, "refuses writes")
+
 
 class FaultyQueue:
     """A queue with faults and bugs, around the recorded queue."""
@@ -113,6 +148,7 @@ class FaultyQueue:
         self._inner = inner
         self._fault = fault
         self._bug = bug
+        self._copied: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -128,17 +164,18 @@ class FaultyQueue:
         return messages
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        self._fault.at("before_acknowledge")
+        rejected = [message for message in messages if message.receipt_handle in self._copied]
+        self._fault.at("during_reject" if rejected else "before_acknowledge")
         self._inner.acknowledge(messages)
-        self._fault.at("after_acknowledge")
+        self._fault.at("after_reject" if rejected else "after_acknowledge")
 
-    def reject(self, message: Message, rejected: Rejected) -> None:
+    def copy_rejected(self, message: Message, rejected: Rejected) -> None:
         self._fault.at("before_reject")
         if self._bug == "reject_before_copy":
             self._inner.acknowledge([message])
             self._fault.at("during_reject")
-        self._inner.reject(message, rejected)
-        self._fault.at("after_reject")
+        self._inner.copy_rejected(message, rejected)
+        self._copied.add(message.receipt_handle)
 
 
 class FaultyLedger:
@@ -156,7 +193,13 @@ class FaultyLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    def probe(self) -> None:
+        self._fault.at("ledger")
+        with self._fault.ignored():
+            self._inner.probe()
+
     def record(self, changes: Sequence[ProductChange]) -> BatchRecord:
+        self._fault.at("ledger")
         self._fault.at("before_record")
         if self._bug == "no_dedup":
             changes = [_observed_now(change) for change in changes]
@@ -202,10 +245,18 @@ class FaultyStore:
         return getattr(self._inner, name)
 
     def write(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
+        if [row.id for row in rows] == [PROBE_ID]:
+            return self._probe(rows)
         self._fault.at(self._inner.name)
         self._fault.at(f"before_{self._inner.name}")
         failures: Mapping[str, ProductConsumerError] = self._inner.write(rows)
         self._fault.at(f"after_{self._inner.name}")
+        return failures
+
+    def _probe(self, rows: Sequence[ProductRow]) -> Mapping[str, ProductConsumerError]:
+        """Write the test record: refused as any other, no place for the other faults."""
+        self._fault.refuse(self._inner.name)
+        failures: Mapping[str, ProductConsumerError] = self._inner.write(rows)
         return failures
 
 
@@ -218,6 +269,18 @@ def swallowing(outcome_of: Callable[..., Outcome]) -> Callable[..., Outcome]:
         return outcome_of(error, message, stage, **limits)
 
     return wrong_outcome_of
+
+
+def close_on_reads() -> None:
+    """``read_closes_breaker``: a dependency that answers reads counts as back."""
+    breakers: Any = Breaker
+    breakers._is_refused = lambda _breaker, _caller: False
+    set_up = Breaker.__init__
+
+    def set_up_wrong(self: Breaker, dependency: str, _probe: object, context: Any) -> None:
+        set_up(self, dependency, lambda: None, context)
+
+    breakers.__init__ = set_up_wrong
 
 
 def _observed_now(change: ProductChange) -> ProductChange:

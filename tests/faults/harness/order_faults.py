@@ -76,7 +76,12 @@ class FaultyOrderLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    def probe(self) -> None:
+        self._fault.at("order_ledger")
+        self._inner.probe()
+
     def record(self, batch: Sequence[Order]) -> OrderBatchRecord:
+        self._fault.at("order_ledger")
         self._fault.at("before_order_record")
         call = next(_calls)
         ids = [order.order_id for order in batch]
@@ -111,6 +116,7 @@ class FaultyStats:
 
     def write(self, hashes: Sequence[StatsHash], *, force: bool = False) -> int:
         self._fault.at("before_redis")
+        self._fault.at("redis")
         revisions = {stats.key: stats.revision for stats in hashes}
         about = {"call": next(_calls), "store": "redis", "revisions": revisions}
         self._history.add("write", **about)

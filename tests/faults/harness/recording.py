@@ -47,6 +47,7 @@ class History:
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._release = path.with_suffix(".release")
+        self._refusal = path.with_suffix(".refusal")
 
     def add(self, kind: str, **fields: Any) -> None:
         line = {"at": time.monotonic(), "process": os.getpid(), "kind": kind} | fields
@@ -62,6 +63,19 @@ class History:
         deadline = time.monotonic() + HELD_SECONDS
         while not self._release.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Let every dependency with a fault ``refuse`` refuse writes during the block."""
+        self._refusal.touch()
+        try:
+            yield
+        finally:
+            self._refusal.unlink()
+
+    @property
+    def is_refusing(self) -> bool:
+        return self._refusal.exists()
 
     def around(self, kind: str, action: Callable[[], Any], **fields: Any) -> Any:
         """Add ``<kind>``, run the action, add ``<kind>_done`` or ``<kind>_failed``."""
@@ -102,6 +116,12 @@ class _Wrapper:
 
 
 class RecordedQueue(_Wrapper):
+    """A queue; deleting a message whose copy was sent is a ``reject``, not an ``acknowledge``."""
+
+    def __init__(self, inner: Any, history: History) -> None:
+        super().__init__(inner, history)
+        self._copied: set[str] = set()
+
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         self._history.add("poll", thread=threading.get_ident())
         messages: list[Message] = self._inner.receive(max_messages, wait_seconds)
@@ -111,7 +131,9 @@ class RecordedQueue(_Wrapper):
         return messages
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        self._settle("acknowledge", messages, lambda: self._inner.acknowledge(messages))
+        is_rejected = any(message.receipt_handle in self._copied for message in messages)
+        kind = "reject" if is_rejected else "acknowledge"
+        self._settle(kind, messages, lambda: self._inner.acknowledge(messages))
 
     def release(self, messages: Sequence[Message]) -> None:
         self._settle("release", messages, lambda: self._inner.release(messages))
@@ -119,8 +141,9 @@ class RecordedQueue(_Wrapper):
     def retry_later(self, message: Message, delay_seconds: float) -> None:
         self._settle("retry", [message], lambda: self._inner.retry_later(message, delay_seconds))
 
-    def reject(self, message: Message, rejected: Rejected) -> None:
-        self._settle("reject", [message], lambda: self._inner.reject(message, rejected))
+    def copy_rejected(self, message: Message, rejected: Rejected) -> None:
+        self._settle("copy", [message], lambda: self._inner.copy_rejected(message, rejected))
+        self._copied.add(message.receipt_handle)
 
     def _settle(self, kind: str, messages: Sequence[Message], action: Callable[[], None]) -> None:
         ids = [message.message_id for message in messages]

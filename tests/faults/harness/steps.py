@@ -15,7 +15,6 @@ Switches: ``no_heartbeats``; ``retry_after:<seconds>`` instead of growing pauses
 
 import functools
 import sys
-import threading
 from typing import Any
 
 import sqlalchemy
@@ -29,7 +28,6 @@ from product_consumer.ledger.pending_checks import PendingChecks
 from product_consumer.pipeline import error_policy
 from product_consumer.products.parser import ProductParser
 from product_consumer.queues.in_flight import InFlightTracker
-from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.runtime import worker
 from tests.faults.harness.faults import Fault
 
@@ -53,7 +51,6 @@ def plant(fault: Fault) -> None:
     )
     for owner, name, before, after in places:
         setattr(owner, name, _surrounded(getattr(owner, name), fault, before, after))
-    _watch_rejections(fault)
     _watch_commits(fault)
     _set_switches(fault)
 
@@ -67,26 +64,6 @@ def _surrounded(action: Any, fault: Fault, before: str, after: str) -> Any:
         return result
 
     return surrounded
-
-
-def _watch_rejections(fault: Fault) -> None:
-    rejecting = threading.local()
-    queues: Any = SqsQueue
-    reject, acknowledge = queues.reject, queues.acknowledge
-
-    def reject_watched(queue: SqsQueue, *arguments: Any) -> None:
-        rejecting.here = True
-        try:
-            reject(queue, *arguments)
-        finally:
-            rejecting.here = False
-
-    def acknowledge_watched(queue: SqsQueue, *arguments: Any) -> None:
-        if getattr(rejecting, "here", False):
-            fault.at("during_reject")
-        acknowledge(queue, *arguments)
-
-    queues.reject, queues.acknowledge = reject_watched, acknowledge_watched
 
 
 def _watch_commits(fault: Fault) -> None:

@@ -47,6 +47,8 @@ def main() -> int:
         batches.outcome_of = faults.swallowing(batches.outcome_of)
     if bug == "heartbeat_off_on_drain":
         _stop_heartbeats_on_drain()
+    if bug == "read_closes_breaker":
+        faults.close_on_reads()
     history.add("start", bug=bug)
     code = thread_runner.main()
     history.add("exit", code=code)

@@ -91,7 +91,8 @@ class Rig:
                 return clock.now
 
         patch.setattr(recording, "datetime", ClockedDatetime)
-        patch.setattr(circuit_breaker, "Backoff", _NoPause)
+        # The test decides whether a component is up again.
+        patch.setattr(circuit_breaker, "FIRST_PAUSE_SECONDS", 0.0)
         database = Database(
             f"sqlite:///{directory / 'products.db'}", timeout_seconds=5, connections=2
         )
@@ -141,13 +142,3 @@ class Rig:
         self.restore_ledger(((), (), ()))
         for store in self.stores.values():
             store.contents = {}
-
-
-class _NoPause:
-    """Replaces the breaker's pauses: the test decides whether a component is up again."""
-
-    def __init__(self, *_seconds: float) -> None:
-        return
-
-    def wait(self, _stopping: object) -> bool:
-        return False

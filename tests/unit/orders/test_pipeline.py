@@ -26,6 +26,7 @@ from product_consumer.orders.redis_rebuild import rebuild_stats
 from product_consumer.orders.redis_stats import RedisStats
 from product_consumer.outcomes import Outcome, Rejected, Released, Stored
 from product_consumer.pipeline.context import new_context
+from product_consumer.pipeline.hold import Hold
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from tests.support import backends, factories
@@ -44,6 +45,10 @@ class FailingStats(RedisStats):
         if self.error is not None:
             raise self.error
 
+    def is_filled(self) -> bool:
+        self.ping()
+        return True
+
     def write(self, hashes: Any, *, force: bool = False) -> int:
         self.ping()
         self.written += [hash_.key for hash_ in hashes]
@@ -53,7 +58,9 @@ class FailingStats(RedisStats):
 class Rig:
     """A pipeline over a real ledger and an in-memory queue."""
 
-    def __init__(self, directory: Path, stats: RedisStats | None = None) -> None:
+    def __init__(
+        self, directory: Path, stats: RedisStats | None = None, *, hold_seconds: float = 60.0
+    ) -> None:
         self.path = directory / "products.db"
         self.queue = InMemoryQueue()
         self.ledger = OrderLedger(
@@ -61,7 +68,7 @@ class Rig:
         )
         self.ledger.setup()
         self.stopping = threading.Event()
-        self.context = new_context(self.stopping)
+        self.context = new_context(self.stopping, Hold(hold_seconds))
         self.metrics = self.context.metrics
         self.in_flight = InFlightTracker(self.queue, 30)
         self.pipeline = OrderPipeline(
@@ -75,7 +82,7 @@ class Rig:
 
     def process(self, *bodies: str, **message: Any) -> list[Outcome]:
         messages = [factories.message(body, **message) for body in bodies]
-        with self.in_flight.track(messages):
+        with self.in_flight.track(messages), self.context.hold.messages():
             return self.pipeline.process(messages)
 
     def stats_of(self, user_id: str) -> tuple[int, str]:
@@ -147,17 +154,17 @@ def test_a_message_that_was_delivered_again_is_not_worked_on(rig: Rig) -> None:
     [StoreUnavailable("redis", "gone"), ConfigurationError("REDIS_URL", "wrong type")],
 )
 def test_a_redis_outage_gives_messages_back_and_rejects_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ProductConsumerError
+    tmp_path: Path, error: ProductConsumerError
 ) -> None:
-    monkeypatch.setattr("product_consumer.pipeline.circuit_breaker.HOLD_SECONDS", 0.1)
     stats = FailingStats(error)
-    rig = Rig(tmp_path, stats)
+    rig = Rig(tmp_path, stats, hold_seconds=0.1)
     outcomes = [rig.process(order_text(), receive_count=count)[0] for count in (1, 50)]
 
     assert [type(outcome) for outcome in outcomes] == [Released, Released]
     assert rig.ledger.rejected() == []
     assert rig.metrics.down_dependencies() == ["redis"]
     stats.error = None
+    assert rig.pipeline.wait_until_ready()
     assert rig.process(order_text()) == [Stored("ORD1234")]
     assert rig.stats_of("U5678") == (1, "99.99")
     assert "user:U5678" in stats.written
@@ -178,18 +185,31 @@ def test_a_short_redis_outage_costs_no_message_a_delivery(tmp_path: Path) -> Non
 def test_a_ledger_outage_gives_messages_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("product_consumer.pipeline.circuit_breaker.HOLD_SECONDS", 0.1)
-
     def fail(*_: object) -> None:
         raise LedgerUnavailable("ledger", "gone")
 
-    for name in ("record", "add_rejected", "ping"):
+    for name in ("record", "add_rejected", "probe"):
         monkeypatch.setattr(OrderLedger, name, fail)
-    rig = Rig(tmp_path)
+    rig = Rig(tmp_path, hold_seconds=0.1)
     outcomes = rig.process(order_text(), "{")
     rig.ledger.close()
 
     assert [type(outcome) for outcome in outcomes] == [Released, Released]
+
+
+def test_a_ledger_that_refuses_every_order_blames_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, hold_seconds=0.1)
+    with rig.ledger.database.writing() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refusing BEFORE INSERT ON orders BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    [outcome] = rig.process(order_text())
+
+    assert isinstance(outcome, Released)
+    assert "refuses even a test record" in outcome.reason
+    rig.ledger.close()
 
 
 def test_an_order_recorded_before_a_crash_is_written_by_its_next_delivery(

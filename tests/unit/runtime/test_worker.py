@@ -13,6 +13,7 @@ from product_consumer.models import Message
 from product_consumer.outcomes import Outcome, Stored
 from product_consumer.pipeline.backoff import Stopped
 from product_consumer.pipeline.context import ProcessContext, new_context
+from product_consumer.pipeline.guarded_queue import GuardedQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.memory import InMemoryQueue
 from product_consumer.runtime import supervisor as supervisor_module
@@ -43,9 +44,8 @@ def stream_of(queue: InMemoryQueue) -> Stream:
 def consumer_of(number: int, stream: Stream, context: ProcessContext) -> Consumer:
     return Consumer(
         number,
-        stream.queue,
+        GuardedQueue(stream.queue, stream.in_flight, context),
         stream.pipeline,
-        stream.in_flight,
         context,
         batch_size=10,
         wait_seconds=0,
@@ -127,7 +127,7 @@ def test_every_stream_of_a_worker_gets_the_context_that_its_supervisor_watches(
     class Remembers(Consumer):
         def __init__(self, *arguments: object, **options: object) -> None:
             super().__init__(*arguments, **options)  # type: ignore[arg-type]
-            contexts.append(arguments[4])  # type: ignore[arg-type]
+            contexts.append(arguments[3])  # type: ignore[arg-type]
 
     settings = Settings(data_dir=tmp_path, threads=2)
     with Worker(settings, Options((), until_empty=True)) as worker:

@@ -64,7 +64,7 @@ def test_every_store_gets_every_row_once(ledger: FakeLedger) -> None:
 
 
 def test_no_rows_cost_no_call(ledger: FakeLedger) -> None:
-    def no_call(_dependency: str, _action: Callable[[], T]) -> T:
+    def no_call(_dependency: str, _operation: str, _action: Callable[[], T]) -> T:
         raise AssertionError("no call is needed")
 
     assert write_current(ledger, [FakeStore()], {}, no_call) == {}
@@ -111,15 +111,15 @@ def test_a_store_that_is_down_ends_the_writing(ledger: FakeLedger) -> None:
     assert other.writes == []
 
 
-def test_each_dependency_is_called_by_its_name(ledger: FakeLedger) -> None:
-    called: list[str] = []
+def test_each_dependency_is_called_by_its_name_and_the_kind_of_call(ledger: FakeLedger) -> None:
+    called: list[tuple[str, str]] = []
 
-    def call(dependency: str, action: Callable[[], T]) -> T:
-        called.append(dependency)
+    def call(dependency: str, operation: str, action: Callable[[], T]) -> T:
+        called.append((dependency, operation))
         return action()
 
     write_current(ledger, [FakeStore("milvus")], dict(ledger.current), call)
-    assert called == ["milvus", "ledger"]
+    assert called == [("milvus", "write"), ("ledger", "read")]
 
 
 def test_a_row_is_newer_only_with_a_higher_revision(ledger: FakeLedger) -> None:

@@ -181,7 +181,7 @@ def test_without_any_dead_letter_queue_rejections_go_to_a_file(
         sqs_settings(aws_endpoint_url=elasticmq_url, sqs_queue_url=bare, data_dir=tmp_path / "data")
     )
     [received] = queue.receive(1, 5)
-    queue.reject(received, REJECTED)
+    queue.copy_rejected(received, REJECTED)
     queue.close()
 
     [line] = (tmp_path / "data" / "rejected.jsonl").read_text().splitlines()

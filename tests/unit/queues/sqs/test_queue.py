@@ -94,14 +94,23 @@ def test_only_the_failed_entries_of_a_call_are_tried_again(sqs: Stubbed) -> None
     sqs.queue.acknowledge(deliveries("a", "b", "c"))
 
 
-def test_an_entry_that_keeps_failing_is_given_up_and_told(
+def test_an_entry_that_is_not_deleted_is_an_outage(sqs: Stubbed) -> None:
+    for _ in range(4):
+        sqs.expect("delete_message_batch", response("", failed("0", "InternalError")))
+
+    with pytest.raises(QueueUnavailable, match="deleting 1 messages: InternalError"):
+        sqs.queue.acknowledge(deliveries("a"))
+
+
+def test_an_entry_that_cannot_be_released_is_told(
     sqs: Stubbed, caplog: pytest.LogCaptureFixture
 ) -> None:
     [stubborn] = deliveries("a")
     for _ in range(4):
-        sqs.expect("delete_message_batch", response("", failed("0", "InternalError")))
+        answer = response("", failed("0", "InternalError"))
+        sqs.expect("change_message_visibility_batch", answer)
 
-    sqs.queue.acknowledge([stubborn])
+    sqs.queue.release([stubborn])
 
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert stubborn.message_id in caplog.text
@@ -217,7 +226,7 @@ def test_a_receive_asks_for_what_a_message_needs(sqs: Stubbed) -> None:
     assert sqs.queue.receive(50, 60) == []
 
 
-def test_a_rejected_message_is_deleted_after_its_copy_is_confirmed(sqs: Stubbed) -> None:
+def test_a_copy_of_a_rejected_message_is_confirmed(sqs: Stubbed) -> None:
     rejected = message("{", receipt_handle="a", message_id="m-1")
     sqs.expect(
         "send_message",
@@ -226,25 +235,24 @@ def test_a_rejected_message_is_deleted_after_its_copy_is_confirmed(sqs: Stubbed)
         MessageBody="{",
         MessageAttributes=ANY,
     )
-    sqs.expect("delete_message_batch", response("0"), Entries=entries("a"))
 
-    sqs.queue.reject(rejected, REJECTED)
+    sqs.queue.copy_rejected(rejected, REJECTED)
 
     assert sqs.logged() == []
 
 
-def test_a_message_stays_while_its_copy_cannot_be_sent(sqs: Stubbed) -> None:
+def test_a_copy_that_cannot_be_sent_is_an_outage(sqs: Stubbed) -> None:
     sqs.refuse("send_message", "ServiceUnavailable", status=503)
 
     with pytest.raises(QueueUnavailable):
-        sqs.queue.reject(message(), REJECTED)
+        sqs.queue.copy_rejected(message(), REJECTED)
 
 
-def test_a_message_stays_when_its_copy_was_changed_on_the_way(sqs: Stubbed) -> None:
+def test_a_copy_that_was_changed_on_the_way_is_not_confirmed(sqs: Stubbed) -> None:
     sqs.expect("send_message", sent("something else"))
 
     with pytest.raises(QueueUnavailable, match="did not confirm"):
-        sqs.queue.reject(message("{"), REJECTED)
+        sqs.queue.copy_rejected(message("{"), REJECTED)
 
 
 @pytest.mark.parametrize("code", ["InvalidParameterValue", "InvalidMessageContents"])
@@ -259,9 +267,8 @@ def test_a_copy_refused_with_attributes_goes_without_and_the_log_has_the_reason(
         MessageBody="long",
         MessageAttributes={},
     )
-    sqs.expect("delete_message_batch", response("0"))
 
-    sqs.queue.reject(message("long"), REJECTED)
+    sqs.queue.copy_rejected(message("long"), REJECTED)
 
     [line] = sqs.logged()
     assert (line["reason"], line["body"]) == ("json_invalid", "long")
@@ -270,18 +277,16 @@ def test_a_copy_refused_with_attributes_goes_without_and_the_log_has_the_reason(
 def test_a_copy_refused_even_without_attributes_is_in_the_log_alone(sqs: Stubbed) -> None:
     sqs.refuse("send_message", "InvalidMessageContents")
     sqs.refuse("send_message", "InvalidMessageContents")
-    sqs.expect("delete_message_batch", response("0"))
 
-    sqs.queue.reject(message("\x01"), REJECTED)
+    sqs.queue.copy_rejected(message("\x01"), REJECTED)
 
     assert [line["body"] for line in sqs.logged()] == ["\x01"]
 
 
 def test_without_a_dead_letter_queue_the_log_has_the_whole_copy(tmp_path: Path) -> None:
     sqs = Stubbed(tmp_path, dead_letter_queue_url=None)
-    sqs.expect("delete_message_batch", response("0"))
     with sqs.server:
-        sqs.queue.reject(message('{"id": '), REJECTED)
+        sqs.queue.copy_rejected(message('{"id": '), REJECTED)
     sqs.queue.close()
 
     [line] = sqs.logged()
@@ -290,10 +295,10 @@ def test_without_a_dead_letter_queue_the_log_has_the_whole_copy(tmp_path: Path) 
     assert line["source_queue"] == "products"
 
 
-def test_a_message_stays_when_the_log_cannot_be_written(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_an_outage(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where the directory should be")
     sqs = Stubbed(tmp_path / "data", dead_letter_queue_url=None)
 
     with sqs.server, pytest.raises(QueueUnavailable, match="reject log"):
-        sqs.queue.reject(message(), REJECTED)
+        sqs.queue.copy_rejected(message(), REJECTED)
     sqs.queue.close()

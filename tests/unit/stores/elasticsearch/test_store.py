@@ -328,11 +328,10 @@ def test_a_passing_failure_is_an_outage(status, body):
     [
         lambda store: store.read_revisions(["abc123"]),
         lambda store: store.search_keywords("mug", 10),
-        lambda store: store.ping(),
         lambda store: store.describe(),
         lambda store: store.setup(IDENTITY),
     ],
-    ids=["read_revisions", "search_keywords", "ping", "describe", "setup"],
+    ids=["read_revisions", "search_keywords", "describe", "setup"],
 )
 def test_a_response_that_was_cut_off_before_its_body_is_an_outage(call):
     with stub(200, "") as url, closing(open_store(url)) as store, pytest.raises(StoreUnavailable):
