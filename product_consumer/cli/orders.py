@@ -18,8 +18,8 @@ from product_consumer.text import printable
 if TYPE_CHECKING:
     # Loaded by the command that needs them: the other commands start without.
     from product_consumer.orders.ledger import OrderLedger
-    from product_consumer.orders.redis_rebuild import Progress
-    from product_consumer.orders.redis_stats import RedisStats
+    from product_consumer.orders.redis.rebuild import Progress
+    from product_consumer.orders.redis.stats import RedisStats
 
 EXIT_DIFFERENT = 1
 _FALLBACK_CURRENCY = "USD"
@@ -71,16 +71,17 @@ def rebuild(
     ] = False,
 ) -> None:
     """Write all order statistics from the ledger to Redis; a running worker may go on."""
-    from product_consumer.orders.redis_rebuild import rebuild_stats
+    from product_consumer.orders.redis.rebuild import rebuild_stats
 
     with _opened() as (ledger, stats), _progress("Rebuilding") as progress:
+        stats.probe()
         written = rebuild_stats(ledger, stats, progress, force=force)
     print(f"Wrote {written} keys")
 
 
 def verify() -> None:
     """Compare the order statistics in Redis with the ledger; exit 1 when they differ."""
-    from product_consumer.orders.redis_rebuild import verify_stats
+    from product_consumer.orders.redis.rebuild import verify_stats
 
     with _opened() as (ledger, stats), _progress("Verifying") as progress:
         result = verify_stats(ledger, stats, progress)
@@ -129,7 +130,7 @@ def _publish(
 @contextmanager
 def _opened() -> Iterator[tuple["OrderLedger", "RedisStats"]]:
     from product_consumer.orders.ledger import open_order_ledger
-    from product_consumer.orders.redis_stats import open_redis_stats
+    from product_consumer.orders.redis.stats import open_redis_stats
 
     settings = command_settings()
     stats = open_redis_stats(settings)
@@ -138,7 +139,6 @@ def _opened() -> Iterator[tuple["OrderLedger", "RedisStats"]]:
     ledger = open_order_ledger(settings)
     try:
         ledger.setup()
-        stats.ping()
         yield ledger, stats
     finally:
         ledger.close()

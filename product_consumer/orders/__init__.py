@@ -7,10 +7,7 @@ models           Order and its totals; money in minor units
 ledger           SQL: every order once, with totals per user, day and currency
 statistics       queries on the ledger
 tables           the ledger's tables
-redis_stats      totals in Redis: absolute values, never an older one over a newer
-redis_scripts    the Lua scripts that Redis runs for it
-redis_writer     writes current totals, and fills a Redis that may have lost some
-redis_rebuild    rebuilds and verifies all of Redis
+redis            the totals in Redis, for dashboards
 components       settings -> the components above
 generator        realistic orders from a seed
 

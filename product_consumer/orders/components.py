@@ -8,7 +8,7 @@ from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import Order
 from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
-from product_consumer.orders.redis_stats import RedisStats, open_redis_stats
+from product_consumer.orders.redis.stats import RedisStats, open_redis_stats
 from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
@@ -71,7 +71,7 @@ class OrderComponents:
         stats = open_redis_stats(self._settings)
         if stats is not None:
             try:
-                stats.ping()
+                stats.probe()
             except BaseException:
                 stats.close()
                 raise

@@ -15,8 +15,8 @@ from product_consumer.models import Message
 from product_consumer.orders.ledger import OrderBatchRecord, OrderLedger
 from product_consumer.orders.models import Order, RejectedOrder
 from product_consumer.orders.parser import OrderParser, readable_order_id
-from product_consumer.orders.redis_stats import RedisStats
-from product_consumer.orders.redis_writer import RedisWriter
+from product_consumer.orders.redis.stats import RedisStats
+from product_consumer.orders.redis.writer import RedisWriter
 from product_consumer.outcomes import Outcome, Rejected, Released, Stored
 from product_consumer.pipeline.batch import Batch
 from product_consumer.pipeline.circuit_breaker import Breakers
@@ -63,7 +63,7 @@ class OrderPipeline:
         self._context = context
         self._max_attempts = max_attempts
         self._on_counted = on_counted
-        probes = {"ledger": ledger.probe} | ({"redis": stats.ping} if stats else {})
+        probes = {"ledger": ledger.probe} | ({"redis": stats.probe} if stats else {})
         self._breakers = Breakers(probes, context)
         guarded = partial(self._breakers.guarded, "ledger")
         self._record = guarded("record", partial(_record, ledger))
@@ -87,12 +87,10 @@ class OrderPipeline:
         """
         while self._breakers.wait_until_closed():
             try:
-                if self._redis is not None:
-                    self._redis.keep_filled()
+                if self._redis is None or self._redis.keep_filled():
+                    return True
             except (Unavailable, ConfigurationError) as error:
                 log.warning("Redis could not be filled, trying again: %s", error)
-            else:
-                return True
         return False
 
     def validate(self, batch: OrderBatch) -> Items:

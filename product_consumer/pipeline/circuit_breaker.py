@@ -41,7 +41,7 @@ class Breakers:
     """
 
     def __init__(self, probes: Mapping[str, Callable[[], object]], context: ProcessContext) -> None:
-        self._touch = context.stages.touch
+        self.touch = context.stages.touch
         self._breakers = {
             dependency: Breaker(dependency, probe, context) for dependency, probe in probes.items()
         }
@@ -53,7 +53,7 @@ class Breakers:
         calling thread ends, and not beyond a stop. Then raises the last error of ``action``:
         ``Unavailable`` or ``ConfigurationError``. Other errors pass at once.
         """
-        self._touch()
+        self.touch()
         return self._breakers[dependency].call(operation, action)
 
     def guarded(self, dependency: str, operation: str, action: Callable[P, T]) -> Callable[P, T]:
@@ -69,7 +69,7 @@ class Breakers:
 
         Returns False on stop.
         """
-        self._touch()
+        self.touch()
         return all(breaker.wait_until_closed() for breaker in self._breakers.values())
 
     def states(self) -> dict[str, bool]:

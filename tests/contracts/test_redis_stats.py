@@ -13,8 +13,8 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import ConfigurationError, StoreUnavailable
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import GlobalStats, UserStats
-from product_consumer.orders.redis_rebuild import rebuild_stats, verify_stats
-from product_consumer.orders.redis_stats import RedisStats
+from product_consumer.orders.redis.rebuild import rebuild_stats, verify_stats
+from product_consumer.orders.redis.stats import RedisStats
 from tests.acceptance.world import wait_until
 from tests.support import backends
 from tests.support.order_factories import order
@@ -124,11 +124,11 @@ def test_the_probe_fails_until_the_wrong_type_is_fixed(stats: RedisStats, reader
     with pytest.raises(ConfigurationError):
         stats.write([stats.of_user([user(2)])])
 
-    for ask in (stats.ping, stats.describe):
+    for ask in (stats.probe, stats.describe):
         with pytest.raises(ConfigurationError, match="list"):
             ask()
     reader.delete("user:U5678")
-    stats.ping()
+    stats.probe()
     assert stats.describe() == "Redis"
 
 
@@ -139,7 +139,7 @@ def test_a_refused_password_is_a_configuration_error() -> None:
                 closing(open_stats(url)) as stats,
                 pytest.raises(ConfigurationError, match="REDIS_URL") as refused,
             ):
-                stats.ping()
+                stats.probe()
             assert "wrong" not in str(refused.value)
 
 
@@ -158,7 +158,7 @@ def test_a_redis_that_is_gone_is_unavailable_and_comes_back_empty_but_usable() -
 
     with pytest.raises(StoreUnavailable, match="redis"):
         stats.write(written)
-    for ask in (stats.ping, stats.describe):
+    for ask in (stats.probe, stats.describe):
         with pytest.raises(StoreUnavailable):
             ask()
     with backends.start_redis(port):
@@ -168,7 +168,7 @@ def test_a_redis_that_is_gone_is_unavailable_and_comes_back_empty_but_usable() -
 
 def test_a_redis_that_does_not_answer_is_unavailable_in_bounded_time() -> None:
     with backends.start_redis() as server, closing(open_stats(server.url)) as stats:
-        stats.ping()
+        stats.probe()
         server.pause()
         with pytest.raises(StoreUnavailable):
             stats.write([stats.of_user([user(2)])])

@@ -212,6 +212,19 @@ def start_redis(port: int | None = None, *options: str) -> Backend:
     )
 
 
+def start_sentinel(*monitored: str) -> Backend:
+    """A Sentinel; each of ``monitored`` is ``<service> <host> <port> <quorum>``."""
+    require("redis-server")
+
+    def command(port: int, scratch: Path) -> list[str]:
+        config = scratch / "sentinel.conf"
+        config.write_text("".join(f"sentinel monitor {one}\n" for one in monitored))
+        where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(scratch))
+        return ["redis-server", str(config), "--sentinel", *where]
+
+    return _start("redis", command, _accepts_connections)
+
+
 def start_nginx(root: Path, status_log: Path | None = None, port: int | None = None) -> Backend:
     """Serves the files below ``root`` in one process, with ETag and Last-Modified.
 

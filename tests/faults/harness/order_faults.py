@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from product_consumer.orders import components
 from product_consumer.orders.ledger import OrderBatchRecord, OrderLedger
 from product_consumer.orders.models import Order
-from product_consumer.orders.redis_stats import StatsHash
+from product_consumer.orders.redis.stats import StatsHash
 from product_consumer.settings import Settings
 from product_consumer.streams import StreamName
 from tests.faults.harness.faults import Fault, FaultyQueue

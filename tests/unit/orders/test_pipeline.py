@@ -22,8 +22,8 @@ from product_consumer.errors import (
 from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
-from product_consumer.orders.redis_rebuild import rebuild_stats
-from product_consumer.orders.redis_stats import RedisStats
+from product_consumer.orders.redis.rebuild import rebuild_stats
+from product_consumer.orders.redis.stats import RedisStats
 from product_consumer.outcomes import Outcome, Rejected, Released, Stored
 from product_consumer.pipeline.context import new_context
 from product_consumer.pipeline.hold import Hold
@@ -41,16 +41,16 @@ class FailingStats(RedisStats):
         self.error: ProductConsumerError | None = error
         self.written: list[str] = []
 
-    def ping(self) -> None:
+    def probe(self) -> None:
         if self.error is not None:
             raise self.error
 
     def is_filled(self) -> bool:
-        self.ping()
+        self.probe()
         return True
 
     def write(self, hashes: Any, *, force: bool = False) -> int:
-        self.ping()
+        self.probe()
         self.written += [hash_.key for hash_ in hashes]
         return len(hashes)
 
@@ -285,7 +285,7 @@ def test_a_redis_that_loses_its_data_while_it_is_filled_is_filled_again(
             return written
 
         with monkeypatch.context() as losing:
-            losing.setattr("product_consumer.orders.redis_writer.rebuild_stats", fill_and_lose)
+            losing.setattr("product_consumer.orders.redis.writer.rebuild_stats", fill_and_lose)
             assert rig.pipeline.wait_until_ready()
         assert not reader.exists("user:U1")
 

@@ -34,7 +34,7 @@ HOMES = {
     "pycurl": ("images/",),
     # The embedded server needs the generated service definition that pymilvus carries.
     "pymilvus": ("stores/milvus/",),
-    "redis": ("orders/redis_stats.py",),
+    "redis": ("orders/redis/",),
     "requests": ("quality/language_model.py",),
     "simplejpeg": ("images/",),
     "sqlalchemy": (

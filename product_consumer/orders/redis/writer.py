@@ -5,11 +5,14 @@ import threading
 from collections.abc import Collection
 
 from product_consumer.orders.ledger import OrderLedger
-from product_consumer.orders.redis_rebuild import rebuild_stats
-from product_consumer.orders.redis_stats import RedisStats, StatsHash
+from product_consumer.orders.redis.rebuild import rebuild_stats
+from product_consumer.orders.redis.stats import RedisStats, StatsHash
 from product_consumer.pipeline.circuit_breaker import Breakers
 
 log = logging.getLogger(__name__)
+
+TURN_SECONDS = 1.0
+"""How long a thread waits for another one that fills Redis, before it looks for a stop."""
 
 
 class RedisWriter:
@@ -27,6 +30,7 @@ class RedisWriter:
         self._write = breakers.guarded("redis", "write", stats.write)
         self._is_filled = breakers.guarded("redis", "read", stats.is_filled)
         self._guarded_fill = breakers.guarded("redis", "fill", self._fill)
+        self._touch = breakers.touch
         self._filling = threading.Lock()
 
     def write(self, user_ids: Collection[str]) -> None:
@@ -41,19 +45,26 @@ class RedisWriter:
         if newer:
             self._write(newer)
 
-    def keep_filled(self) -> None:
-        """Write every total again if Redis may lack some: a batch writes its own users only."""
+    def keep_filled(self) -> bool:
+        """Write every total again if Redis may lack some: a batch writes its own users only.
+
+        Returns False while another thread does it.
+        """
         if self._is_filled():
-            return
-        with self._filling:
-            if self._is_filled():
-                return
-            log.info("Redis is new, emptied or restarted: filling it from the ledger")
-            log.info("Redis is filled: %d totals written", self._guarded_fill())
+            return True
+        if not self._filling.acquire(timeout=TURN_SECONDS):
+            return False
+        try:
+            if not self._is_filled():
+                log.info("Redis is new, emptied or restarted: filling it from the ledger")
+                log.info("Redis is filled: %d totals written", self._guarded_fill())
+        finally:
+            self._filling.release()
+        return True
 
     def _fill(self) -> int:
         filler = self._stats.start_filling()
-        written = rebuild_stats(self._ledger, self._stats, lambda _done, _total: None)
+        written = rebuild_stats(self._ledger, self._stats, lambda _done, _total: self._touch())
         if not self._stats.finish_filling(filler):
             log.warning("Redis lost data while it was filled: the next check fills it again")
         return written

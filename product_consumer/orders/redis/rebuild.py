@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from product_consumer.orders.ledger import OrderLedger
-from product_consumer.orders.redis_stats import REVISION, RedisStats, StatsHash
+from product_consumer.orders.redis.stats import REVISION, RedisStats, StatsHash
 
 MAX_EXAMPLES = 20
 

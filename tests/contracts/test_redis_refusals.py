@@ -1,0 +1,222 @@
+"""What a real Redis refuses: the probe notices all of it, and nobody notices the probe."""
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from product_consumer.errors import ConfigurationError, StoreUnavailable
+from product_consumer.orders.models import GlobalStats, UserStats
+from product_consumer.orders.redis.stats import RedisStats
+from tests.support import backends
+from tests.support.certificates import make_certificate
+from tests.support.documentation import DOCS, blocks
+
+pytestmark = pytest.mark.backend
+
+USER = UserStats("U1", "USD", 2, 9999, 1)
+EVERYONE = GlobalStats("USD", 3, 29997, 1)
+KEYS = ("~user:*", "~global:stats", "~order-stats")
+COMMANDS = ("+eval", "+type", "+hget", "+hset", "+hkeys", "+hdel")
+
+
+@pytest.fixture
+def admin(redis_url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+        client.acl_deluser("orders")
+
+
+def open_stats(url: str, timeout_seconds: float = 2) -> RedisStats:
+    return RedisStats(url, main_currency="USD", timeout_seconds=timeout_seconds)
+
+
+def stats_as_user(admin: Any, url: str, *rules: str) -> RedisStats:
+    admin.execute_command("ACL", "SETUSER", "orders", "reset", "on", ">secret", *rules)
+    return open_stats(url.replace("://", "://orders:secret@"))
+
+
+def work(stats: RedisStats) -> None:
+    """Do all that a worker does."""
+    stats.probe()
+    stats.write([stats.of_user([USER]), stats.of_everyone([EVERYONE])])
+    stats.is_filled()
+    assert stats.finish_filling(stats.start_filling())
+    assert stats.is_filled()
+
+
+def test_a_probe_changes_nothing_that_a_reader_sees(redis_url: str, admin: Any) -> None:
+    with closing(open_stats(redis_url)) as stats:
+        stats.probe()
+        assert admin.dbsize() == 0
+        work(stats)
+        admin.expire("global:stats", 1000)
+        before = {key: (admin.hgetall(key), admin.ttl(key) > 0) for key in admin.scan_iter()}
+        stats.probe()
+
+        assert before == {
+            key: (admin.hgetall(key), admin.ttl(key) > 0) for key in admin.scan_iter()
+        }
+        assert before["global:stats"][1]
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ((*KEYS, "+@all", "-@scripting"), "eval"),
+        ((*KEYS, *COMMANDS, "-hset"), "HSET"),
+        ((*KEYS, *COMMANDS, "-hdel"), "HDEL"),
+        ((*KEYS, *COMMANDS, "-hkeys"), "HKEYS"),
+        (("~global:stats", "~order-stats", *COMMANDS), "user::probe"),
+        (("~user:*", "~order-stats", *COMMANDS), "global:stats"),
+        (("~user:*", "~global:stats", "+@all"), "order-stats"),
+        (("%R~*", "+@all"), "no permissions"),
+        ((*KEYS, "-@all"), "eval"),
+    ],
+)
+def test_a_user_who_may_not_do_all_of_the_work_is_told_what_is_refused(
+    redis_url: str, admin: Any, rules: tuple[str, ...], told: str
+) -> None:
+    with closing(stats_as_user(admin, redis_url, *rules)) as stats:
+        with pytest.raises(ConfigurationError, match="REDIS_URL") as refused:
+            stats.probe()
+        assert told in str(refused.value)
+    assert admin.dbsize() == 0
+
+
+def test_the_documented_rules_allow_all_of_the_work(redis_url: str, admin: Any) -> None:
+    documented = next(text for text in blocks(DOCS / "orders.md", "text") if "ACL SETUSER" in text)
+    [line] = [line for line in documented.splitlines() if line.startswith("ACL SETUSER")]
+    rules = shlex.split(line)[3:]
+    with closing(stats_as_user(admin, redis_url, *rules)) as stats:
+        work(stats)
+
+
+def test_a_key_that_refused_a_write_is_probed_until_it_takes_one(
+    redis_url: str, admin: Any
+) -> None:
+    few = ("~user:U1", "~user::probe", "~global:stats", "~order-stats")
+    with closing(stats_as_user(admin, redis_url, *few, *COMMANDS)) as stats:
+        stats.probe()
+        other = stats.of_user([UserStats("U2", "USD", 1, 1, 1)])
+        with pytest.raises(ConfigurationError):
+            stats.write([stats.of_user([USER]), other])
+        with pytest.raises(ConfigurationError, match="user:U2"):
+            stats.probe()
+        admin.execute_command("ACL", "SETUSER", "orders", "~user:*")
+
+        stats.probe()
+        assert not admin.exists("user:U2")
+
+
+def test_a_server_without_memory_refuses_the_probe_until_it_has_some() -> None:
+    with backends.start_redis(None, "--maxmemory", "3mb") as server:
+        with redis.Redis.from_url(server.url) as admin, contextlib.suppress(redis.ResponseError):
+            for number in range(10_000):
+                admin.set(f"other:{number}", "x" * 10_000)
+        with closing(open_stats(server.url)) as stats:
+            with pytest.raises(StoreUnavailable, match="maxmemory"):
+                stats.probe()
+            with redis.Redis.from_url(server.url) as admin:
+                admin.config_set("maxmemory", "0")
+                stats.probe()
+                assert not admin.exists("global:stats", "order-stats")
+
+
+def test_a_replica_and_a_server_without_enough_replicas_refuse_the_probe(
+    redis_url: str, admin: Any
+) -> None:
+    with closing(open_stats(redis_url)) as stats:
+        stats.probe()
+        try:
+            admin.config_set("min-replicas-to-write", 1)
+            with pytest.raises(StoreUnavailable, match="NOREPLICAS"):
+                stats.probe()
+            admin.config_set("min-replicas-to-write", 0)
+            admin.replicaof("127.0.0.1", "1")
+            with pytest.raises(StoreUnavailable, match="read only replica"):
+                stats.probe()
+        finally:
+            admin.config_set("min-replicas-to-write", 0)
+            admin.replicaof("NO", "ONE")
+        stats.probe()
+
+
+@pytest.mark.parametrize("database", ["/99", "?db=99"])
+def test_a_database_that_the_server_does_not_have_is_refused(redis_url: str, database: str) -> None:
+    with (
+        closing(open_stats(redis_url + database)) as stats,
+        pytest.raises(ConfigurationError, match="out of range"),
+    ):
+        stats.probe()
+
+
+def test_a_server_that_tells_nothing_of_itself_does_the_work() -> None:
+    taken = ("INFO", "CLIENT", "CLUSTER", "HELLO", "COMMAND", "PING")
+    options = [part for command in taken for part in ("--rename-command", command, "")]
+    with backends.start_redis(None, *options) as server:
+        with closing(open_stats(server.url)) as stats:
+            work(stats)
+            assert stats.describe() == "Redis"
+        with closing(open_stats(server.url)) as another:
+            # It cannot see whether the server was another one before.
+            assert not another.is_filled()
+
+
+def test_a_server_without_scripts_and_a_user_it_cannot_know_are_refused() -> None:
+    options = ("--rename-command", "EVAL", "", "--rename-command", "AUTH", "")
+    with backends.start_redis(None, *options) as server:
+        for url in (server.url, server.url.replace("://", "://orders:secret@")):
+            with closing(open_stats(url)) as stats:
+                with pytest.raises(ConfigurationError, match="unknown command") as refused:
+                    stats.probe()
+                assert "secret" not in str(refused.value)
+
+
+def test_tls_is_refused_where_it_cannot_work_and_waited_for_where_it_can(tmp_path: Path) -> None:
+    now, old = tmp_path / "now", tmp_path / "old"
+    for folder, days in ((now, 1), (old, -1)):
+        folder.mkdir()
+        make_certificate(folder, days=days)
+    with tls_server(now) as port, closing(open_stats(f"redis://127.0.0.1:{port}")) as stats:
+        with pytest.raises(ConfigurationError, match="rediss://"):
+            stats.probe()
+        with (
+            closing(open_stats(f"rediss://127.0.0.1:{port}")) as unknown,
+            pytest.raises(ConfigurationError, match="self-signed"),
+        ):
+            unknown.probe()
+        authority = f"?ssl_ca_certs={now}/certificate.pem"
+        with closing(open_stats(f"rediss://127.0.0.1:{port}{authority}")) as trusting:
+            work(trusting)
+    with (
+        tls_server(old) as port,
+        closing(
+            open_stats(f"rediss://127.0.0.1:{port}?ssl_ca_certs={old}/certificate.pem")
+        ) as stats,
+        pytest.raises(StoreUnavailable, match="expired"),
+    ):
+        stats.probe()
+
+
+def test_tls_to_a_server_without_it_is_refused_at_once(redis_url: str) -> None:
+    with (
+        closing(open_stats(redis_url.replace("redis://", "rediss://"), 60)) as stats,
+        pytest.raises(ConfigurationError, match="redis://"),
+    ):
+        stats.probe()
+
+
+@contextlib.contextmanager
+def tls_server(folder: Path) -> Iterator[int]:
+    """Yield the port of a Redis that takes TLS only."""
+    port = backends.free_port()
+    files = ("--tls-cert-file", f"{folder}/certificate.pem", "--tls-key-file", f"{folder}/key.pem")
+    options = ("--port", "0", "--tls-port", str(port), *files, "--tls-auth-clients", "no")
+    with backends.start_redis(port, *options, "--tls-ca-cert-dir", str(folder)):
+        yield port
