@@ -115,7 +115,7 @@ class ImageSource:
 class ProductRow:
     """The current row of a product in the ledger, which every store must hold.
 
-    ``embeddings`` is None only for a tombstone of a product that was never embedded.
+    That of a deleted product has the newest content known of it. ``embeddings`` is None only there.
     """
 
     id: str

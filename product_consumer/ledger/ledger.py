@@ -40,8 +40,8 @@ from product_consumer.ledger.rows import (
 )
 from product_consumer.ledger.tables import (
     LEDGER_SCHEMA_VERSION,
+    create_tables,
     ledger_meta,
-    metadata,
     price_history,
     products,
     review_history,
@@ -111,7 +111,7 @@ class Ledger:
             "created_by": created_by,
         }
         with self.database.setting_up() as connection:
-            metadata.create_all(connection)
+            create_tables(connection)
             self._keep_first(connection, first)
             meta = self._read_meta(connection)
         if int(meta["schema_version"]) > LEDGER_SCHEMA_VERSION:

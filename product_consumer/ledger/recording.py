@@ -4,10 +4,15 @@ On SQLite they are one transaction. On PostgreSQL the first statement writes new
 their history and pending checks. Two more set the pending checks of the other products and read
 their rows. A process that dies in between has acknowledged nothing: its messages are delivered
 again and are outdated then, which does no harm.
+
+The row is the same for any order of arrival. An older message still counts in two cases:
+
+- its product is deleted: the row of a deleted product keeps the newest content known of it;
+- its version and content are those of the row, and its time is later.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -19,7 +24,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    func,
     or_,
     select,
     tuple_,
@@ -34,9 +38,8 @@ from product_consumer.ledger.tables import price_history, products, review_histo
 from product_consumer.models import Embeddings, Product, ProductRow, Version
 from product_consumer.vectors import pack, unpack
 
-# A tombstone has no values for these two groups of columns, and leaves them as they were.
-_IMAGE_SOURCE = ("image_sha256", "image_etag", "image_last_modified")
-_PAYLOAD = (
+# A tombstone has no values for these columns, and leaves them as they were.
+_CONTENT = (
     "name",
     "store_url",
     "price_minor",
@@ -47,8 +50,15 @@ _PAYLOAD = (
     "description",
     "category",
     "brand",
+    "content_version",
 )
-_DECIDED = ("last_update", "deleted", "version_rank", "version_value", "payload_hash")
+_VERSION = ("version_rank", "version_value", "payload_hash")
+# A deleted product has no embeddings: a message that is older than its tombstone is never embedded,
+# so whether there were any would depend on the order of arrival.
+_REPLACED = (
+    *("last_update", "deleted", "model_id", "image_sha256", "image_etag", "image_last_modified"),
+    *_VERSION,
+)
 # Each embedding, and the column that it is computed from.
 _EMBEDDINGS = {"text_embedding": "name", "image_embedding": "image_sha256"}
 # Each history, and the values without which a message has no row in it.
@@ -63,6 +73,7 @@ class Recording:
         self._repair_horizon = repair_horizon
         histories = [(table, _keep_first) for table in _HISTORIES]
         self._upsert = BulkInsert(database, products, _replace_older, *histories)
+        self._fill_in = BulkInsert(database, products, _fill_in)
         new_check_after = bindparam("new_check_after", type_=UtcTimestamp())
         # Locked in the order of the upsert; another order could deadlock with it.
         without_it = (
@@ -106,7 +117,8 @@ class Recording:
         if others:
             self._set_checks(connection, others, check_after)
             rows |= self._rows(connection, others)
-        return rows
+        filled_in = self._fill_in_late(connection, ordered, rows, check_after)
+        return rows | self._rows(connection, filled_in) if filled_in else rows
 
     def _write(
         self,
@@ -144,6 +156,21 @@ class Recording:
             for row in returned
         }
 
+    def _fill_in_late(
+        self,
+        connection: Connection,
+        ordered: Iterable[ProductChange],
+        rows: Mapping[str, ProductRow],
+        check_after: datetime,
+    ) -> set[str]:
+        """Write what older messages add to the current rows; return the ids of changed products."""
+        late = [change for change in ordered if _may_add(change.product, rows[change.product.id])]
+        changed: set[str] = set()
+        for distinct in _rounds(late):
+            values = [_values(change, None, None, check_after) for change in distinct]
+            changed |= {row.id for row in self._fill_in(connection, values)}
+        return changed
+
     def _set_checks(
         self, connection: Connection, ids: Iterable[str], check_after: datetime
     ) -> None:
@@ -174,6 +201,11 @@ def _test_change() -> ProductChange:
         reviews_count=1,
     )
     return ProductChange(product, embeddings=None)
+
+
+def _may_add(product: Product, row: ProductRow) -> bool:
+    """Whether a message may add to the row although it is not newer; the database decides."""
+    return (row.deleted and not product.deleted) or row.last_update < product.observed_at
 
 
 def _rounds(ordered: Sequence[ProductChange]) -> list[list[ProductChange]]:
@@ -209,9 +241,12 @@ def _values(
     """Return the row of a change; ``packed``: its text and image embedding as float16 bytes."""
     product, image_source = change.product, change.image_source
     text, image = packed or (None, None)
-    values: dict[str, Any] = {name: getattr(product, name) for name in _PAYLOAD}
+    values: dict[str, Any] = {
+        name: getattr(product, name) for name in _CONTENT if name != "content_version"
+    }
     values |= {
         "id": product.id,
+        "content_version": None if product.deleted else _sortable(product.version),
         "last_update": product.observed_at,
         "deleted": product.deleted,
         "version_rank": product.version.rank,
@@ -233,36 +268,58 @@ def _keep_first(insert: Any) -> Any:
     return insert.on_conflict_do_nothing()
 
 
-def _replace_older(insert: Any) -> Any:
-    """Let an insert replace an older version and return the rows that it wrote.
+def _sortable(version: Version) -> str:
+    """Return a version as text whose byte order is the order of versions."""
+    return f"{version.rank}:{version.value:019}:{version.payload_hash}"
 
-    A tombstone keeps the payload of the product that it deletes.
-    """
-    new = insert.excluded
-    changes: dict[str, ColumnElement[Any]] = {
-        name: case((new.deleted, products.c[name]), else_=new[name])
-        for name in (*_PAYLOAD, *_IMAGE_SOURCE)
-    }
-    changes |= {name: new[name] for name in _DECIDED}
+
+def _replace_older(insert: Any) -> Any:
+    """Let an insert replace an older version and return the rows that it wrote."""
+    old, new = products.c, insert.excluded
+    changes = _content(new)
+    changes |= {name: new[name] for name in _REPLACED}
     changes |= {name: _unless_equal(new, name, source) for name, source in _EMBEDDINGS.items()}
-    changes["model_id"] = func.coalesce(new.model_id, products.c.model_id)
+    is_newer = tuple_(*(old[name] for name in _VERSION)) < tuple_(*(new[name] for name in _VERSION))
+    return _on_conflict(insert, changes, is_newer).returning(*PLAIN_COLUMNS)
+
+
+def _fill_in(insert: Any) -> Any:
+    """Let an insert add to a newer version, or an equal one, and return the ids of changed rows."""
+    old, new = products.c, insert.excluded
+    is_same = and_(*(old[name] == new[name] for name in _VERSION))
+    changes = _content(new)
+    changes["last_update"] = case((is_same, new.last_update), else_=old.last_update)
+    # A row without a name has no content. One without ``content_version`` is of an earlier program,
+    # which does not say how new its content is: it stays.
+    has_newer_content = or_(old.name == "", old.content_version < new.content_version)
+    adds = or_(
+        and_(is_same, old.last_update < new.last_update),
+        and_(old.deleted, ~new.deleted, has_newer_content),
+    )
+    return _on_conflict(insert, changes, adds).returning(products.c.id)
+
+
+def _content(new: Any) -> dict[str, ColumnElement[Any]]:
+    """The content of a new row; a tombstone keeps that of the product which it deletes."""
+    return {name: case((new.deleted, products.c[name]), else_=new[name]) for name in _CONTENT}
+
+
+def _on_conflict(
+    insert: Any, changes: dict[str, ColumnElement[Any]], condition: ColumnElement[bool]
+) -> Any:
+    """Let an insert change an existing row, which is then the next revision."""
     changes["revision"] = products.c.revision + 1
-    changes["check_after"] = new.check_after
-    order = ("version_rank", "version_value", "payload_hash")
-    is_newer = tuple_(*(products.c[name] for name in order)) < tuple_(
-        *(new[name] for name in order)
+    changes["check_after"] = insert.excluded.check_after
+    return insert.on_conflict_do_update(
+        index_elements=[products.c.id], set_=changes, where=condition
     )
-    upsert = insert.on_conflict_do_update(
-        index_elements=[products.c.id], set_=changes, where=is_newer
-    )
-    return upsert.returning(*PLAIN_COLUMNS)
 
 
 def _unless_equal(new: Any, embedding: str, source: str) -> ColumnElement[Any]:
-    """The new embedding; the stored one where there is no new one, or source and model are equal.
+    """The new embedding, or the stored one where the source and model of both are equal.
 
     Written again, embeddings would be most of what PostgreSQL writes when only a price changes.
     """
     old = products.c
     is_equal = and_(old[source] == new[source], old.model_id == new.model_id)
-    return case((or_(new[embedding].is_(None), is_equal), old[embedding]), else_=new[embedding])
+    return case((is_equal, old[embedding]), else_=new[embedding])

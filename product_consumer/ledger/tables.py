@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Double,
     Index,
     LargeBinary,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.schema import CreateColumn
 
 from product_consumer.database.column_types import Bytewise, UtcTimestamp
 
@@ -40,6 +42,10 @@ products = Table(
     Column("description", Text),
     Column("category", Text),
     Column("brand", Text),
+    # Of the message that these ten columns are from, as text in the order of versions. A deleted
+    # product has a newer version than its content. NULL: no content, or that of a row from before
+    # this column.
+    Column("content_version", Bytewise),
     Column("last_update", UtcTimestamp, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("deleted", Boolean, nullable=False),
@@ -90,3 +96,13 @@ suspects = Table(
     Column("deaths_alone", BigInteger, nullable=False),
     Column("noted_at", UtcTimestamp, nullable=False),
 )
+
+
+def create_tables(connection: Connection) -> None:
+    """Create the tables, and the columns that those of an earlier program lack."""
+    metadata.create_all(connection)
+    present = connection.exec_driver_sql("SELECT * FROM products LIMIT 0").keys()
+    for column in products.columns:
+        if column.name not in present:
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE products ADD COLUMN {definition}")

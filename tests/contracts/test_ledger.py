@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -122,11 +123,49 @@ def test_a_tombstone_deletes_and_keeps_the_payload(ledger: Ledger) -> None:
     assert (row.deleted, row.revision, row.name) == (True, 2, "Áo thun nam cổ tròn")
 
 
-def test_a_product_stays_deleted_when_an_older_message_arrives_late(ledger: Ledger) -> None:
-    ledger.record([change(factories.tombstone(version=factories.version(2)))])
-    row = ledger.record([ProductChange(numbered(1), None)]).rows["abc123"]
+def test_a_product_stays_deleted_and_gets_the_content_of_an_older_message_that_arrives_late(
+    ledger: Ledger,
+) -> None:
+    ledger.record([change(factories.tombstone(version=factories.version(3)))])
+    row = ledger.record([ProductChange(numbered(2, name="Second"), None)]).rows["abc123"]
+    assert (row.deleted, row.revision, row.name) == (True, 2, "Second")
 
-    assert (row.deleted, row.revision) == (True, 1)
+    row = ledger.record([ProductChange(numbered(1, name="First"), None)]).rows["abc123"]
+    assert (row.deleted, row.revision, row.name) == (True, 2, "Second")
+
+
+def test_an_older_message_beside_a_tombstone_in_one_batch_counts_too(ledger: Ledger) -> None:
+    ledger.record([change(factories.tombstone(version=factories.version(2)))])
+    tombstone = change(factories.tombstone(version=factories.version(3)))
+    row = ledger.record([ProductChange(numbered(1, name="First"), None), tombstone]).rows["abc123"]
+
+    assert (row.deleted, row.name) == (True, "First")
+
+
+def test_a_deleted_product_has_no_embeddings_in_any_order(ledger: Ledger) -> None:
+    source = ImageSource("ab" * 32, None, None)
+    product = ProductChange(numbered(1), factories.embeddings(1), source)
+    tombstone = change(factories.tombstone(version=factories.version(2)))
+
+    for first, second in ((product, tombstone), (tombstone, product)):
+        with ledger.database.writing() as connection:
+            connection.execute(text("DELETE FROM products"))
+        ledger.record([first])
+        assert ledger.record([second]).rows["abc123"].embeddings is None
+        assert ledger.image_embeddings([source.sha256]) == {}
+
+
+def test_of_two_equal_versions_the_later_time_stays_in_any_order(ledger: Ledger) -> None:
+    early, late = (
+        numbered(1, observed_at=factories.OBSERVED_AT + timedelta(days=n)) for n in (0, 1)
+    )
+    for product_id, order in (("a", (early, late)), ("b", (late, early))):
+        first, second = (replace(product, id=product_id) for product in order)
+        ledger.record([change(first)])
+        row = ledger.record([ProductChange(second, None)]).rows[product_id]
+
+        assert row.last_update == late.observed_at
+        assert row.embeddings is not None
 
 
 def test_a_newer_message_brings_a_deleted_product_back(ledger: Ledger) -> None:
@@ -264,6 +303,22 @@ def test_set_up_twice_keeps_the_id(ledger: Ledger, ledger_url: str) -> None:
     again.close()
 
 
+def test_a_ledger_of_an_earlier_program_gets_the_column_that_it_lacks(ledger: Ledger) -> None:
+    ledger.record([change(numbered(2, id="live", name="Second"))])
+    ledger.record([change(factories.tombstone("gone", version=factories.version(3)))])
+    with ledger.database.writing() as connection:
+        connection.execute(text("ALTER TABLE products DROP COLUMN content_version"))
+
+    ledger.setup()
+    ledger.setup()
+    ledger.record([change(factories.tombstone("live", version=factories.version(3)))])
+    late = [ProductChange(numbered(1, id=key, name="First"), None) for key in ("live", "gone")]
+    rows = ledger.record(late).rows
+
+    # How new the content of "live" is, nothing says: it stays.
+    assert {key: row.name for key, row in rows.items()} == {"live": "Second", "gone": "First"}
+
+
 def test_processes_that_set_up_together_agree_on_one_id(ledger_url: str) -> None:
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(3) as pool:
@@ -325,6 +380,27 @@ def test_threads_that_write_the_same_products_never_wait_for_each_other_in_a_cir
     assert set(ledger.revisions(names)) == set(names)
 
 
+def test_threads_that_record_in_any_order_end_with_the_newest_tombstone_and_content(
+    ledger: Ledger,
+) -> None:
+    ids = [f"p{number}" for number in range(12)]
+    changes = [
+        change(message)
+        for key in ids
+        for message in (
+            *(numbered(value, id=key, name=f"v{value}") for value in (1, 2, 4)),
+            *(factories.tombstone(key, version=factories.version(value)) for value in (3, 5)),
+        )
+    ] * 3
+    random.Random(7).shuffle(changes)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda start: ledger.record(changes[start::45]), range(45)))
+
+    rows = ledger.rows(ids).values()
+    assert {(row.deleted, row.name, row.price_minor) for row in rows} == {(True, "v4", 1004)}
+
+
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -333,7 +409,7 @@ def test_any_order_and_any_duplication_end_in_the_same_state(
     ledger: Ledger, data: st.DataObject
 ) -> None:
     product_id = f"p{next(_ids)}"
-    messages = [numbered(value, id=product_id) for value in range(1, 5)]
+    messages = [numbered(value, id=product_id, name=f"v{value}") for value in range(1, 5)]
     deleted_at = factories.version(data.draw(st.integers(1, 5)), payload_hash="d" * 64)
     messages.append(factories.tombstone(product_id, version=deleted_at))
     deliveries = data.draw(st.permutations(messages * 2))
@@ -344,6 +420,7 @@ def test_any_order_and_any_duplication_end_in_the_same_state(
     row = ledger.rows([product_id])[product_id]
     assert row.deleted == newest.deleted
     assert row.last_update == newest.observed_at
+    assert row.name == "v4"
     assert len(ledger.price_history(product_id)) == 4
 
 

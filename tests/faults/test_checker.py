@@ -102,6 +102,15 @@ def test_a_deleted_product_that_a_store_still_has_is_a_difference() -> None:
     assert broken(violations(case)) == {"I2"}
 
 
+def test_a_deleted_product_without_its_newest_content_is_a_difference() -> None:
+    gone = tombstone("p", 3)
+    steps = applied("m1", gone, 1) + applied("m2", NEW, 2)
+    case = Case(history(*steps), {"m1": gone, "m2": NEW}, state_of(gone, NEW, revision=2))
+    assert broken(violations(case)) == {"I2"}
+    case.final.ledger["p"] = replace(case.final.ledger["p"], name=NEW.name, price=NEW.price)
+    assert violations(case) == []
+
+
 def test_a_revision_that_decreases_is_found() -> None:
     case = good_case()
     reads: list[Event] = []

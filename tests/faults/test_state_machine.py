@@ -7,7 +7,7 @@ and both stores must be as if one worker had handled the same messages without a
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from data_management import ProductPipeline
 from product_consumer.errors import StoreUnavailable
-from product_consumer.models import Message, Product, Version
+from product_consumer.models import Message, Product
 from product_consumer.products.parser import ProductParser
 from tests.faults.interleaving import planted_bugs
 from tests.faults.interleaving.rig import Rig
@@ -83,17 +83,27 @@ class ProductMachine(RuleBasedStateMachine):
         """Half of the histories have no fault: in them nothing may need a repair."""
         self.has_faults = has_faults
 
-    @rule(product=st.sampled_from(PRODUCTS), version=st.integers(1, 6), deleted=st.booleans())
-    def send(self, product: str, version: int, deleted: bool) -> None:
+    @rule(
+        product=st.sampled_from(PRODUCTS),
+        version=st.integers(1, 6),
+        hour=st.integers(0, 2),
+        deleted=st.booleans(),
+    )
+    def send(self, product: str, version: int, hour: int, deleted: bool) -> None:
+        """A message of a version and a time that need not agree."""
         number = len(self.messages)
+        time = f"2026-11-21T1{hour}:00:00Z"
         body = factories.body_text(
             id=product,
             name=f"{product} message {number}",
             version=version,
+            updated_at=time,
             price=f"{1000 + number} VND",
             reviews_count=number,
         )
-        tombstone = json.dumps({"id": product, "version": version, "deleted": True})
+        tombstone = json.dumps(
+            {"id": product, "version": version, "updated_at": time, "deleted": True}
+        )
         self.messages.append(factories.message(tombstone if deleted else body))
 
     @precondition(lambda self: self.messages and len(self.processes) < MAX_PROCESSES)
@@ -216,16 +226,16 @@ class ProductMachine(RuleBasedStateMachine):
         assert self.acknowledged == set(range(len(self.messages)))
 
     def check_all_hold_the_newest_messages(self) -> None:
-        newest: dict[str, Product] = {}
-        for product in self.parsed():
-            held = newest.get(product.id)
-            newest[product.id] = product if held is None else max(held, product, key=_version)
+        newest = _newest(self.parsed())
         rows = self.rig.ledger.rows(newest)
-        assert {key: row.deleted for key, row in rows.items()} == {
-            key: product.deleted for key, product in newest.items()
+        assert {key: (row.deleted, row.last_update) for key, row in rows.items()} == {
+            key: (product.deleted, product.observed_at) for key, product in newest.items()
         }
-        names = {key: product.name for key, product in newest.items() if not product.deleted}
-        assert {key: row.name for key, row in rows.items() if not row.deleted} == names
+        contents = _newest(product for product in self.parsed() if not product.deleted)
+        assert {key: row.name for key, row in rows.items() if row.name} == {
+            key: product.name for key, product in contents.items()
+        }
+        names = {key: row.name for key, row in rows.items() if not row.deleted}
         for store in self.rig.stores.values():
             stored = {key: row for key, row in store.contents.items() if not row.deleted}
             assert {key: row.name for key, row in stored.items()} == names
@@ -249,8 +259,9 @@ class ProductMachine(RuleBasedStateMachine):
         return [parser.parse(message) for message in self.messages]
 
 
-def _version(product: Product) -> Version:
-    return product.version
+def _newest(products: Iterable[Product]) -> dict[str, Product]:
+    ordered = sorted(products, key=lambda product: (product.version, product.observed_at))
+    return {product.id: product for product in ordered}
 
 
 class PlantedMachine(ProductMachine):

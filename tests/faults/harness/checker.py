@@ -21,7 +21,7 @@ from product_consumer.vectors import Embedding
 from tests.faults.harness.fake_embedder import text_embedding
 from tests.faults.harness.final_state import FinalState, StoredRow
 from tests.faults.harness.recording import Event
-from tests.faults.harness.workload import Sent, newest
+from tests.faults.harness.workload import Sent, newest, newest_content
 
 _MAX_EXAMPLES = 5
 
@@ -161,13 +161,14 @@ def _counts(case: Case, message: Sent) -> bool:
 
 def _different(case: Case) -> Iterator[str]:
     model = newest(list(case.sent.values()))
+    contents = newest_content(list(case.sent.values()))
     for product_id in sorted(model.keys() | case.final.ledger.keys()):
         if product_id not in model:
             yield f"ledger: {product_id} was never sent"
         elif product_id not in case.final.ledger:
             yield f"ledger: {product_id} is missing"
         else:
-            yield from _ledger_row(case, model[product_id])
+            yield from _ledger_row(case, model[product_id], contents.get(product_id))
     living = {key: message for key, message in model.items() if not message.deleted}
     for name, rows in (("vectors", case.final.vectors), ("keywords", case.final.keywords)):
         for product_id in sorted(living.keys() | rows.keys()):
@@ -181,12 +182,12 @@ def _different(case: Case) -> Iterator[str]:
                     yield f"{name}: {product_id}: {problem}"
 
 
-def _ledger_row(case: Case, message: Sent) -> Iterator[str]:
+def _ledger_row(case: Case, message: Sent, content: Sent | None) -> Iterator[str]:
     row = case.final.ledger[message.product_id]
     got = (row.version, row.payload_hash, row.deleted)
     if got != (message.version, message.payload_hash, message.deleted):
         yield f"ledger: {message.product_id} has {got}, the newest is version {message.version}"
-    elif not message.deleted and (row.name, row.price) != (message.name, message.price):
+    elif content is not None and (row.name, row.price) != (content.name, content.price):
         yield f"ledger: {message.product_id} has {row.name!r} at {row.price}"
 
 

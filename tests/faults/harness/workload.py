@@ -134,6 +134,11 @@ def workload(count: int, images_url: str, seed: int, versions: int = 10) -> list
     return messages
 
 
+def newest_content(messages: Sequence[Sent]) -> dict[str, Sent]:
+    """The message that each product's name and price are from, deleted or not."""
+    return newest([message for message in messages if not message.deleted])
+
+
 def newest(messages: Sequence[Sent]) -> dict[str, Sent]:
     """The sequential model: the message that decides each product."""
     state: dict[str, Sent] = {}

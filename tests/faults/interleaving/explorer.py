@@ -11,6 +11,7 @@ later step, or never. Time passes the horizon only when nothing runs and nothing
 horizon promises that.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,9 @@ class Explorer:
         self._rig = rig
         self._runner = runner
         self._limits = limits
+        # Of the last message that is no deletion: the messages are in the order of versions.
+        bodies = [json.loads(message.body) for message in runner.messages]
+        self._newest_name = [body["name"] for body in bodies if "name" in body][-1]
         self._dumps: Numbers[Dump] = Numbers()
         self._contents: Numbers[Rows] = Numbers()
         self._results: Numbers[Result] = Numbers()
@@ -356,6 +360,8 @@ class Explorer:
         row = self._ledger_row(state)
         if row is None or row["version_value"] != len(state.is_acknowledged):
             return "the ledger does not hold the newest message"
+        if row["name"] != self._newest_name:
+            return f"the ledger has the name {row['name']!r}, not {self._newest_name!r}"
         if row["check_after"] is not None:
             return "a check is still pending"
         return None if all(state.is_acknowledged) else "a message was never acknowledged"
