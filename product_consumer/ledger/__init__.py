@@ -3,6 +3,7 @@
 ledger            what others call: look up, record, read rows and history
 queries           the longer questions to its tables
 recording         compare and set by version, history, pending check: one transaction
+upserts           which columns a message replaces, keeps or fills in
 rows              table rows <-> values
 tables            the tables
 pending_checks    products that were written and not yet verified in the stores

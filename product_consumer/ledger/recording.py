@@ -18,49 +18,22 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Table,
-    and_,
     bindparam,
-    case,
-    or_,
     select,
-    tuple_,
     update,
 )
 
 from product_consumer.database.bulk_insert import BulkInsert
 from product_consumer.database.column_types import UtcTimestamp
 from product_consumer.database.connection import Database
-from product_consumer.ledger.rows import PLAIN_COLUMNS, ProductChange, RowReader, as_product_row
+from product_consumer.ledger.rows import ProductChange, RowReader, as_product_row
 from product_consumer.ledger.tables import price_history, products, review_history
+from product_consumer.ledger.upserts import CONTENT, fill_in, keep_first, replace_older
 from product_consumer.models import Embeddings, Product, ProductRow, Version
 from product_consumer.vectors import pack, unpack
 
-# A tombstone has no values for these columns, and leaves them as they were.
-_CONTENT = (
-    "name",
-    "store_url",
-    "price_minor",
-    "currency",
-    "rating",
-    "reviews_count",
-    "image_url",
-    "description",
-    "category",
-    "brand",
-    "content_version",
-)
-_VERSION = ("version_rank", "version_value", "payload_hash")
-# A deleted product has no embeddings: a message that is older than its tombstone is never embedded,
-# so whether there were any would depend on the order of arrival.
-_REPLACED = (
-    *("last_update", "deleted", "model_id", "image_sha256", "image_etag", "image_last_modified"),
-    *_VERSION,
-)
-# Each embedding, and the column that it is computed from.
-_EMBEDDINGS = {"text_embedding": "name", "image_embedding": "image_sha256"}
 # Each history, and the values without which a message has no row in it.
 _HISTORIES = {price_history: ("price_minor",), review_history: ("rating", "reviews_count")}
 
@@ -71,9 +44,9 @@ class Recording:
     def __init__(self, database: Database, repair_horizon: timedelta) -> None:
         self._database = database
         self._repair_horizon = repair_horizon
-        histories = [(table, _keep_first) for table in _HISTORIES]
-        self._upsert = BulkInsert(database, products, _replace_older, *histories)
-        self._fill_in = BulkInsert(database, products, _fill_in)
+        histories = [(table, keep_first) for table in _HISTORIES]
+        self._upsert = BulkInsert(database, products, replace_older, *histories)
+        self._fill_in = BulkInsert(database, products, fill_in)
         new_check_after = bindparam("new_check_after", type_=UtcTimestamp())
         # Locked in the order of the upsert; another order could deadlock with it.
         without_it = (
@@ -242,7 +215,7 @@ def _values(
     product, image_source = change.product, change.image_source
     text, image = packed or (None, None)
     values: dict[str, Any] = {
-        name: getattr(product, name) for name in _CONTENT if name != "content_version"
+        name: getattr(product, name) for name in CONTENT if name != "content_version"
     }
     values |= {
         "id": product.id,
@@ -264,62 +237,6 @@ def _values(
     return values
 
 
-def _keep_first(insert: Any) -> Any:
-    return insert.on_conflict_do_nothing()
-
-
 def _sortable(version: Version) -> str:
     """Return a version as text whose byte order is the order of versions."""
     return f"{version.rank}:{version.value:019}:{version.payload_hash}"
-
-
-def _replace_older(insert: Any) -> Any:
-    """Let an insert replace an older version and return the rows that it wrote."""
-    old, new = products.c, insert.excluded
-    changes = _content(new)
-    changes |= {name: new[name] for name in _REPLACED}
-    changes |= {name: _unless_equal(new, name, source) for name, source in _EMBEDDINGS.items()}
-    is_newer = tuple_(*(old[name] for name in _VERSION)) < tuple_(*(new[name] for name in _VERSION))
-    return _on_conflict(insert, changes, is_newer).returning(*PLAIN_COLUMNS)
-
-
-def _fill_in(insert: Any) -> Any:
-    """Let an insert add to a newer version, or an equal one, and return the ids of changed rows."""
-    old, new = products.c, insert.excluded
-    is_same = and_(*(old[name] == new[name] for name in _VERSION))
-    changes = _content(new)
-    changes["last_update"] = case((is_same, new.last_update), else_=old.last_update)
-    # A row without a name has no content. One without ``content_version`` is of an earlier program,
-    # which does not say how new its content is: it stays.
-    has_newer_content = or_(old.name == "", old.content_version < new.content_version)
-    adds = or_(
-        and_(is_same, old.last_update < new.last_update),
-        and_(old.deleted, ~new.deleted, has_newer_content),
-    )
-    return _on_conflict(insert, changes, adds).returning(products.c.id)
-
-
-def _content(new: Any) -> dict[str, ColumnElement[Any]]:
-    """The content of a new row; a tombstone keeps that of the product which it deletes."""
-    return {name: case((new.deleted, products.c[name]), else_=new[name]) for name in _CONTENT}
-
-
-def _on_conflict(
-    insert: Any, changes: dict[str, ColumnElement[Any]], condition: ColumnElement[bool]
-) -> Any:
-    """Let an insert change an existing row, which is then the next revision."""
-    changes["revision"] = products.c.revision + 1
-    changes["check_after"] = insert.excluded.check_after
-    return insert.on_conflict_do_update(
-        index_elements=[products.c.id], set_=changes, where=condition
-    )
-
-
-def _unless_equal(new: Any, embedding: str, source: str) -> ColumnElement[Any]:
-    """The new embedding, or the stored one where the source and model of both are equal.
-
-    Written again, embeddings would be most of what PostgreSQL writes when only a price changes.
-    """
-    old = products.c
-    is_equal = and_(old[source] == new[source], old.model_id == new.model_id)
-    return case((is_equal, old[embedding]), else_=new[embedding])
