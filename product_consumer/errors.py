@@ -14,6 +14,7 @@ ProductConsumerError
       + LedgerUnavailable
   x ConfigurationError     refuse to start (exit 78), naming the setting and what is allowed
   x FatalError             the process cannot go on (exit 70); nothing is acknowledged
+      + ModelBroken           the model gives invalid embeddings of everything
 
 Any other exception is a bug of ours: logged with its traceback, retried at most
 ``MAX_UNEXPECTED_ATTEMPTS`` times, then rejected as ``unexpected:<type>``.
@@ -134,3 +135,10 @@ class ConfigurationError(ProductConsumerError):
 
 class FatalError(ProductConsumerError):
     """Raised when the process must end and be restarted (exit 70)."""
+
+
+class ModelBroken(FatalError):
+    """Raised when the model gives invalid embeddings even of items that it embedded before.
+
+    No message is the cause, so none becomes a crash suspect.
+    """

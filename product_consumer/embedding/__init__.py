@@ -6,6 +6,7 @@ preprocessing     RGB pixels -> pixels of the model's size
 batcher           one thread; all items that wait when the device is free are the next batch
 forward_pass      one batch through the model; device errors told apart
 cuda              forward passes queued on CUDA, replayed from graphs
+trial             items that every working model embeds, and what is wrong where one does not
 towers            the model's image and text towers as functions of one tensor
 loading           a loaded model, with weights that are known to belong to it
 spec              which model the settings ask for

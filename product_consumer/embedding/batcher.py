@@ -259,6 +259,6 @@ def _fail(entry: "_Entry[Item, Result]", error: Exception) -> None:
 
 def _copy(failure: FatalError) -> FatalError:
     """Return a new instance: an exception raised in two threads mixes up their tracebacks."""
-    copied = FatalError(*failure.args)
+    copied = type(failure)(*failure.args)
     copied.__cause__ = failure
     return copied

@@ -5,6 +5,7 @@ over. The model thread takes all waiting items as one batch. Each item has a fut
 embeddings or its error.
 """
 
+import gc
 import logging
 import threading
 import time
@@ -13,15 +14,18 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from product_consumer.embedding.batcher import Batcher
 from product_consumer.embedding.forward_pass import ItemEmbeddings, ModelRunner
 from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.preprocessing import PreparedItem, Preparer
+from product_consumer.embedding.trial import TRIAL_NAMES, find_problem, trial_items
+from product_consumer.embedding.weights import find_not_finite
 from product_consumer.errors import (
     MAX_UNEXPECTED_ATTEMPTS,
-    EmbeddingRejected,
+    ConfigurationError,
     FatalError,
     ProductConsumerError,
     RetryMessage,
@@ -62,7 +66,8 @@ class Embedder:
         self._loaded = loaded
         self._preparer = Preparer(loaded)
         self._max_batch = min(max_batch, MAX_CPU_BATCH) if self.device == "cpu" else max_batch
-        self._runner = ModelRunner(loaded, self._max_batch)
+        self._trial = trial_items(self._preparer)
+        self._runner = ModelRunner(loaded, self._max_batch, known_good=self._trial)
         self._answer_seconds = ANSWER_SECONDS[loaded.device.type]
         self._batcher: Batcher[PreparedItem, ItemEmbeddings] = Batcher(
             self._runner.run_batch,
@@ -114,18 +119,42 @@ class Embedder:
         return _present(embeddings.image)
 
     def warm_up(self) -> float:
-        """Run one item, and on an accelerator a full batch too; return the seconds it took.
+        """Try the model, on an accelerator with a full batch too; return the seconds it took.
 
         This chooses kernels and reserves memory before the first messages come. On CUDA it captures
-        graphs of the usual batch sizes. Raises ``FatalError`` when the model cannot run at all.
+        graphs of the usual batch sizes. Raises ``ConfigurationError`` when the embeddings of the
+        trial items are of no use, and ``FatalError`` when the model cannot run at all.
         """
         started = time.monotonic()
         self._runner.capture_before_next_batch()
-        item = self.prepare(np.zeros((64, 64, 3), dtype=np.uint8), self.tokenise("warm up"))
-        for count in (1,) if self.device == "cpu" else (1, self._max_batch):
-            for answer in self.embed([item] * count):
-                self._check_warm(answer)
+        counts = (
+            (len(self._trial),) if self.device == "cpu" else (len(self._trial), self._max_batch)
+        )
+        error = self.try_out(counts)
+        if error is not None:
+            raise error
         return time.monotonic() - started
+
+    def try_out(
+        self, batch_sizes: Sequence[int] = (len(TRIAL_NAMES),)
+    ) -> ConfigurationError | None:
+        """Embed the trial items alone and in batches; return the error of a model that is no good.
+
+        Raises ``FatalError`` when the model cannot run at all.
+        """
+        alone = [self._try([item])[0] for item in self._trial]
+        problem = find_problem(alone)
+        if problem is not None:
+            return ConfigurationError("OPENCLIP_PRETRAINED", f"{self._loaded.described} {problem}")
+        for size in batch_sizes:
+            items = [self._trial[number % len(self._trial)] for number in range(size)]
+            if not all(embeddings.is_valid for embeddings in self._try(items)):
+                return ConfigurationError(
+                    "MODEL_MAX_BATCH",
+                    f"{self._loaded.described} gives valid embeddings of one item at a time, but"
+                    f" not of {size} on {self.device}; 1 may work",
+                )
+        return None
 
     @property
     def shorter_side_pixels(self) -> int | None:
@@ -155,11 +184,14 @@ class Embedder:
         """Refuse new items; items that wait longer than ``CLOSE_SECONDS`` are ``Unavailable``."""
         self._batcher.close(CLOSE_SECONDS)
 
-    def _check_warm(self, answer: Embeddings | ProductConsumerError) -> None:
-        if isinstance(answer, EmbeddingRejected):
-            log.warning("%s gives unusable embeddings for a black image: %s", self.model_id, answer)
-        elif isinstance(answer, ProductConsumerError):
-            raise FatalError(f"{self.model_id} cannot run on {self.device}: {answer}") from answer
+    def _try(self, items: Sequence[PreparedItem]) -> list[ItemEmbeddings]:
+        tried: list[ItemEmbeddings] = []
+        for answer in self._ask(items):
+            if isinstance(answer, ProductConsumerError):
+                described = self._loaded.described
+                raise FatalError(f"{described} cannot run on {self.device}: {answer}") from answer
+            tried.append(answer)
+        return tried
 
     def _ask_one(self, item: PreparedItem) -> ItemEmbeddings:
         answer = self._ask([item])[0]
@@ -193,11 +225,36 @@ class Embedder:
 def load_embedder(settings: "Settings") -> Embedder:
     """Load the model that the settings name; takes seconds to minutes.
 
+    A model that does not work in half precision, for example because float16 overflows, is loaded
+    again in float32. ``warm_up`` refuses it if it does not work then either.
+
     Raises ``ConfigurationError`` naming the setting that does not work: weights that are missing or
     of another model, an unknown name or device. Weights are never left random. Raises
     ``FatalError`` when the device has no memory left for the model.
     """
-    return Embedder(load_model(settings), max_batch=settings.model_max_batch)
+    loaded = load_model(settings)
+    embedder = Embedder(loaded, max_batch=settings.model_max_batch)
+    if loaded.dtype == torch.float32:
+        return embedder
+    problem = _problem_of_half_precision(loaded, embedder)
+    if problem is None:
+        return embedder
+    log.warning("%s; it is tried in float32, which is slower", problem)
+    embedder.close()
+    # The device may have no room for both.
+    del embedder, loaded
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return Embedder(load_model(settings, torch.float32), max_batch=settings.model_max_batch)
+
+
+def _problem_of_half_precision(loaded: LoadedModel, embedder: Embedder) -> str | None:
+    overflowed = find_not_finite(loaded.model)
+    if overflowed is not None:
+        return f"{loaded.described} does not work: {overflowed}"
+    error = embedder.try_out()
+    return None if error is None else error.problem
 
 
 def _both_sides(answer: ItemEmbeddings | ProductConsumerError) -> Embeddings | ProductConsumerError:

@@ -15,7 +15,7 @@ from product_consumer.embedding.cuda import CudaPasses, Rows
 from product_consumer.embedding.loading import LoadedModel
 from product_consumer.embedding.preprocessing import PreparedItem
 from product_consumer.embedding.towers import Towers
-from product_consumer.errors import EmbeddingRejected, FatalError, RetryMessage
+from product_consumer.errors import EmbeddingRejected, FatalError, ModelBroken, RetryMessage
 from product_consumer.vectors import Embedding
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,17 @@ class ModelRunner:
     """Runs batches of one model under a lock; the thread of the ``Batcher`` calls ``run_batch``.
 
     Device errors become ``FatalError``, lack of device memory ``RetryMessage``.
+
+    ``known_good``: items that this model embeds. They are embedded again before an invalid
+    embedding is blamed on another item.
     """
 
-    def __init__(self, loaded: LoadedModel, max_batch: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, max_batch: int, known_good: Sequence[PreparedItem]
+    ) -> None:
         self.device = str(loaded.device)
+        self._name = loaded.described
+        self._known_good = known_good
         self.model_lock = threading.Lock()
         """Held while the model runs; on CUDA, while its kernels are queued."""
         self.on_pass: Callable[[int], None] = lambda _count: None
@@ -74,7 +81,8 @@ class ModelRunner:
         """Return each item's embeddings or error; on CUDA, a function that waits for them.
 
         Runs in the model thread. Raises ``RetryMessage`` when device memory ran out: the
-        ``Batcher`` then halves the batch. Raises ``FatalError`` when the device is lost.
+        ``Batcher`` then halves the batch. Raises ``FatalError`` when the device is lost, and
+        ``ModelBroken`` when the model gives no valid embedding even of a known good item.
         """
         self.on_pass(len(items))
         wait = self._guarded(len(items), lambda: self._begin(items))
@@ -111,16 +119,25 @@ class ModelRunner:
         self, items: Sequence[PreparedItem], wait: Callable[[], tuple[Rows, Rows]]
     ) -> Outcomes:
         return [
-            embeddings if embeddings.is_valid else self._embed_again_alone(item)
+            embeddings if embeddings.is_valid or item.is_trial else self._embed_again_alone(item)
             for item, embeddings in zip(items, _pair(items, *wait()), strict=True)
         ]
 
     def _embed_again_alone(self, item: PreparedItem) -> ItemEmbeddings | Exception:
-        [embeddings] = _pair([item], *self._begin([item])())
+        embeddings = self._embed_alone(item)
         if embeddings.is_valid:
             log.warning("An embedding was not finite in its batch, but is when computed alone")
             return embeddings
+        if not all(self._embed_alone(known).is_valid for known in self._known_good):
+            raise ModelBroken(
+                f"{self._name} no longer gives valid embeddings, not even of the items that it"
+                " embedded at the start; no message is blamed"
+            )
         return EmbeddingRejected("embedding_invalid", "not finite or without length, twice")
+
+    def _embed_alone(self, item: PreparedItem) -> ItemEmbeddings:
+        [embeddings] = _pair([item], *self._begin([item])())
+        return embeddings
 
 
 class _DirectPasses:

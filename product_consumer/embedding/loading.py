@@ -38,6 +38,8 @@ class LoadedModel:
     """``encode_image`` takes pixels of ``dtype``, shape (count, 3, height, width); ``encode_text``
     takes token ids, int64, shape (count, context)."""
     model_id: str
+    described: str
+    """Model, weights and precision, for people."""
     dimension: int
     device: torch.device
     dtype: torch.dtype
@@ -49,9 +51,10 @@ class LoadedModel:
     context_length: int
 
 
-def load_model(settings: ModelSettings) -> LoadedModel:
+def load_model(settings: ModelSettings, dtype: torch.dtype | None = None) -> LoadedModel:
     """Build the model that the settings name and load its weights; takes seconds to minutes.
 
+    ``dtype``: the precision to compute in; None leaves it to ``choose_dtype``.
     Raises ``ConfigurationError`` naming the setting that does not work, and ``FatalError`` when
     the device has no memory left for the model.
     """
@@ -60,7 +63,7 @@ def load_model(settings: ModelSettings) -> LoadedModel:
     log.info("Using %s", device)
     log.info("Loading OpenCLIP %s", spec.name)
     weights = find_weights(spec)
-    dtype = choose_dtype(device)
+    dtype = dtype or choose_dtype(device)
     try:
         with _tame_open_clip():
             model = build_model(spec, device)
@@ -74,6 +77,7 @@ def load_model(settings: ModelSettings) -> LoadedModel:
     return LoadedModel(
         model=model,
         model_id=model_id(spec),
+        described=f"{spec.name} with the weights {spec.weights} in {precision(dtype)}",
         dimension=dimension,
         device=device,
         dtype=dtype,
@@ -115,6 +119,11 @@ def choose_dtype(device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
+def precision(dtype: torch.dtype) -> str:
+    """Return the name of a precision as people write it: ``float16``."""
+    return str(dtype).removeprefix("torch.")
 
 
 def build_model(spec: ModelSpec, device: torch.device) -> Any:

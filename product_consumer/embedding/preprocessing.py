@@ -31,6 +31,8 @@ class PreparedItem:
     """RGB, uint8, shape (height, width, 3), of the model's own size."""
     tokens: NDArray[np.int64] | None
     """Token ids, int64, shape (context length,), padded."""
+    is_trial: bool = False
+    """True for an item that tries the model: an invalid embedding of it is returned as it is."""
 
 
 class Preparer:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 HUB_TIMEOUT_SECONDS = 10.0
 """How long the model hub may take to answer before a download begins."""
+UNUSED_WEIGHTS = frozenset({"logit_scale", "logit_bias"})
+"""Scale and bias of similarities, for training."""
 
 
 def find_weights(spec: ModelSpec) -> Path:
@@ -58,7 +60,8 @@ def find_weights(spec: ModelSpec) -> Path:
 def fill(model: Any, weights: Path, spec: ModelSpec) -> None:
     """Load every weight: strict loading refuses missing and unknown names.
 
-    Raises ``ConfigurationError`` for a file that does not hold this model's weights.
+    Raises ``ConfigurationError`` for a file that does not hold this model's weights, and for
+    weights that are not finite: a single one may spoil every embedding, or those of one word.
     """
     try:
         open_clip.load_checkpoint(
@@ -71,6 +74,26 @@ def fill(model: Any, weights: Path, spec: ModelSpec) -> None:
             "OPENCLIP_PRETRAINED",
             f"{weights} holds no weights of {spec.name} that can be read: {first_line(error)}",
         ) from error
+    problem = find_not_finite(model)
+    if problem is not None:
+        raise ConfigurationError(
+            "OPENCLIP_PRETRAINED",
+            f"{weights} holds weights of {spec.name} that work in no precision: {problem}",
+        )
+
+
+def find_not_finite(model: Any) -> str | None:
+    """Return which weights are NaN or infinite, as a sentence; None where all are finite.
+
+    Weights that no embedding depends on may be anything.
+    """
+    for name, values in model.state_dict().items():
+        if name in UNUSED_WEIGHTS or not values.is_floating_point():
+            continue
+        count = values.numel() - int(torch.isfinite(values).sum())
+        if count:
+            return f"{count} of the {values.numel()} numbers of {name} are NaN or infinite"
+    return None
 
 
 def _hub_files(file_name: str) -> list[str]:

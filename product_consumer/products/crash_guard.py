@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from product_consumer.errors import FatalError
+from product_consumer.errors import FatalError, ModelBroken
 from product_consumer.ledger.in_progress import CrashSuspect
 from product_consumer.pipeline.batch import Batch
 from product_consumer.products.item import ProductItem
@@ -59,9 +59,12 @@ class CrashGuard:
 
     @contextmanager
     def _finishing(self, items: Items) -> Iterator[None]:
-        """Finish the items after the block; leave them in progress only if the process will die."""
+        """Finish the items after the block; they stay in progress if one may have been fatal."""
         try:
             yield
+        except ModelBroken:
+            self._finish(items)
+            raise
         except FatalError:
             raise
         except BaseException:

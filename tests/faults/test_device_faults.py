@@ -62,6 +62,18 @@ def test_a_lost_device_ends_the_process_and_nothing_is_acknowledged(
     assert world.verdict() == []
 
 
+def test_a_model_that_breaks_ends_the_process_and_blames_no_message(
+    world: FaultWorld, device_fork_server: ForkServer
+) -> None:
+    send_new_products(world, *(f"p{number}" for number in range(10)), poison={})
+    broken = device_fork_server.start(world, threads=2, settings=device("broken"))
+
+    assert world.wait_for_exit(broken, 60) == 70, broken.log
+    assert "no longer gives valid embeddings" in broken.log
+    assert acknowledged(world) == 0
+    assert world.dead_letters() == []
+
+
 @pytest.mark.parametrize("fault", ["die", "exit"])
 def test_a_model_thread_that_ends_ends_the_process(
     world: FaultWorld, device_fork_server: ForkServer, fault: str

@@ -4,7 +4,8 @@ Embedder, model thread, batches and the reading of device errors are the worker'
 replaced by the known embeddings of ``fake_embedder.py``. ``HARNESS_DEVICE`` is one of
 ``out_of_memory:4`` (for a batch of more than four), ``lost`` (at the first message),
 ``not_finite:<text>`` and ``kill:<text>`` (whenever a product of this name is in the batch),
-``die``, ``exit`` and ``hang`` (the model thread).
+``broken`` (from the first message on, nothing but NaN), ``die``, ``exit`` and ``hang`` (the model
+thread).
 """
 
 import os
@@ -19,13 +20,13 @@ from torchvision.transforms import Compose, Resize
 
 from product_consumer.embedding.embedder import Embedder
 from product_consumer.embedding.loading import LoadedModel
+from product_consumer.embedding.trial import TRIAL_NAMES
 from tests.faults.harness.fake_embedder import DIMENSION, image_embedding, text_embedding
 
 __all__ = ["Embedder", "load_embedder"]
 
 SIZE = (24, 32)
 CONTEXT_LENGTH = 128
-WARM_UP = "warm up"
 
 
 class FakeDevice:
@@ -33,6 +34,7 @@ class FakeDevice:
 
     def __init__(self, fault: str) -> None:
         self._kind, _, self._argument = fault.partition(":")
+        self._is_broken = False
 
     def encode_image(self, values: torch.Tensor) -> torch.Tensor:
         """(N, 3, height, width) with values from 0 to 1 -> (N, DIMENSION)."""
@@ -42,11 +44,13 @@ class FakeDevice:
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         """(N, CONTEXT_LENGTH) of UTF-8 bytes, padded with zeros -> (N, DIMENSION)."""
         texts = [bytes(number for number in row if number).decode() for row in tokens.tolist()]
-        if texts != [WARM_UP]:
+        if not set(texts) <= set(TRIAL_NAMES):
             self._fail(texts)
         embeddings = torch.tensor(list(map(list, map(text_embedding, texts))))
         if self._kind == "not_finite" and self._argument in texts:
             embeddings[texts.index(self._argument)] = float("nan")
+        if self._is_broken:
+            embeddings[:] = float("nan")
         return embeddings
 
     def _fail(self, texts: Sequence[str]) -> None:
@@ -57,6 +61,8 @@ class FakeDevice:
                 raise torch.AcceleratorError("an illegal memory access was encountered")
             case "kill" if self._argument in texts:
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "broken":
+                self._is_broken = True
             case "die":
                 raise BaseException("a thread that the harness ends")
             case "exit":
@@ -70,6 +76,7 @@ def load_embedder(_settings: Any) -> Embedder:
     loaded = LoadedModel(
         model=FakeDevice(os.environ.get("HARNESS_DEVICE", "")),
         model_id="stand-in",
+        described="stand-in",
         dimension=DIMENSION,
         device=torch.device("cpu"),
         dtype=torch.float32,

@@ -1,7 +1,7 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from product_consumer.embedding import embedder as embedder_module
 from product_consumer.embedding import loading
@@ -23,8 +24,10 @@ from product_consumer.embedding.embedder import Embedder, load_embedder
 from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.preprocessing import PreparedItem
 from product_consumer.errors import (
+    ConfigurationError,
     EmbeddingRejected,
     FatalError,
+    ModelBroken,
     ProductConsumerError,
     RetryMessage,
     Unavailable,
@@ -32,12 +35,13 @@ from product_consumer.errors import (
 from product_consumer.models import Embeddings
 from product_consumer.settings import Settings
 from product_consumer.vectors import Embedding
-from tests.support.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
+from tests.support.tiny_clip import TinyClip, make_tiny_clip, model_config
 
 NAME = "Áo thun nam cổ tròn, 100% cotton &amp; size XL"
 SIZES = [(64, 64), (333, 517), (800, 600), (65, 63), (9, 8), (400, 20)]
 Answer = Embeddings | ProductConsumerError
 Pixels = NDArray[np.uint8]
+USELESS = [0.0, float("inf"), float("-inf"), float("nan")]
 
 
 def noisy_image(width: int = 90, height: int = 70, seed: int = 0) -> Pixels:
@@ -346,7 +350,8 @@ def test_an_embedding_that_is_never_finite_is_rejected_alone(embedder: Embedder)
     assert answers[1].reason == "embedding_invalid"
     assert isinstance(answers[0], Embeddings)
     assert isinstance(answers[2], Embeddings)
-    assert passes == [3, 1]
+    # Together, alone, and both trial items: only a model that works may blame an item.
+    assert passes == [3, 1, 1, 1]
 
 
 def test_an_embedding_that_is_finite_when_computed_alone_is_kept(embedder: Embedder) -> None:
@@ -356,11 +361,33 @@ def test_an_embedding_that_is_finite_when_computed_alone_is_kept(embedder: Embed
     assert passes == [3, 1]
 
 
-@pytest.mark.parametrize("value", [0.0, float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("value", USELESS)
 def test_an_embedding_without_a_finite_length_is_rejected(embedder: Embedder, value: float) -> None:
-    replace(embedder, "encode_text", lambda tokens: torch.full((len(tokens), 768), value))
+    encode = embedder._loaded.model.encode_text
+    tokens = torch.from_numpy(embedder.tokenise(NAME))
+
+    def encode_text(texts: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = encode(texts).clone()
+        rows[(texts == tokens[: texts.shape[1]]).all(dim=1)] = value
+        return rows
+
+    replace(embedder, "encode_text", encode_text)
     with pytest.raises(EmbeddingRejected, match="embedding_invalid"):
         embedder.embed_text(NAME)
+
+
+@pytest.mark.parametrize("side", ["encode_image", "encode_text"])
+@pytest.mark.parametrize("value", USELESS)
+def test_a_model_that_breaks_while_it_runs_blames_no_item(
+    embedder: Embedder, side: str, value: float
+) -> None:
+    embedder.warm_up()
+    replace(embedder, side, lambda inputs: torch.full((len(inputs), 768), value))
+    with pytest.raises(ModelBroken, match="no longer gives valid embeddings"):
+        embedder.embed(grey_items(embedder, [1, 77, 2]))
+    assert embedder.failed
+    with pytest.raises(ModelBroken):
+        embedder.embed(grey_items(embedder, [3]))
 
 
 @pytest.mark.parametrize("value", [1e-30, 3e38])
@@ -471,19 +498,134 @@ def test_warming_up_returns_the_seconds_it_took(embedder: Embedder) -> None:
     assert 0 < seconds <= time.monotonic() - started
 
 
-@pytest.mark.parametrize("fill", [0.0, float("nan")])
-def test_unusable_embeddings_of_a_given_file_do_not_stop_the_start(
-    directory: Path, caplog: pytest.LogCaptureFixture, fill: float
+def with_weights(
+    tiny: TinyClip, directory: Path, changes: Mapping[str, Callable[[torch.Tensor], Any]]
+) -> Settings:
+    """Settings of a model whose weights of these names have been changed in place."""
+    weights = load_file(tiny.weights_path)
+    for name, change in changes.items():
+        change(weights[name])
+    changed = directory / "changed.safetensors"
+    save_file(weights, changed)
+    return Settings.model_validate(tiny.settings | {"openclip_pretrained": str(changed)})
+
+
+def refused_warm_up(embedder: Embedder) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as raised:
+        embedder.warm_up()
+    embedder.close()
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("visual.proj", torch.Tensor.zero_, "no length for an ordinary image"),
+        ("text_projection", lambda w: w.fill_(3e38), "not finite or has no length for an ordinary"),
+        ("visual.ln_post.weight", torch.Tensor.zero_, "two different images the same embedding"),
+        ("token_embedding.weight", torch.Tensor.zero_, "two different names the same embedding"),
+    ],
+)
+def test_weights_that_give_no_useful_embedding_are_refused_at_the_start(
+    tiny: TinyClip,
+    tmp_path: Path,
+    name: str,
+    change: Callable[[torch.Tensor], Any],
+    problem: str,
 ) -> None:
-    tiny = make_tiny_clip(directory, suffix=".pt", name="tiny-unusable")
-    drawn = draw_weights(model_config(), seed=0)
-    torch.save(
-        {name: torch.full_like(value, fill) for name, value in drawn.items()}, tiny.weights_path
-    )
-    embedder = load_embedder(Settings.model_validate(tiny.settings))
+    bias = {"visual.ln_post.bias": torch.Tensor.normal_, "ln_final.bias": torch.Tensor.normal_}
+    settings = with_weights(tiny, tmp_path, {name: change} | bias)
+    error = refused_warm_up(load_embedder(settings))
+    assert error.setting == "OPENCLIP_PRETRAINED"
+    described = f"tiny-embedding with the weights {settings.openclip_pretrained} in float32"
+    assert described in error.problem
+    assert problem in error.problem
+
+
+@pytest.mark.parametrize("side", ["encode_image", "encode_text"])
+@pytest.mark.parametrize("value", USELESS)
+def test_a_model_that_fails_at_ordinary_items_only_is_refused(
+    embedder: Embedder, side: str, value: float
+) -> None:
+    encode = getattr(embedder._loaded.model, side)
+
+    def encode_ordinary(inputs: torch.Tensor) -> Any:
+        is_plain = (inputs.reshape(len(inputs), -1).diff(dim=1) == 0).all()
+        return encode(inputs) if is_plain else torch.full((len(inputs), 768), value)
+
+    replace(embedder, side, encode_ordinary)
+    assert "gives an embedding that is not finite" in refused_warm_up(embedder).problem
+
+
+def test_a_model_that_fails_in_batches_only_is_refused_by_the_setting_that_helps(
+    embedder: Embedder,
+) -> None:
+    encode = embedder._loaded.model.encode_image
+
+    def encode_image(values: torch.Tensor) -> torch.Tensor:
+        rows: torch.Tensor = encode(values).clone()
+        return rows if len(values) == 1 else rows * float("nan")
+
+    replace(embedder, "encode_image", encode_image)
+    assert refused_warm_up(embedder).setting == "MODEL_MAX_BATCH"
+
+
+def test_a_model_that_was_never_trained_is_tried_without_complaint(embedder: Embedder) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        untrained = open_clip.CLIP(**model_config()).eval()
+    replace(embedder, "encode_image", untrained.encode_image)
+    replace(embedder, "encode_text", untrained.encode_text)
+    embedder.warm_up()
+
+
+def in_half_precision(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, dtype: torch.dtype = torch.float16
+) -> Embedder:
+    monkeypatch.setattr(loading, "choose_dtype", lambda _: dtype)
+    return load_embedder(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        pytest.param("visual.ln_post.weight", lambda w: w.fill_(60_000), id="images"),
+        pytest.param("token_embedding.weight", lambda w: w[400].fill_(1e6), id="one word"),
+    ],
+)
+def test_a_model_that_overflows_in_float16_runs_in_float32(
+    tmp_path: Path,
+    tiny: TinyClip,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    change: Callable[[torch.Tensor], Any],
+) -> None:
+    embedder = in_half_precision(monkeypatch, with_weights(tiny, tmp_path, {name: change}))
+    embedder.warm_up()
+    assert {parameter.dtype for parameter in embedder._loaded.model.parameters()} == {torch.float32}
+    embedder.close()
+    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "in float16" in warning.message
+    assert "tried in float32" in warning.message
+
+
+def test_a_model_that_works_in_float16_stays_in_it(
+    tiny: TinyClip, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedder = in_half_precision(monkeypatch, Settings.model_validate(tiny.settings))
     embedder.warm_up()
     embedder.close()
-    assert "unusable embeddings" in caplog.text
+    assert {parameter.dtype for parameter in embedder._loaded.model.parameters()} == {torch.float16}
+    assert "float32" not in caplog.text
+
+
+def test_a_model_that_works_in_neither_precision_is_refused(
+    tiny: TinyClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = with_weights(tiny, tmp_path, {"visual.proj": torch.Tensor.zero_})
+    embedder = in_half_precision(monkeypatch, settings)
+    assert "in float32 gives" in refused_warm_up(embedder).problem
 
 
 def test_a_model_that_cannot_run_at_all_ends_the_start(embedder: Embedder) -> None:

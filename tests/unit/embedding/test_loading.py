@@ -10,12 +10,13 @@ import open_clip
 import pytest
 import torch
 from open_clip.transformer import QuickGELU
+from safetensors.torch import save_file
 from torch import nn
 
 from product_consumer.embedding import loading, weights
 from product_consumer.embedding.loading import build_model, load_model
-from product_consumer.embedding.spec import model_id, resolve_model
-from product_consumer.embedding.weights import find_weights
+from product_consumer.embedding.spec import ModelSpec, model_id, resolve_model
+from product_consumer.embedding.weights import fill, find_weights
 from product_consumer.errors import ConfigurationError
 from product_consumer.settings import Settings
 from tests.support.tiny_clip import TinyClip, draw_weights, make_tiny_clip, model_config
@@ -40,6 +41,20 @@ def refusal(action: Callable[[], object]) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as raised:
         action()
     return raised.value
+
+
+@pytest.fixture(scope="module")
+def empty_model() -> Any:
+    return open_clip.CLIP(**model_config()).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, torch.Tensor]:
+    return draw_weights(model_config(), seed=0)
+
+
+def spec_of(path: Path) -> ModelSpec:
+    return ModelSpec("tiny", False, {}, path, "OPENCLIP_CONFIG", "")
 
 
 def built_without_weights(chosen: Settings) -> Any:
@@ -195,16 +210,6 @@ def test_a_training_checkpoint_with_prefixed_names_is_loaded(tmp_path: Path) -> 
     assert all(torch.equal(loaded[name], weights) for name, weights in expected.items())
 
 
-@pytest.mark.parametrize("fill", [0.0, 1.0, float("nan")])
-def test_weights_are_accepted_whatever_their_values(tmp_path: Path, fill: float) -> None:
-    tiny = make_tiny_clip(tmp_path, suffix=".pt", name="tiny-constant")
-    drawn = draw_weights(model_config(), seed=0)
-    torch.save(
-        {name: torch.full_like(value, fill) for name, value in drawn.items()}, tiny.weights_path
-    )
-    assert load_model(settings(tiny)).dimension == 768
-
-
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_an_archive_as_openai_publishes_them_is_loaded(tmp_path: Path) -> None:
@@ -272,6 +277,31 @@ def test_a_file_that_does_not_hold_the_weights_of_the_model_is_refused(
     error = refusal(lambda: load_model(settings(tiny, openclip_pretrained=str(path))))
     assert error.setting == "OPENCLIP_PRETRAINED"
     assert str(path) in error.problem
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "name", ["visual.proj", "visual.conv1.weight", "text_projection", "token_embedding.weight"]
+)
+def test_a_single_weight_that_is_not_finite_is_refused(
+    empty_model: Any, drawn: dict[str, torch.Tensor], tmp_path: Path, name: str, value: float
+) -> None:
+    spoilt = drawn[name].clone()
+    spoilt.reshape(-1)[123] = value
+    path = tmp_path / "weights.safetensors"
+    save_file(drawn | {name: spoilt}, path)
+    error = refusal(lambda: fill(empty_model, path, spec_of(path)))
+    assert error.setting == "OPENCLIP_PRETRAINED"
+    assert f"{path} holds weights of tiny that work in no precision: 1 of the" in error.problem
+    assert f"numbers of {name} are NaN or infinite" in error.problem
+
+
+def test_a_weight_that_no_embedding_depends_on_may_be_anything(
+    empty_model: Any, drawn: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(drawn | {"logit_scale": torch.tensor(float("nan"))}, path)
+    fill(empty_model, path, spec_of(path))
 
 
 def test_missing_weights_are_refused_after_one_question_to_the_hub(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from product_consumer.database.connection import Database
-from product_consumer.errors import FatalError
+from product_consumer.errors import FatalError, ModelBroken
 from product_consumer.ledger.in_progress import InProgress
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.outcomes import Rejected
@@ -86,6 +86,17 @@ def test_an_error_that_the_process_survives_makes_nobody_a_suspect(rig: Rig) -> 
         rig.guard.run(batch, batch.items, fail)
 
     assert rig.in_progress.start(["a"]) == {}
+
+
+def test_a_model_that_is_broken_for_everything_makes_nobody_a_suspect(rig: Rig) -> None:
+    def fail(*_: object, **__: object) -> list[ProductItem]:
+        raise ModelBroken("nothing but NaN")
+
+    batch = rig.batch("a", "b")
+    with pytest.raises(ModelBroken):
+        rig.guard.run(batch, batch.items, fail)
+
+    assert rig.in_progress.start(["a", "b"]) == {}
 
 
 def test_messages_that_a_process_died_with_are_worked_on_alone(rig: Rig) -> None:
