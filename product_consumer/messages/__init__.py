@@ -6,4 +6,5 @@ parser        the base of the parsers
 prices        price as shops write it -> minor units and currency
 currencies    symbols and names of currencies, and how each is written
 times         event times of producers -> UTC
+time_texts    the rarer forms of times as text
 """
