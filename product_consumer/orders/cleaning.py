@@ -14,12 +14,14 @@ from product_consumer.errors import InvalidMessage
 from product_consumer.messages.fields import missing, read_id
 from product_consumer.messages.prices import Price, parse_price
 from product_consumer.money import currency_exponent
-from product_consumer.orders.models import OrderItem
+from product_consumer.orders.models import OrderItem, Quantity
 from product_consumer.text import check_text, cut_to_bytes, excerpt
 
 MAX_MINOR = 2**53
 """Largest value of an order: a reader that holds it in a double still holds it exactly."""
 MAX_QUANTITY = 1_000_000
+QUANTITY_DECIMALS = 6
+"""Milligrams, where kilograms are sold."""
 MAX_ITEMS = 1000
 MAX_PAYMENT_METHOD_BYTES = 100
 
@@ -28,7 +30,7 @@ MAX_PAYMENT_METHOD_BYTES = 100
 _NUMBERED_ID = re.compile(r"[A-Za-z]{1,3}[0-9]+")
 # A colon would turn user:<id> into another key; the others are patterns of Redis's KEYS and SCAN.
 _NOT_IN_USER_ID = re.compile(r"[:*?\[\]]")
-_INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,18}(?:\.0{1,9})?")
+_QUANTITY_TEXT = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,9})?")
 _NEGATIVE_TEXT = re.compile(r"^[-\N{MINUS SIGN}]\s*[$€£¥₫]?\s*[0-9]|^\([^)]*[0-9][^)]*\)$")
 # A sum of doubles is off by a few units in the 16th digit: 3 * 19.99 is 59.97 or
 # 59.96999999999999. A greater difference was meant.
@@ -128,7 +130,7 @@ def clean_items(
         raise InvalidMessage("items_type", f"items is {excerpt(raw)}; a list is needed")
     if len(raw) > MAX_ITEMS:
         raise InvalidMessage("items_range", f"{len(raw)} items; at most {MAX_ITEMS}")
-    quantities: dict[tuple[str, int], int] = {}
+    quantities: dict[tuple[str, int], Quantity] = {}
     for line in _lines(raw, flags):
         quantity = _quantity(line.get("quantity"), flags)
         if quantity == 0:
@@ -144,15 +146,26 @@ def clean_items(
         quantities[key] = quantities.get(key, 0) + quantity
     if not quantities:
         raise missing("items")
-    return tuple(OrderItem(key[0], count, key[1]) for key, count in quantities.items())
+    return tuple(OrderItem(key[0], _simplest(count), key[1]) for key, count in quantities.items())
 
 
 def total_minor(items: Sequence[OrderItem]) -> int:
-    """Return the sum of the lines; raises ``InvalidMessage("amount_range")`` above 2^53."""
-    total = sum(item.quantity * item.unit_minor for item in items)
-    if total > MAX_MINOR:
-        raise InvalidMessage("amount_range", f"the items are worth {total}: above 2^53 minor units")
-    return total
+    """Return the sum of the lines, exactly.
+
+    Raises ``InvalidMessage``: ``amount_range`` above 2^53, ``quantity_precision`` for a sum that
+    ends in a fraction of a minor unit. Rounding it would be a guess: shops round in many ways.
+    """
+    # In whole millionths: a context of Decimal would round the product of two long numbers.
+    scale: int = 10**QUANTITY_DECIMALS
+    total = sum(int(item.quantity * scale) * item.unit_minor for item in items)
+    whole, fraction = divmod(total, scale)
+    if whole > MAX_MINOR:
+        raise InvalidMessage("amount_range", f"the items are worth {whole}: above 2^53 minor units")
+    if fraction:
+        exact = f"{whole}.{fraction:0{QUANTITY_DECIMALS}}".rstrip("0")
+        problem = f"the items are worth {exact} minor units; a whole number is needed"
+        raise InvalidMessage("quantity_precision", problem)
+    return whole
 
 
 def _canonical(cleaned: str, raw: str, flags: list[str]) -> str:
@@ -180,24 +193,35 @@ def _lines(raw: list[Any], flags: list[str]) -> list[dict[str, Any]]:
     return lines
 
 
-def _quantity(raw: object, flags: list[str]) -> int:
+def _quantity(raw: object, flags: list[str]) -> Quantity:
     if raw is None or (isinstance(raw, str) and not raw.strip()):
         raise missing("quantity")
     value: object = raw
     if isinstance(raw, str):
         text = unicodedata.normalize("NFKC", check_text(raw, "quantity")).strip()
-        if _INTEGER_TEXT.fullmatch(text):
+        if _QUANTITY_TEXT.fullmatch(text):
             value = Decimal(text)
             flags.append("number_as_text")
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise InvalidMessage("quantity_type", f"quantity is {excerpt(raw)}; an integer is needed")
+        raise InvalidMessage("quantity_type", f"quantity is {excerpt(raw)}; a number is needed")
     if value < 0:
         raise InvalidMessage("unsupported", f"quantity is {excerpt(raw)}; refunds are not counted")
     if value > MAX_QUANTITY:
         raise InvalidMessage("quantity_range", f"quantity {excerpt(raw)}; at most {MAX_QUANTITY}")
-    if value != int(value):
-        raise InvalidMessage("quantity_type", f"quantity is {excerpt(raw)}; an integer is needed")
-    return int(value)
+    if isinstance(value, int):
+        return value
+    rounded = _without_noise(value, QUANTITY_DECIMALS)
+    if rounded != value:
+        flags.append("amount_float_noise")
+    if rounded != round(rounded, QUANTITY_DECIMALS):
+        problem = f"quantity is {excerpt(raw)}; at most {QUANTITY_DECIMALS} decimals"
+        raise InvalidMessage("quantity_precision", problem)
+    return _simplest(rounded)
+
+
+def _simplest(quantity: Quantity) -> Quantity:
+    """Return a quantity without trailing zeros, as an int where it is whole."""
+    return int(quantity) if quantity == int(quantity) else Decimal(quantity).normalize()
 
 
 def _is_negative(raw: object) -> bool:

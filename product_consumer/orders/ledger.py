@@ -223,7 +223,7 @@ def _stored_hashes(connection: Connection, order_ids: Iterable[str]) -> dict[str
 
 
 def _values(order: Order, now: datetime) -> dict[str, Any]:
-    items = [[item.product_id, item.quantity, item.unit_minor] for item in order.items]
+    items = [[item.product_id, item.json_quantity, item.unit_minor] for item in order.items]
     return {
         "order_id": order.order_id,
         "payload_hash": order.payload_hash,

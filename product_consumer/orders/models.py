@@ -2,8 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
+from typing import TypeAlias
 
 from product_consumer.money import money_text
+
+Quantity: TypeAlias = int | Decimal
+"""A number of pieces, or a weight or length with decimals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,10 +16,15 @@ class OrderItem:
     """One line of an order; no two lines have the same product and price."""
 
     product_id: str
-    quantity: int
-    """At least 1."""
+    quantity: Quantity
+    """Above 0, with at most 6 decimals; an int where it is whole."""
     unit_minor: int
     """Unit price, in the minor unit of the order's currency; at least 0."""
+
+    @property
+    def json_quantity(self) -> int | float:
+        """The quantity as JSON has it. Its decimals are few enough for a double to keep them."""
+        return self.quantity if isinstance(self.quantity, int) else float(self.quantity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,7 @@ class Order:
     order_id: str
     user_id: str
     ordered_at: datetime
-    """UTC: ``order_timestamp``, else the time the queue took the message."""
+    """UTC: ``order_timestamp``, else ``timestamp``, else the time the queue took the message."""
     value_minor: int
     """Sum of the items, in minor units of ``currency``, exactly."""
     currency: str

@@ -39,9 +39,10 @@ from product_consumer.orders.cleaning import (
 from product_consumer.orders.models import Order, OrderItem
 
 _REQUIRED = ("order_id", "user_id", "items", "order_value")
+_TIME, _TIME_OF_PRODUCTS = "order_timestamp", "timestamp"
 _KNOWN = {
     *_REQUIRED,
-    *("order_timestamp", "currency", "payment_method", "shipping_address", "schema_version"),
+    *(_TIME, "currency", "payment_method", "shipping_address", "schema_version"),
 }
 
 
@@ -59,7 +60,8 @@ class OrderParser(MessageParser):
         _check_kind(fields)
         check_schema_version(fields.get("schema_version"))
         _check_required(fields)
-        flags = ["unknown_fields"] if fields.keys() - _KNOWN else []
+        time_field = _time_field(fields)
+        flags = ["unknown_fields"] if fields.keys() - _KNOWN - {time_field} else []
         order_id = clean_id(fields["order_id"], "order_id", flags)
         user_id = clean_user_id(fields["user_id"], flags)
         currency = none_if_blank(fields.get("currency"))
@@ -71,7 +73,9 @@ class OrderParser(MessageParser):
         payment_method = clean_payment_method(fields.get("payment_method"), flags)
         if not _plain(fields.get("shipping_address")):
             flags.append("address_missing")
-        stated_at = self._stated_at(fields.get("order_timestamp"), now or datetime.now(UTC), flags)
+        stated_at = self._stated_at(fields.get(time_field), now or datetime.now(UTC), flags)
+        if stated_at is not None and time_field != _TIME:
+            flags.append("time_from_timestamp")
         content = {
             "order_id": order_id,
             "user_id": user_id,
@@ -111,6 +115,13 @@ def readable_order_id(message: Message) -> str | None:
     except Exception:
         # The parser has already reported what is wrong with the message.
         return None
+
+
+def _time_field(fields: Mapping[str, Any]) -> str:
+    """Return the name of the field that has the order's time, if any has."""
+    is_absent = none_if_blank(fields.get(_TIME)) is None
+    has_other = none_if_blank(fields.get(_TIME_OF_PRODUCTS)) is not None
+    return _TIME_OF_PRODUCTS if is_absent and has_other else _TIME
 
 
 def _check_kind(fields: Mapping[str, Any]) -> None:

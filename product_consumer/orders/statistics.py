@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, distinct, func, select
@@ -268,6 +269,7 @@ def _stored_order(row: Any) -> StoredOrder:
         value_minor=row.value_minor,
         currency=row.currency,
         payment_method=row.payment_method,
-        items=tuple(OrderItem(*item) for item in json.loads(row.items)),
+        # Decimal, so that 0.1 + 0.2 kg is 0.3 kg.
+        items=tuple(OrderItem(*item) for item in json.loads(row.items, parse_float=Decimal)),
         recorded_at=row.recorded_at,
     )

@@ -76,7 +76,7 @@ def order_document(
         items.append(
             {
                 "product": f"product {numbers.setdefault(item.product_id, len(numbers) + 1)}",
-                "quantity": item.quantity,
+                "quantity": item.json_quantity,
                 "unit_price": money_text(item.unit_minor, order.currency),
                 "usual_unit_price": usual,
                 "usual_quantity": None if use is None else round(use.mean_quantity, 1),

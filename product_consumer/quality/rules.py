@@ -16,7 +16,7 @@ from statistics import median
 
 from product_consumer.models import PriceObservation, Product
 from product_consumer.money import money_text
-from product_consumer.orders.models import Order, OrderItem, StoredOrder
+from product_consumer.orders.models import Order, OrderItem, Quantity, StoredOrder
 from product_consumer.quality.models import QualityFlag
 
 MIN_HISTORY = 5
@@ -104,7 +104,7 @@ def _total(order: Order) -> list[Finding]:
     total = sum(item.quantity * item.unit_minor for item in order.items)
     if total != order.value_minor:
         stated = money_text(order.value_minor, order.currency)
-        summed = money_text(total, order.currency)
+        summed = money_text(round(total), order.currency)
         return [("total_mismatch", f"value {stated}, items {summed} {order.currency}")]
     if total == 0:
         return [("total_zero", "everything is free")]
@@ -133,7 +133,7 @@ def _duplicate(order: Order, others: Sequence[StoredOrder]) -> list[Finding]:
     return []
 
 
-def _cart(items: Sequence[OrderItem]) -> list[tuple[str, int, int]]:
+def _cart(items: Sequence[OrderItem]) -> list[tuple[str, Quantity, int]]:
     return sorted((item.product_id, item.quantity, item.unit_minor) for item in items)
 
 

@@ -79,11 +79,11 @@ class QualityStore:
 
     def observe(self, orders: Sequence[Order]) -> None:
         """Add the lines of orders to the histories of their products."""
-        lines: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
         for order in orders:
             for item in order.items:
                 key = (item.product_id, order.currency)
-                lines.setdefault(key, []).append((item.unit_minor, item.quantity))
+                lines.setdefault(key, []).append((item.unit_minor, item.json_quantity))
         if not lines:
             return
         # Sorted, so that two processes lock the rows in the same order.
@@ -123,7 +123,7 @@ def _flag_row(flag: QualityFlag) -> dict[str, Any]:
     }
 
 
-def _use_row(key: tuple[str, str], lines: Sequence[tuple[int, int]]) -> Mapping[str, Any]:
+def _use_row(key: tuple[str, str], lines: Sequence[tuple[int, float]]) -> Mapping[str, Any]:
     count = len(lines)
     return {
         "product_id": key[0],

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,7 @@ def test_a_ranking_of_some_days_counts_these_days_only(ledger: OrderLedger) -> N
 
 
 def test_an_order_is_kept_with_its_items(ledger: OrderLedger) -> None:
-    items = (OrderItem("₫'\"", 2, 300), OrderItem("P2", 1, 400))
+    items = (OrderItem("₫'\"", 2, 300), OrderItem("P2", Decimal("0.3"), 400))
     sent = order(items=items, payment_method="Cash")
     ledger.record([sent])
     stored = ledger.order(sent.order_id)

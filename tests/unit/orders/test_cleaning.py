@@ -1,10 +1,11 @@
 """Each value of an order alone: what is fixed and flagged, and what is refused."""
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from product_consumer.errors import InvalidMessage
@@ -23,7 +24,7 @@ from product_consumer.orders.cleaning import (
     parse_amount,
     total_minor,
 )
-from product_consumer.orders.models import OrderItem
+from product_consumer.orders.models import OrderItem, Quantity
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 RAW = st.none() | st.booleans() | st.integers() | st.decimals(allow_nan=False) | TEXT
@@ -194,11 +195,19 @@ def test_the_largest_amount_is_the_largest_that_a_double_holds() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "quantity"),
-    [(2, 2), ("2", 2), ("2.0", 2), (Decimal("2.0"), 2), ("２", 2)],  # noqa: RUF001
+    [
+        *((raw, 2) for raw in (2, "2", "2.0", Decimal("2.0"), "２")),  # noqa: RUF001
+        *((raw, Decimal("1.5")) for raw in (Decimal("1.5"), "1.5", "1.500", Decimal("1.50"))),
+        (Decimal("0.30000000000000004"), Decimal("0.3")),
+        (Decimal("0.000001"), Decimal("0.000001")),
+    ],
 )
-def test_a_quantity_is_a_whole_number_however_it_is_written(raw: object, quantity: int) -> None:
-    found, _ = items(line(quantity=raw))
-    assert found == (OrderItem("P1", quantity, 500),)
+def test_a_quantity_is_the_same_number_however_it_is_written(
+    raw: object, quantity: Quantity
+) -> None:
+    [found], _ = items(line(quantity=raw))
+    assert found == OrderItem("P1", quantity, 500)
+    assert type(found.quantity) is type(quantity)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +217,12 @@ def test_a_quantity_is_a_whole_number_however_it_is_written(raw: object, quantit
         ("", "missing:quantity"),
         (True, "quantity_type"),
         ("two", "quantity_type"),
-        (Decimal("1.5"), "quantity_type"),
+        ("1,5", "quantity_type"),
+        (Decimal("0.0000001"), "quantity_precision"),
+        (Decimal("1.00000001"), "quantity_precision"),
+        (Decimal("1e-300"), "quantity_precision"),
+        (Decimal("-0.5"), "unsupported"),
+        (Decimal("1000000.5"), "quantity_range"),
         (-1, "unsupported"),
         (MAX_QUANTITY + 1, "quantity_range"),
         (Decimal("1e300"), "quantity_range"),
@@ -216,6 +230,29 @@ def test_a_quantity_is_a_whole_number_however_it_is_written(raw: object, quantit
 )
 def test_a_quantity_that_cannot_be_counted_is_refused(raw: object, reason: str) -> None:
     assert reason_of(items, line(quantity=raw)) == reason
+
+
+def test_a_sum_that_ends_in_a_fraction_is_refused_with_it() -> None:
+    lines, _ = items(line(quantity=Decimal("0.335"), price=Decimal("9.99")))
+    with pytest.raises(InvalidMessage, match=r"quantity_precision: .* 334\.665 minor units"):
+        total_minor(lines)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(1, 3_000_000), st.integers(0, 5_000)), min_size=1))
+def test_a_sum_of_weights_is_exact_or_refused(lines: list[tuple[int, int]]) -> None:
+    sold = [OrderItem("P1", Decimal(micro).scaleb(-6), unit) for micro, unit in lines]
+    exact = sum((Fraction(micro, 10**6) * unit for micro, unit in lines), Fraction())
+    if exact.denominator == 1:
+        assert total_minor(sold) == exact
+    else:
+        assert reason_of(total_minor, sold) == "quantity_precision"
+
+
+@pytest.mark.parametrize("micro", [1, 999_999_999_999])
+def test_the_longest_quantities_and_prices_are_multiplied_exactly(micro: int) -> None:
+    quantity, unit_minor = Decimal(micro).scaleb(-6), 10**6 * 8_999
+    assert total_minor([OrderItem("P1", quantity, unit_minor)]) == micro * 8_999
 
 
 def test_lines_are_equal_when_product_and_price_are() -> None:
@@ -274,5 +311,5 @@ def test_any_line_is_an_item_or_has_a_reason(
         assert error.reason
         assert error.detail.isprintable()
     else:
-        assert 1 <= item.quantity <= MAX_QUANTITY
+        assert 0 < item.quantity <= MAX_QUANTITY
         assert 0 <= item.unit_minor <= MAX_MINOR

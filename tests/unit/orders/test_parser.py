@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.errors import ConfigurationError, IgnoreMessage, InvalidMessage
+from product_consumer.money import money_text
 from product_consumer.orders.models import Order, OrderItem
 from product_consumer.orders.parser import OrderParser
 from tests.support import factories
@@ -104,7 +106,12 @@ def test_cents_in_a_currency_without_them_name_the_setting() -> None:
         ({"items": "P001"}, "items_type"),
         ({"items": ["P001"]}, "items_type"),
         ({"items": [item()] * 1001}, "items_range"),
-        ({"items": [item(quantity=1.5)]}, "quantity_type"),
+        ({"items": [item(quantity=1.00005)]}, "quantity_precision"),
+        ({"items": [item(quantity=0.0000001)]}, "quantity_precision"),
+        ({"items": [item(quantity="0,75")]}, "quantity_type"),
+        ({"items": [item(quantity=-0.5)]}, "unsupported"),
+        ({"order_value": 15, "items": [item(quantity=1.4)]}, "order_total"),
+        ({"order_timestamp": ABSENT, "timestamp": "yesterday"}, "time_invalid"),
         ({"items": [item(quantity=True)]}, "quantity_type"),
         ({"items": [item(quantity="two")]}, "quantity_type"),
         ({"items": [item(quantity=10**7)]}, "quantity_range"),
@@ -228,6 +235,70 @@ def test_the_order_of_items_does_not_make_other_content() -> None:
 )
 def test_other_content_has_another_hash(changes: dict[str, Any]) -> None:
     assert parsed(**changes).payload_hash != parsed().payload_hash
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "value"),
+    [
+        (0.75, 10, 7.5),
+        ("0.75", 10, 7.5),
+        ("0.750", 10, 7.5),
+        (1.255, 20, 25.1),
+        (0.333, 10, 3.33),
+        (0.1 + 0.2, 10, 3),
+        (12.5, 0, 0),
+    ],
+)
+def test_a_weight_counts_where_the_sum_is_exact(quantity: Any, price: Any, value: Any) -> None:
+    [line] = [item(quantity=quantity, price_per_unit=price)]
+    order = parsed(items=[line], order_value=value)
+
+    assert money_text(order.value_minor, "USD") == f"{value:.2f}"
+    assert order.items[0].quantity == round(Decimal(quantity), 6)
+
+
+def test_a_sum_counts_if_it_is_exact_where_its_lines_are_not() -> None:
+    half = {"quantity": 0.5, "price_per_unit": 9.99}
+    order = parsed(items=[item(**half), item(product_id="P2", **half)], order_value=9.99)
+
+    assert order.value_minor == 999
+
+
+def test_weights_that_are_merged_to_a_whole_are_the_same_order() -> None:
+    halves, whole = [item(quantity=0.5)] * 2, [item(quantity=1)]
+    hashes = {parsed(items=items, order_value=10).payload_hash for items in (halves, whole)}
+
+    assert len(hashes) == 1
+
+
+def test_the_time_under_the_name_of_products_is_used_and_flagged() -> None:
+    order = parsed(order_timestamp=ABSENT, timestamp="2024-12-13T10:00:00Z")
+
+    assert order.ordered_at == datetime(2024, 12, 13, 10, tzinfo=UTC)
+    assert "time_from_timestamp" in order.flags
+    assert not {"time_from_queue", "unknown_fields"} & set(order.flags)
+
+
+@pytest.mark.parametrize("blank", [None, "", " "])
+def test_a_blank_time_gives_way_to_the_one_under_the_name_of_products(blank: object) -> None:
+    order = parsed(order_timestamp=blank, timestamp="2024-12-13T10:00:00Z")
+
+    assert order.ordered_at == datetime(2024, 12, 13, 10, tzinfo=UTC)
+
+
+def test_of_two_times_that_of_the_order_wins() -> None:
+    order = parsed(timestamp="yesterday")
+
+    assert order.ordered_at == parsed().ordered_at
+    assert "unknown_fields" in order.flags
+    assert "time_from_timestamp" not in order.flags
+
+
+def test_two_names_of_one_time_are_one_order() -> None:
+    at = "2024-12-13T10:00:00Z"
+    renamed = parsed(order_timestamp=ABSENT, timestamp=at)
+
+    assert renamed.payload_hash == parsed(order_timestamp=at).payload_hash
 
 
 def test_an_order_without_a_time_counts_when_the_queue_took_it() -> None:

@@ -1,6 +1,7 @@
 """Redaction: descriptions for a language model, without personal data."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -86,6 +87,11 @@ def test_the_lines_of_one_product_carry_one_number() -> None:
 
     numbers = [item["product"] for item in document["items"]]
     assert numbers == ["product 1", "product 2", "product 1"]
+
+
+def test_a_weight_is_described_as_a_number() -> None:
+    document = order_document(order(items=(OrderItem("P1", Decimal("0.75"), 1000),)), [], {}, [])
+    assert '"quantity": 0.75' in as_text(document)
 
 
 def test_a_long_order_is_described_in_part_and_counted_in_full() -> None:
