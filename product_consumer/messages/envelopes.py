@@ -1,14 +1,20 @@
-"""Message body -> the JSON object inside it: strict JSON, SNS and EventBridge unwrapped.
+"""Message body -> the JSON object inside it: strict JSON, known envelopes unwrapped.
 
 Strict, because Python's lenient ``json`` hides a producer's errors: it keeps the last of two equal
 keys, reads NaN, turns 1e999 into infinity, and spends seconds on 1e400000.
 """
 
 import json
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from product_consumer.errors import IgnoreMessage, InvalidMessage
+from product_consumer.messages.cloud_events import (
+    MESSAGE_FIELDS,
+    content_of_cloud_event,
+    is_cloud_event,
+)
 from product_consumer.text import excerpt
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -22,7 +28,9 @@ MAX_INTEGER_CHARACTERS = 30
 MAX_EXPONENT = 308
 """Of a decimal number: the range of a double."""
 
-_OFFLOADED_BODY = "PayloadS3Pointer"
+_OFFLOADED = "the body was offloaded to S3 (extended client)"
+# MessageS3Pointer in the first version of Amazon's client, PayloadS3Pointer in the second.
+_S3_POINTER = re.compile(r"[\w.$]{0,200}S3Pointer")
 
 
 def open_body(body: str | bytes) -> dict[str, Any]:
@@ -142,11 +150,21 @@ def _as_object(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         fields: dict[str, Any] = value
         return fields
-    if isinstance(value, list) and value and _OFFLOADED_BODY in str(value[0])[:200]:
-        raise InvalidMessage(
-            "unsupported_envelope", "the body was offloaded to S3 (extended client)"
-        )
+    if isinstance(value, list) and value:
+        return _only_event(value)
     raise InvalidMessage("json_not_object", f"{excerpt(value)} where an object is needed")
+
+
+def _only_event(values: list[Any]) -> dict[str, Any]:
+    """Return the event of a batch of one."""
+    if isinstance(values[0], str) and _S3_POINTER.fullmatch(values[0]):
+        raise InvalidMessage("unsupported_envelope", _OFFLOADED)
+    if not all(isinstance(value, dict) and is_cloud_event(value) for value in values):
+        raise InvalidMessage("json_not_object", f"{excerpt(values)} where an object is needed")
+    if len(values) > 1:
+        raise InvalidMessage("unsupported_envelope", f"a batch of {len(values)} CloudEvents")
+    event: dict[str, Any] = values[0]
+    return event
 
 
 def _content(outer: dict[str, Any]) -> str | dict[str, Any] | None:
@@ -155,10 +173,19 @@ def _content(outer: dict[str, Any]) -> str | dict[str, Any] | None:
     text = outer.get("Message")
     if outer.get("Type") == "Notification" and isinstance(text, str):
         return text.removeprefix("\ufeff")
+    if is_cloud_event(outer):
+        return content_of_cloud_event(outer)
     # EventBridge's own envelope has an id too, so an id alone does not make a product.
     detail = outer.get("detail")
     is_event = "detail-type" in outer or "id" not in outer
-    return detail if is_event and isinstance(detail, dict) else None
+    if is_event and isinstance(detail, dict):
+        return detail
+    if "detail-type" not in outer or outer.keys() & MESSAGE_FIELDS:
+        return None
+    if isinstance(detail, str) and detail.lstrip().startswith("{"):
+        return detail
+    problem = f"an event of EventBridge whose detail is no JSON object: {excerpt(detail)}"
+    raise InvalidMessage("unsupported_envelope", problem)
 
 
 def _refuse_unsupported(outer: dict[str, Any]) -> None:
@@ -172,7 +199,5 @@ def _refuse_unsupported(outer: dict[str, Any]) -> None:
         return
     if isinstance(outer.get("Records"), list):
         raise InvalidMessage("unsupported_envelope", "an event notification with Records (S3?)")
-    if "s3BucketName" in outer and "s3Key" in outer:
-        raise InvalidMessage(
-            "unsupported_envelope", "the body was offloaded to S3 (extended client)"
-        )
+    if isinstance(outer.get("S3Payload"), dict) or {"s3BucketName", "s3Key"} <= outer.keys():
+        raise InvalidMessage("unsupported_envelope", _OFFLOADED)

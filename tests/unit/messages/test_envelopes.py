@@ -91,6 +91,16 @@ def test_a_third_envelope_is_refused(outer: Callable[[Any], dict[str, Any]]) -> 
     assert reason_of(json.dumps(outer(sns(eventbridge({"id": "p1"}))))) == "envelope_too_deep"
 
 
+def test_the_detail_of_an_event_may_be_json_text() -> None:
+    assert open_body(json.dumps(eventbridge('{"id": "p1"}'))) == {"id": "p1"}
+
+
+def test_a_product_with_the_fields_of_an_event_is_none() -> None:
+    product = {"id": "p1", "image_url": "https://a.example", "detail-type": "t", "detail": "text"}
+
+    assert open_body(json.dumps(product)) == product
+
+
 def test_a_product_that_has_a_detail_is_no_envelope() -> None:
     product = {"id": "p1", "detail": {"id": "another"}}
 
@@ -168,10 +178,16 @@ def test_a_byte_order_mark_is_passed_over() -> None:
     [
         {"Records": []},
         {"s3BucketName": "bucket", "s3Key": "key"},
+        {"S3Payload": {"Id": "i", "Bucket": "b", "Key": "k"}},
+        {"id": "e", "source": "shop", "detail-type": "t"},
+        {"id": "e", "source": "shop", "detail-type": "t", "detail": [{}]},
+        {"id": "e", "source": "shop", "detail-type": "t", "detail": "text"},
         {"id": "e", "source": "aws.s3", "detail-type": "Object Created", "detail": {}},
         {"Type": "SubscriptionConfirmation", "Message": "{}"},
         {"Type": "UnsubscribeConfirmation", "Message": "{}"},
         ["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "b"}],
+        ["com.amazon.sqs.javamessaging.MessageS3Pointer", {"s3BucketName": "b", "s3Key": "k"}],
+        sns(["com.amazon.sqs.javamessaging.MessageS3Pointer", {"s3BucketName": "b"}]),
     ],
 )
 def test_what_points_elsewhere_is_an_unsupported_envelope(event: Any) -> None:
@@ -184,6 +200,8 @@ def test_the_test_event_of_s3_carries_nothing(wrap: Callable[[Any], Any]) -> Non
         open_body(json.dumps(wrap({"Event": "s3:TestEvent"})))
 
 
-@pytest.mark.parametrize("body", ["[]", '"text"', "1", "null", "[[1]]"])
+@pytest.mark.parametrize(
+    "body", ["[]", '"text"', "1", "null", "[[1]]", '["S3Pointers", {}]', "[{}]"]
+)
 def test_only_an_object_carries_a_product(body: str) -> None:
     assert reason_of(body) == "json_not_object"
