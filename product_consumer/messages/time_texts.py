@@ -5,16 +5,19 @@
 | UTC beside an offset of zero | ``2026-11-20T10:00:00+00:00Z`` |
 | UTC as a word, an offset behind it | ``2026-11-20 10:00:00 UTC``, ``... GMT+07:00`` |
 | a zone in brackets, as Java and RFC 9557 write it | ``...+07:00[Asia/Ho_Chi_Minh]`` |
-| RFC 1123 | ``Fri, 20 Nov 2026 10:00:00 GMT`` |
+| RFC 1123 | ``Fri, 20 Nov 2026 10:00:00 GMT``, ``... +0000 (UTC)`` |
+| JavaScript's ``toString`` | ``Fri Nov 20 2026 17:00:00 GMT+0700 (Indochina Time)`` |
 | the end of a day | ``2026-11-20T24:00:00Z`` |
 | a leap second | ``2016-12-31T23:59:60Z`` |
 """
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from zoneinfo import ZoneInfo
 
+Fields: TypeAlias = dict[str, Any]
+"""The named pieces of a text; None where it has none."""
 Clock: TypeAlias = tuple[int, int, int, int]
 """Hour, minute, second and microsecond."""
 
@@ -23,11 +26,15 @@ MAX_CHARACTERS: Final = 100
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _OFFSET = r"[+-][0-9]{2}(?::?[0-9]{2}){0,2}"
+# Behind a word, people write GMT+7.
+_OFFSET_FROM_UTC = rf"(?:{_OFFSET}|[+-][0-9](?::[0-9]{{2}})?)"
 _UTC = "(?:Z|UTC|GMT|UT)"
-_DATE = (
-    r"(?:(?P<iso_date>[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})[T ]"
-    rf"|(?:(?P<weekday>{'|'.join(_WEEKDAYS)}), )?"
-    rf"(?P<day>[0-9]{{1,2}}) (?P<month>{'|'.join(_MONTHS)}) (?P<year>[0-9]{{4}}) )"
+_WEEKDAY, _MONTH = f"(?P<weekday>{'|'.join(_WEEKDAYS)})", f"(?P<month>{'|'.join(_MONTHS)})"
+_DAY, _YEAR = "(?P<day>[0-9]{1,2})", "(?P<year>[0-9]{4})"
+_DATES = (
+    "(?P<iso_date>[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})[T ]",
+    f"(?:{_WEEKDAY}, )?{_DAY} {_MONTH} {_YEAR} ",
+    f"{_WEEKDAY} {_MONTH} {_DAY} {_YEAR} ",
 )
 _CLOCK = (
     r"(?P<hour>[0-9]{2})(?::?(?P<minute>[0-9]{2})"
@@ -35,12 +42,16 @@ _CLOCK = (
 )
 # Either UTC as a word and perhaps an offset from it, or an offset and perhaps UTC as a word.
 _ZONE = (
-    rf"(?: ?(?:(?P<utc>{_UTC})(?P<from_utc>{_OFFSET})?"
-    rf"|(?P<offset>{_OFFSET})(?: ?(?P<again>{_UTC}))?))?"
+    rf"(?: ?(?:(?P<utc>{_UTC})(?P<from_utc>{_OFFSET_FROM_UTC})?"
+    rf"|(?P<offset>{_OFFSET})(?: ?(?P<again>{_UTC}))?)"
+    # A name of the zone that the offset has told already.
+    r"(?: \([^()]{1,60}\))?)?"
 )
-_TEXT = re.compile(_DATE + _CLOCK + _ZONE)
+_FORMS = [re.compile(date + _CLOCK + _ZONE) for date in _DATES]
 _BRACKETS = re.compile(r"(?P<rest>[^\[\]]+?) ?\[!?(?P<zone>[A-Za-z0-9_+\-/:]{1,64})\]")
-_BRACKETED_OFFSET = re.compile(rf"{_UTC}?(?P<offset>{_OFFSET})")
+_BRACKETED_OFFSET = re.compile(
+    rf"(?P<offset>{_OFFSET})|(?:UTC|GMT)(?P<from_utc>{_OFFSET_FROM_UTC})"
+)
 # These files depend on the machine, or count leap seconds.
 _NO_ZONES = ("posix", "right", "posixrules", "localtime", "Factory")
 
@@ -57,11 +68,13 @@ def read_written_time(text: str, zone: tzinfo) -> tuple[datetime, bool]:
     named = None if brackets is None else _named_zone(brackets["zone"])
     rest = text if brackets is None else brackets["rest"]
     # ISO 8601 prefers the typographic minus.
-    match = _TEXT.fullmatch(rest.upper().replace("\N{MINUS SIGN}", "-"))
+    plain = rest.upper().replace("\N{MINUS SIGN}", "-")
+    match = next((found for form in _FORMS if (found := form.fullmatch(plain))), None)
     if match is None:
         raise ValueError("no form that is read")
-    stated = _stated_zone(match)
-    at = moment(_date(match), _clock(match), stated or named or zone)
+    fields = match.groupdict()
+    stated = _stated_zone(fields)
+    at = moment(_date(fields), _clock(fields), stated or named or zone)
     if stated is not None and named is not None:
         _check_agreement(at, named)
     return at, stated is None and named is None
@@ -88,33 +101,36 @@ def moment(day: date, clock: Clock, zone: tzinfo) -> datetime:
     return at
 
 
-def _clock(match: re.Match[str]) -> Clock:
-    microsecond = int((match["fraction"] or "0")[:6].ljust(6, "0"))
-    hour, minute, second = (int(match[name] or 0) for name in ("hour", "minute", "second"))
+def _clock(fields: Fields) -> Clock:
+    microsecond = int((fields["fraction"] or "0")[:6].ljust(6, "0"))
+    hour, minute, second = (int(fields[name] or 0) for name in ("hour", "minute", "second"))
     return hour, minute, second, microsecond
 
 
-def _date(match: re.Match[str]) -> date:
-    if match["iso_date"] is not None:
-        return date.fromisoformat(match["iso_date"])
-    month = _MONTHS.index(match["month"]) + 1
-    day = date(int(match["year"]), month, int(match["day"]))
-    if match["weekday"] not in (None, _WEEKDAYS[day.weekday()]):
-        raise ValueError(f"that day is no {match['weekday'].title()}")
+def _date(fields: Fields) -> date:
+    if "iso_date" in fields:
+        return date.fromisoformat(fields["iso_date"])
+    month = _MONTHS.index(fields["month"]) + 1
+    day = date(int(fields["year"]), month, int(fields["day"]))
+    if fields["weekday"] not in (None, _WEEKDAYS[day.weekday()]):
+        raise ValueError(f"that day is no {fields['weekday'].title()}")
     return day
 
 
-def _stated_zone(match: re.Match[str]) -> tzinfo | None:
+def _stated_zone(fields: Fields) -> tzinfo | None:
     """Return the zone that the text states as an offset or as UTC; None where it states none."""
-    offset = match["offset"] or match["from_utc"]
+    offset = fields["offset"] or fields["from_utc"]
     zone = None if offset is None else _fixed_zone(offset)
-    if match["again"] is not None and zone != UTC:
+    is_utc = fields["again"] is not None or fields["utc"] == "Z"
+    if is_utc and zone not in (None, UTC):
         raise ValueError("an offset other than zero beside UTC")
-    return zone or (None if match["utc"] is None else UTC)
+    return zone or (None if fields["utc"] is None else UTC)
 
 
 def _fixed_zone(offset: str) -> timezone:
-    digits = offset[1:].replace(":", "").ljust(6, "0")
+    hours_text = offset[1:].partition(":")[0]
+    digits = offset[1:].replace(":", "")
+    digits = (f"0{digits}" if len(hours_text) == 1 else digits).ljust(6, "0")
     hours, minutes, seconds = int(digits[:2]), int(digits[2:4]), int(digits[4:])
     if minutes > 59 or seconds > 59:
         raise ValueError(f"{offset} is no offset")
@@ -125,7 +141,7 @@ def _fixed_zone(offset: str) -> timezone:
 def _named_zone(name: str) -> tzinfo:
     offset = _BRACKETED_OFFSET.fullmatch(name)
     if offset is not None:
-        return _fixed_zone(offset["offset"])
+        return _fixed_zone(offset["offset"] or offset["from_utc"])
     if name in ("Z", "UTC", "GMT"):
         return UTC
     if name.partition("/")[0] in _NO_ZONES:

@@ -88,7 +88,7 @@ class ProductComponents:
         self._closing.callback(self._close_ledger, ledger)
 
     def load_model(self) -> None:
-        """Load the model that the settings name, run it once, and tie the ledger to it."""
+        """Load the model that the settings name, try it, and tie the ledger to it."""
         # Imported here: torch takes seconds, and most commands do without.
         from product_consumer.embedding.embedder import load_embedder
 
