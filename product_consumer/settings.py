@@ -10,6 +10,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -30,6 +31,7 @@ from product_consumer.streams import QUEUE_SETTINGS, QueueAddress, StreamName
 
 DEFAULT_MODEL = "ViT-L-14-336"
 MAX_THREADS = 256
+DEFAULT_MAX_CONNECTIONS = 12
 MAX_PROCESSES = 64
 _EMPTY_HAS_A_MEANING = {"DEFAULT_CURRENCY"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.", re.IGNORECASE | re.DOTALL)
@@ -64,6 +66,9 @@ class Settings(BaseModel):
     # Stores
     data_dir: Path = Path("data")
     database_url: SecretStr | None = None
+    # Default: see ``connection_budget``. Calls of several threads are joined, so few connections
+    # serve many threads.
+    database_connections: int | None = Field(default=None, ge=1, le=MAX_THREADS + 2)
     milvus_uri: str | None = None
     milvus_token: SecretStr | None = None
     milvus_collection: str = Field(default="products", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,200}$")
@@ -241,7 +246,13 @@ class Settings(BaseModel):
         """SQLAlchemy URL of the ledger; may hold a password, so never log it."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.data_dir.resolve() / 'products.db'}"
+        return f"sqlite:///{quote(str(self.data_dir.resolve() / 'products.db'))}"
+
+    @property
+    def connection_budget(self) -> int:
+        """Connections to the ledger's database that a process may have open at a time."""
+        by_threads = min(self.threads + 2, DEFAULT_MAX_CONNECTIONS)
+        return by_threads if self.database_connections is None else self.database_connections
 
     @property
     def milvus_address(self) -> str:

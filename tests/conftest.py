@@ -15,6 +15,7 @@ import dotenv
 import hypothesis
 import pytest
 import redis
+import sqlalchemy
 
 from product_consumer.settings import Settings
 from tests.support import backends
@@ -29,6 +30,7 @@ SERVER_FIXTURES = {
     "elasticsearch_url",
     "postgres_server",
     "postgres_url",
+    "pgbouncer_url",
     "milvus_server_url",
     "toxiproxy_url",
     "redis_server",
@@ -37,7 +39,7 @@ SERVER_FIXTURES = {
 
 
 # A test parameter with one of these values names a server that the test asks for.
-SERVER_PARAMETERS = {"sqs", "elasticsearch_server", "postgresql", "milvus_server"}
+SERVER_PARAMETERS = {"sqs", "elasticsearch_server", "postgresql", "pgbouncer", "milvus_server"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -192,6 +194,23 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     url = backends.create_database(postgres_server, name)
     yield url
     backends.drop_database(postgres_server, name)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(postgres_server: str) -> Iterator[str]:
+    """URL of PgBouncer before PostgreSQL: two sessions for each database, one per transaction."""
+    with backends.start_pgbouncer(
+        postgres_server, "pool_mode = transaction", "default_pool_size = 2"
+    ) as bouncer:
+        yield bouncer.url
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer_server: str, postgres_url: str) -> str:
+    """SQLAlchemy URL of a fresh, empty database, through PgBouncer."""
+    database = sqlalchemy.make_url(postgres_url).database
+    url = sqlalchemy.make_url(pgbouncer_server).set(database=database)
+    return url.render_as_string(hide_password=False)
 
 
 def running_server(variable: str, start: Callable[[], backends.Backend]) -> Iterator[str]:

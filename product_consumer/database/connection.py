@@ -1,17 +1,14 @@
 """The SQL database: connections, transactions, durability."""
 
 import json
-import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import psycopg
-from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import (
     ARRAY,
     Column,
@@ -31,27 +28,23 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import (
-    ArgumentError,
-    DisconnectionError,
-    NoSuchModuleError,
-    SQLAlchemyError,
-)
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from product_consumer.database.errors import translated_errors
-from product_consumer.errors import ConfigurationError
+from product_consumer.database.pool import MAY_TAKE, BudgetPool
+from product_consumer.database.postgres import PostgresConnector, Session, is_server_to_leave
+from product_consumer.database.postgres_url import read_postgres_url
+from product_consumer.errors import ConfigurationError, LedgerUnavailable
 from product_consumer.settings import Settings
 
-log = logging.getLogger(__name__)
-
-_IDLE_SECONDS = 5.0
-"""Idle for longer, a connection is tested before it is used: firewalls and restarts cut idle ones.
-A test before every use would cost a round trip each."""
 _LONG_SECONDS = 600
 """Timeout of statements that read a whole table; the others have the timeout of a store."""
 _SETUP_LOCK_KEY = 0x70726F64  # any constant: PostgreSQL advisory locks are numbers
-_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+_SESSION = "session"
+# A transaction that began by reading could not wait for another writer.
+_SQLITE_SESSION = Session(begin="BEGIN IMMEDIATE")
 
 
 class Database:
@@ -62,28 +55,15 @@ class Database:
     """
 
     def __init__(self, url: str, *, timeout_seconds: float, connections: int) -> None:
-        """Raises ``ConfigurationError`` for a URL that is neither SQLite's nor PostgreSQL's."""
-        self._engine = _open_engine(url, timeout_seconds, connections)
-        # Reads need no transaction: its begin and end are two more round trips. So reads
-        # have connections of their own, always in autocommit. Switching a shared connection at
-        # each use costs more than some queries.
-        self._without_transaction = _open_engine(
-            url,
-            timeout_seconds,
-            connections,
-            isolation_level="AUTOCOMMIT",
-            pool_reset_on_return=None,
-        )
+        """``connections``: how many may be open at a time.
+
+        Raises ``ConfigurationError`` for a URL that is neither SQLite's nor PostgreSQL's.
+        """
+        self._timeout_seconds = timeout_seconds
+        self._engine, self.address = _open_engine(url, timeout_seconds, connections)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # SQLite has one writer: threads queue here in turn instead of polling the file's lock.
-        self._writer: AbstractContextManager[Any] = (
-            threading.Lock() if self.is_sqlite else nullcontext()
-        )
-
-    @property
-    def address(self) -> str:
-        """The URL without its password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        self._writer = threading.Lock()
 
     def insert(self, table: Table) -> Any:
         """An ``INSERT`` that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
@@ -112,25 +92,35 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection to read with; each statement sees all that was committed before it."""
-        with translated_errors(), self._without_transaction.connect() as connection:
+        with translated_errors(), self._engine.connect() as connection:
+            # A transaction costs two more round trips, so there is none where none is needed.
+            session = _session_of(connection)
+            if session.reads_in_transaction:
+                connection.exec_driver_sql(session.begin)
             yield connection
+            if session.reads_in_transaction:
+                connection.commit()
 
     @contextmanager
     def reading_long(self) -> Iterator[Connection]:
         """The same with a longer timeout, for statements that read a whole table."""
-        with translated_errors(), self._engine.begin() as connection:
-            if not self.is_sqlite:
-                connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{_LONG_SECONDS}s'")
-            yield connection
+        if self.is_sqlite:
+            with self.reading() as connection:
+                yield connection
+            return
+        with translated_errors(), self._transaction() as connection:
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{_LONG_SECONDS}s'")
+            info = connection.info
+            info[MAY_TAKE] = 2.0 * _LONG_SECONDS
+            try:
+                yield connection
+            finally:
+                info.pop(MAY_TAKE, None)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction, committed at the end of the block.
-
-        On SQLite its first statement must write: a transaction that began by reading cannot wait
-        for another writer.
-        """
-        with self._writer, translated_errors(), self._engine.begin() as connection:
+        """A transaction, committed at the end of the block. It may have savepoints."""
+        with self._turn_to_write(), translated_errors(), self._transaction() as connection:
             yield connection
 
     @contextmanager
@@ -148,7 +138,7 @@ class Database:
             savepoint.rollback()
 
     def writing_in_steps(self) -> AbstractContextManager[Connection]:
-        """A connection for statements that may stay when a later one fails. The first must write.
+        """A connection for statements that may stay when a later one fails.
 
         On PostgreSQL each statement is a transaction of its own, which saves two round trips. On
         SQLite, where a commit waits for the disk, all are one transaction.
@@ -158,22 +148,38 @@ class Database:
     @contextmanager
     def setting_up(self) -> Iterator[Connection]:
         """A transaction for creating tables; one process at a time may be in it."""
-        with translated_errors(), self._engine.connect() as connection:
-            if self.is_sqlite:
+        if self.is_sqlite:
+            with translated_errors(), self._engine.connect() as connection:
                 # The journal mode lives in the file: set once, here, outside any transaction.
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                connection.rollback()
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
+        with self.writing() as connection:
+            if not self.is_sqlite:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_SETUP_LOCK_KEY})")
                 _refuse_lazy_commits(connection)
             yield connection
-            connection.commit()
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
-        self._without_transaction.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        # Connections are in autocommit, where a commit or a rollback ends what BEGIN has begun.
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql(_session_of(connection).begin)
+            yield connection
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writer.acquire(timeout=self._timeout_seconds):
+            raise LedgerUnavailable("ledger", f"no turn to write for {self._timeout_seconds:g} s")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
 
 def open_database(settings: Settings) -> Database:
@@ -181,49 +187,68 @@ def open_database(settings: Settings) -> Database:
     return Database(
         settings.ledger_url,
         timeout_seconds=settings.store_timeout_seconds,
-        connections=settings.threads + 2,
+        connections=settings.connection_budget,
     )
 
 
-def _open_engine(url: str, timeout_seconds: float, connections: int, **options: Any) -> Engine:
+def _open_engine(url: str, timeout_seconds: float, connections: int) -> tuple[Engine, str]:
+    """Return an engine and the URL without its passwords."""
+    backend = url.partition(":")[0].partition("+")[0].lower()
+    options: dict[str, Any] = {
+        "isolation_level": "AUTOCOMMIT",
+        "poolclass": BudgetPool,
+        "pool_size": connections,
+        "pool_timeout": timeout_seconds,
+        # Every transaction is ended where it was begun.
+        "pool_reset_on_return": None,
+    }
+    if backend == "sqlite":
+        return _open_sqlite(url, timeout_seconds, options)
+    if backend in ("postgresql", "postgres"):
+        return _open_postgres(url, timeout_seconds, options)
+    if "://" not in url:
+        raise ConfigurationError("DATABASE_URL", "is not a database URL")
+    raise ConfigurationError(
+        "DATABASE_URL", f"{backend!r} is not supported: use sqlite:/// or postgresql+psycopg://"
+    )
+
+
+def _open_sqlite(url: str, timeout_seconds: float, options: dict[str, Any]) -> tuple[Engine, str]:
     try:
-        parsed = make_url(url)
+        parsed = make_url(url).set(drivername="sqlite")
     except (ArgumentError, ValueError):
         raise ConfigurationError("DATABASE_URL", "is not a database URL") from None
-    backend = parsed.get_backend_name()
-    if backend not in _DRIVERS:
-        raise ConfigurationError(
-            "DATABASE_URL", f"{backend!r} is not supported: use sqlite:/// or postgresql+psycopg://"
-        )
-    arguments: dict[str, Any] = {"timeout": timeout_seconds}
-    if backend == "sqlite":
-        _make_directory(parsed.database)
-    else:
-        milliseconds = int(timeout_seconds * 1000)
-        arguments = {
-            "connect_timeout": max(2, int(timeout_seconds)),
-            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
-            "keepalives_idle": 30,
-            "tcp_user_timeout": milliseconds,
-        }
-    try:
-        engine = create_engine(
-            parsed.set(drivername=_DRIVERS[backend]),
-            connect_args=arguments,
-            pool_size=connections,
-            max_overflow=connections,
-            pool_timeout=timeout_seconds,
-            **options,
-        )
-    except (SQLAlchemyError, NoSuchModuleError, ImportError) as error:
-        raise ConfigurationError("DATABASE_URL", str(error)) from error
-    if backend == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-    else:
-        event.listen(engine, "connect", _send_arrays_as_bytes)
-        event.listen(engine, "checkin", _record_use)
-        event.listen(engine, "checkout", _test_after_idling)
-    return engine
+    _make_directory(parsed.database)
+    engine = create_engine(parsed, connect_args={"timeout": timeout_seconds}, **options)
+    event.listen(engine, "connect", _prepare_sqlite)
+    return engine, parsed.render_as_string()
+
+
+def _open_postgres(url: str, timeout_seconds: float, options: dict[str, Any]) -> tuple[Engine, str]:
+    read = read_postgres_url(url, timeout_seconds)
+    connector = PostgresConnector(read, timeout_seconds)
+    engine = create_engine("postgresql+psycopg://", use_native_hstore=False, **options)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(
+        _dialect: object, record: ConnectionPoolEntry, _arguments: object, options: dict[str, Any]
+    ) -> psycopg.Connection[Any]:
+        connection, record.info[_SESSION] = connector.connect(options.get("context"))
+        return connection
+
+    event.listen(engine, "handle_error", _leave_server)
+    return engine, read.address
+
+
+def _session_of(connection: Connection) -> Session:
+    session: Session = connection.info.get(_SESSION, _SQLITE_SESSION)
+    return session
+
+
+def _leave_server(context: ExceptionContext) -> None:
+    if is_server_to_leave(context.original_exception):
+        # SQLAlchemy then closes this connection, and the pool all that were opened before.
+        context.is_disconnect = True
 
 
 def _refuse_lazy_commits(connection: Connection) -> None:
@@ -237,28 +262,13 @@ def _refuse_lazy_commits(connection: Connection) -> None:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
-
-
-def _send_arrays_as_bytes(connection: psycopg.Connection[Any], _record: object) -> None:
-    # By default the driver sends arrays as text, at three times the cost, and more for binary ones.
-    connection.adapters.register_dumper(list, ListBinaryDumper)
-
-
-def _record_use(_connection: object, record: ConnectionPoolEntry) -> None:
-    record.info["used_at"] = monotonic()
-
-
-def _test_after_idling(
-    connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object
-) -> None:
-    """Replace a connection that was cut while it was idle; a connection in use fails by itself."""
-    if monotonic() - record.info.get("used_at", monotonic()) < _IDLE_SECONDS:
-        return
-    try:
-        connection.execute("SELECT 1")
-        connection.rollback()
-    except psycopg.Error as error:
-        raise DisconnectionError from error
+    [(encoding,)] = connection.execute("PRAGMA encoding")
+    if encoding != "UTF-8":
+        # In UTF-16 SQLite drops a byte order mark, and texts that differ become one.
+        raise ConfigurationError(
+            "DATABASE_URL",
+            f"the SQLite file is in {encoding}: only UTF-8 can keep any text",
+        )
 
 
 def _make_directory(database: str | None) -> None:

@@ -9,8 +9,7 @@ the same clock. Hosts that keep time by NTP differ by less than the horizon: it 
 store call takes seconds.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -61,7 +60,7 @@ class PendingChecks:
             .with_for_update(skip_locked=True)
         )
         check_after = now + self._repair_horizon
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             rows = connection.execute(due).all()
             _set(connection, [row.id for row in rows], check_after)
         return [DueCheck(row.id, row.revision, row.deleted, check_after) for row in rows]
@@ -74,7 +73,7 @@ class PendingChecks:
         columns = (products.c.id, products.c.revision, products.c.check_after)
         claimed = {(check.product_id, check.revision, check.check_after) for check in checked}
         query = select(*columns).where(products.c.id.in_({check.product_id for check in checked}))
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             rows = connection.execute(query.with_for_update(skip_locked=True))
             _set(connection, [row.id for row in rows if tuple(row) in claimed], None)
 
@@ -82,17 +81,9 @@ class PendingChecks:
         """Set a pending check for products that will be written without a message."""
         # Lock rows in the order of the writers of batches; another order could deadlock with them.
         query = select(products.c.id).where(products.c.id.in_(set(product_ids)))
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             ids = connection.execute(query.order_by(products.c.id).with_for_update()).scalars()
             _set(connection, list(ids), now + self._repair_horizon)
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._database.writing() as connection:
-            if self._database.is_sqlite:
-                # SQLite has no row locks: the transaction waits for its turn before it reads.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
 
 
 def _set(

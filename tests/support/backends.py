@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import sqlalchemy
@@ -160,17 +160,29 @@ def start_milvus(data_dir: Path | None = None, port: int | None = None) -> Backe
     )
 
 
-def start_postgres(port: int | None = None) -> Backend:
-    """PostgreSQL with one superuser, ``postgres``, without a password and without fsync."""
+def start_postgres(
+    port: int | None = None,
+    *options: str,
+    data_dir: Path | None = None,
+    copy_of: str | None = None,
+) -> Backend:
+    """PostgreSQL with one superuser, ``postgres``, without a password and without fsync.
+
+    ``options`` such as ``max_connections=5`` go to the server. With ``copy_of``, the URL of another
+    server, it is a standby that follows that one. Its data outlive it only in ``data_dir``.
+    """
     programs = _postgres_programs()
     as_user = _as_postgres_user()
 
     def command(port: int, scratch: Path) -> list[str]:
-        data = scratch / "data"
+        data = data_dir or scratch / "data"
         if not data.exists():
-            _init_postgres(programs, as_user, data)
-        options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"]
-        flags = [part for option in options for part in ("-c", option)]
+            _make_postgres_data(programs, as_user, data, copy_of)
+        all_options = [
+            *("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"),
+            *options,
+        ]
+        flags = [part for option in all_options for part in ("-c", option)]
         return [*as_user, str(programs / "postgres"), "-D", str(data), "-p", str(port), *flags]
 
     return _start(
@@ -182,6 +194,32 @@ def start_postgres(port: int | None = None) -> Backend:
         port=port,
         # SIGINT ends open sessions; SIGTERM would wait for them.
         stop_signal=signal.SIGINT,
+    )
+
+
+def start_pgbouncer(server_url: str, *settings: str, port: int | None = None) -> Backend:
+    """PgBouncer before a PostgreSQL server; ``settings`` such as ``pool_mode = transaction``.
+
+    ``url`` is that of the server's database ``postgres``; every other database has its own name.
+    """
+    require("pgbouncer")
+    server = urlsplit(server_url)
+
+    def command(port: int, scratch: Path) -> list[str]:
+        lines = [
+            *("[databases]", f"* = host={server.hostname} port={server.port}", "[pgbouncer]"),
+            *("listen_addr = 127.0.0.1", f"listen_port = {port}", "unix_socket_dir ="),
+            # Everyone is let in, under the name that the client gives.
+            *("auth_type = trust", f"auth_file = {scratch}/users"),
+            *settings,
+        ]
+        (scratch / "users").write_text('"postgres" ""\n')
+        config = scratch / "pgbouncer.ini"
+        config.write_text("\n".join(lines))
+        return [*_as_postgres_user(), "pgbouncer", "-q", str(config)]
+
+    return _start(
+        "postgresql+psycopg", command, _runs_sql, path="/postgres", user="postgres@", port=port
     )
 
 
@@ -243,13 +281,27 @@ def start_nginx(root: Path, status_log: Path | None = None, port: int | None = N
 
 def create_database(server_url: str, name: str) -> str:
     """Create an empty PostgreSQL database and return its SQLAlchemy URL."""
-    _execute(server_url, f'CREATE DATABASE "{name}"')
+    ask(server_url, f'CREATE DATABASE "{name}"')
     return sqlalchemy.make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 
 def drop_database(server_url: str, name: str) -> None:
     """Drop a PostgreSQL database together with the sessions that still use it."""
-    _execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    ask(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def ask(server_url: str, statement: str, database: str | None = None) -> list[Any]:
+    """Run a statement outside any transaction; return its rows."""
+    url = sqlalchemy.make_url(server_url)
+    engine = sqlalchemy.create_engine(
+        url.set(database=database or url.database),
+        isolation_level="AUTOCOMMIT",
+        poolclass=sqlalchemy.NullPool,
+        connect_args={"connect_timeout": 5},
+    )
+    with engine.connect() as connection:
+        result = connection.execute(sqlalchemy.text(statement))
+        return list(result.all()) if result.returns_rows else []
 
 
 def free_port() -> int:
@@ -362,27 +414,16 @@ def _accepts_connections(url: str) -> bool:
 
 def _runs_sql(url: str) -> bool:
     try:
-        _execute(url, "SELECT 1")
+        ask(url, "SELECT 1")
     except sqlalchemy.exc.OperationalError:
         return False
     return True
 
 
-def _execute(url: str, statement: str) -> None:
-    engine = sqlalchemy.create_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        poolclass=sqlalchemy.NullPool,
-        connect_args={"connect_timeout": 5},
-    )
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(statement))
-
-
 def _postgres_programs() -> Path:
     on_path = shutil.which("initdb")
     if on_path:
-        return Path(on_path).parent
+        return Path(on_path).resolve().parent
     versions = sorted(
         POSTGRES_VERSIONS.glob("*/bin/initdb"), key=lambda program: float(program.parts[-3])
     )
@@ -401,14 +442,23 @@ def _as_postgres_user() -> list[str]:
     return ["setpriv", *change]
 
 
-def _init_postgres(programs: Path, as_user: Sequence[str], data: Path) -> None:
+def _make_postgres_data(
+    programs: Path, as_user: Sequence[str], data: Path, copy_of: str | None
+) -> None:
     data.mkdir(mode=0o700)
     if as_user:
         account = pwd.getpwnam("postgres")
         os.chown(data, account.pw_uid, account.pw_gid)
-    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"]
+    if copy_of is None:
+        command = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"]
+        command += ["--no-sync", "--encoding=UTF8", "--no-locale"]
+    else:
+        primary = urlsplit(copy_of)
+        command = [str(programs / "pg_basebackup"), "-D", str(data), "-U", "postgres", "-R"]
+        command += ["-h", str(primary.hostname), "-p", str(primary.port)]
+        command += ["--no-sync", "--checkpoint=fast"]
     done = subprocess.run(
-        [*as_user, *initdb, "--no-sync", "--encoding=UTF8", "--no-locale"],
+        [*as_user, *command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -416,4 +466,4 @@ def _init_postgres(programs: Path, as_user: Sequence[str], data: Path) -> None:
         cwd="/",
     )
     if done.returncode != 0:
-        raise StartFailed(f"initdb ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise StartFailed(f"{command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")

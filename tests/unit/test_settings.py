@@ -34,6 +34,22 @@ def test_nothing_set_gives_embedded_stores_and_the_default_model() -> None:
     assert (read.threads, read.sqs_visibility_timeout_seconds) == (10, 120)
 
 
+@pytest.mark.parametrize(
+    ("variables", "budget"),
+    [
+        ({}, 12),
+        ({"THREADS": "4"}, 6),
+        ({"THREADS": "64"}, 12),
+        ({"THREADS": "64", "DATABASE_CONNECTIONS": "20"}, 20),
+        ({"DATABASE_CONNECTIONS": "1"}, 1),
+    ],
+)
+def test_the_budget_of_connections_follows_from_the_threads_unless_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], budget: int
+) -> None:
+    assert settings(monkeypatch, **variables).connection_budget == budget
+
+
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValidationError):
         read_settings(env_file=None).threads = 3  # type: ignore[misc]

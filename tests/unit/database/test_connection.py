@@ -1,17 +1,21 @@
 """One database for all tables: what a URL may be, how transactions end, how errors leave."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, Table, Text, func, select, text
+from sqlalchemy.exc import IntegrityError
 
-from product_consumer.database.connection import Database
+from product_consumer.database.connection import Database, open_database
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
+from product_consumer.settings import Settings
 
 words = Table(
     "words",
@@ -22,12 +26,13 @@ words = Table(
 STORABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "postgresql":
-        url = str(request.getfixturevalue("postgres_url"))
-    else:
+    if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'a' / 'new' / 'folder' / 'words.db'}"
+    else:
+        fixture = {"postgresql": "postgres_url", "pgbouncer": "pgbouncer_url"}[request.param]
+        url = str(request.getfixturevalue(fixture))
     opened = Database(url, timeout_seconds=10, connections=4)
     with opened.setting_up() as connection:
         words.create(connection)
@@ -66,6 +71,19 @@ def test_a_connection_that_failed_is_used_again(database: Database) -> None:
     add(database, "a")
 
     assert held(database) == {"a"}
+
+
+def test_a_savepoint_that_fails_leaves_the_rest_of_its_transaction(database: Database) -> None:
+    with database.writing() as connection:
+        connection.execute(words.insert(), {"id": "a", "number": 1})
+        with pytest.raises(IntegrityError), connection.begin_nested():
+            connection.execute(words.insert(), {"id": "a", "number": 2})
+        with connection.begin_nested() as savepoint:
+            connection.execute(words.insert(), {"id": "b", "number": 3})
+            savepoint.rollback()
+        connection.execute(words.insert(), {"id": "c", "number": 4})
+
+    assert held(database) == {"a", "c"}
 
 
 def test_what_only_reads_sees_what_is_committed_meanwhile(database: Database) -> None:
@@ -166,6 +184,42 @@ def test_a_url_that_cannot_work_is_refused_at_once(url: str) -> None:
     with pytest.raises(ConfigurationError, match="DATABASE_URL") as refused:
         Database(url, timeout_seconds=1, connections=1)
     assert "pass" not in str(refused.value)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_an_sqlite_file_that_cannot_keep_every_text_is_refused(
+    tmp_path: Path, encoding: str
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "words.db")) as file:
+        file.execute(f"PRAGMA encoding = '{encoding}'")
+        file.execute("CREATE TABLE anything (id TEXT)")
+    database = Database(f"sqlite:///{tmp_path / 'words.db'}", timeout_seconds=1, connections=1)
+
+    with pytest.raises(ConfigurationError, match=f"DATABASE_URL: .* {encoding}"):
+        add(database, "a")
+    database.close()
+
+
+def test_a_turn_to_write_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'words.db'}", timeout_seconds=0.05, connections=2)
+    with (
+        database.writing(),
+        ThreadPoolExecutor(1) as other,
+        pytest.raises(LedgerUnavailable, match="no turn to write"),
+    ):
+        other.submit(add, database, "a").result()
+    database.close()
+
+
+@pytest.mark.parametrize("name", ["a?x", "a%20b", "a%2Fb", "a#b", "a b", "à;ü", "a+b", "a&b=c"])
+def test_the_ledger_lies_in_the_data_directory_whatever_its_name(tmp_path: Path, name: str) -> None:
+    database = open_database(Settings(data_dir=tmp_path / name))
+    with database.setting_up() as connection:
+        words.create(connection)
+    database.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "products.db").is_file()
 
 
 def test_a_directory_that_cannot_be_made_is_the_data_directory(tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ def test_all_tests_are_collected_on_a_machine_without_any_program(tmp_path: Path
 def test_a_server_whose_programs_are_missing_says_which(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
-    arguments = [tmp_path] if start is backends.start_nginx else []
+    arguments: list[Any] = [tmp_path] if start is backends.start_nginx else []
+    if start is backends.start_pgbouncer:
+        arguments = ["postgresql://127.0.0.1:1/postgres"]
     with pytest.raises(tools.MissingTool, match=r"^not installed: \w+"):
         start(*arguments)
 
