@@ -1,0 +1,62 @@
+"""A name that moves: a TCP port whose new connections go to a server that can be changed."""
+
+import contextlib
+import selectors
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+
+class Forwarder:
+    """Forwards connections to ``target``; connections that are open stay with their server."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self.target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._ends: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for end in (self._listener, *self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    server = socket.create_connection(self.target, timeout=5)
+                except OSError:
+                    client.close()
+                    continue
+                server.settimeout(None)
+                self._ends += [client, server]
+                threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+
+
+def _pump(client: socket.socket, server: socket.socket) -> None:
+    """Move bytes both ways until one side closes."""
+    other = {client: server, server: client}
+    is_open = True
+    with client, server, selectors.DefaultSelector() as selector:
+        for end in (client, server):
+            selector.register(end, selectors.EVENT_READ)
+        with contextlib.suppress(OSError):
+            while is_open:
+                for key, _ in selector.select():
+                    assert isinstance(key.fileobj, socket.socket)
+                    data = key.fileobj.recv(65_536)
+                    other[key.fileobj].sendall(data)
+                    is_open = is_open and bool(data)
