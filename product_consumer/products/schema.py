@@ -131,7 +131,7 @@ class _AnyMessage(BaseModel):
     )
     updated_at: _Time = Field(
         default=None,
-        description="Event time: ISO 8601, epoch s, ms or µs, or DDMMYYYY_HHMMSS.",
+        description="Event time: ISO 8601, RFC 1123, epoch s, ms or µs, or DDMMYYYY_HHMMSS.",
         examples=["2026-11-21T14:30:05+07:00"],
     )
     timestamp: _Time = Field(

@@ -377,7 +377,7 @@ def test_an_embedding_without_a_finite_length_is_rejected(embedder: Embedder, va
 
 
 @pytest.mark.parametrize("side", ["encode_image", "encode_text"])
-@pytest.mark.parametrize("value", USELESS)
+@pytest.mark.parametrize("value", [0.0, float("nan")])
 def test_a_model_that_breaks_while_it_runs_blames_no_item(
     embedder: Embedder, side: str, value: float
 ) -> None:
@@ -543,7 +543,7 @@ def test_weights_that_give_no_useful_embedding_are_refused_at_the_start(
 
 
 @pytest.mark.parametrize("side", ["encode_image", "encode_text"])
-@pytest.mark.parametrize("value", USELESS)
+@pytest.mark.parametrize("value", [0.0, float("nan")])
 def test_a_model_that_fails_at_ordinary_items_only_is_refused(
     embedder: Embedder, side: str, value: float
 ) -> None:
