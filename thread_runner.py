@@ -70,12 +70,13 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
     context = worker.context
     components = worker.open(ProductComponents(settings, context, worker.database))
     ledger, stores = components.ledger, components.stores.all
+    shared = components.shared_stores()
     pipeline = ProductPipeline(
         components.parser,
         components.fetcher,
         components.decoder,
         components.embedder,
-        components.shared_stores(),
+        shared,
         components.in_flight,
         context,
         max_attempts=settings.max_attempts,
@@ -87,6 +88,7 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
         pipeline,
         background=open_sweeper(settings, ledger, stores, context),
         failure=components.model_failure,
+        leave=shared.ledger.leave,
         answer_seconds=components.embedder.answer_seconds,
     )
 

@@ -1,30 +1,38 @@
 """The messages that are being decoded or embedded, so that a crash leaves its suspects behind.
 
 An image can crash a decoder or a device, and then no process is left to name the image. So the
-messages of a batch are recorded before that work and removed after it. A message that is still here
-when it is delivered again is a crash suspect. From then on it is worked on alone, and only two
-crashes *while alone* reject it. A kill -9 within a batch looks like a crash by one of its messages:
-to reject after two crashes of any kind would hit innocent messages.
+messages of a batch are recorded before that work, with the name of their process, and removed after
+it. A message whose process has ended without removing it is a crash suspect. From then on it is
+worked on alone, and only two crashes *while alone* reject it. A kill -9 within a batch looks like a
+crash by one of its messages: to reject after two crashes of any kind would hit innocent messages.
+
+A message of a process that still lives proves nothing: the process is slow, or could not reach the
+ledger to remove it. A process on another machine cannot be seen, and is taken for ended.
 """
 
 import functools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Delete, delete, select, update
 
 from product_consumer.database.bulk_insert import BulkInsert
 from product_consumer.database.connection import Database
 from product_consumer.errors import RejectMessage
+from product_consumer.ledger.process_names import has_ended, name_of_this_process
 from product_consumer.ledger.tables import suspects
 
 MAX_CRASHES_ALONE = 2
 
+KEPT_FOR = timedelta(days=15)
+"""SQS keeps a message for 14 days: an older record is of a message that never comes again."""
+
 
 @dataclass(frozen=True, slots=True)
 class CrashSuspect:
-    """A message that a process left in progress."""
+    """A message that a process left in progress, now or before."""
 
     message_id: str
     crashes_alone: int
@@ -40,8 +48,15 @@ class CrashSuspect:
 class InProgress:
     """The table of messages in progress. Thread-safe; raises as ``Database`` does."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, process: str | None = None) -> None:
+        """``process``: the name of this process, for tests another one's."""
         self._database = database
+        self._given_name = process
+        self._has_removed_old = False
+
+    @functools.cached_property
+    def _process(self) -> str:
+        return self._given_name or name_of_this_process()
 
     @functools.cached_property
     def _insert(self) -> BulkInsert:
@@ -62,35 +77,33 @@ class InProgress:
     def start(self, message_ids: Collection[str]) -> dict[str, CrashSuspect]:
         """Record messages that will be worked on together; return the suspects among them, by id.
 
-        A suspect's record stays as it is.
+        A suspect's record stays as it is. A message that a living process has in work is none.
         """
         if not message_ids:
             return {}
         now = datetime.now(UTC)
-        rows = [_row(message_id, now) for message_id in sorted(set(message_ids))]
+        rows = [self._row(message_id, now) for message_id in sorted(set(message_ids))]
         with self._database.writing_in_steps() as connection:
+            self._remove_old(connection, now)
             started = {row.message_id for row in self._insert(connection, rows)}
             if len(started) == len(rows):
                 return {}
-            left_behind = self._database.texts(set(message_ids) - started)
-            suspect_rows = connection.execute(
-                select(suspects).where(self._is_listed), {"ids": left_behind}
+            left_behind = set(message_ids) - started
+            found = connection.execute(
+                select(suspects).where(self._is_listed), {"ids": self._database.texts(left_behind)}
             ).all()
-        return {
-            row.message_id: CrashSuspect(row.message_id, row.deaths_alone + int(row.is_alone))
-            for row in suspect_rows
-        }
+            result = {row.message_id: suspect for row in found if (suspect := self._suspect(row))}
+            self._take_over(connection, left_behind - result.keys(), now)
+        return result
 
     def start_alone(self, suspect: CrashSuspect) -> None:
         """Record that a suspect will be worked on with no other message beside it."""
+        row = self._row(suspect.message_id, datetime.now(UTC))
+        row |= {"is_alone": True, "deaths_alone": suspect.crashes_alone}
+        insert = self._database.insert(suspects).values(row)
+        statement = insert.on_conflict_do_update(index_elements=["message_id"], set_=row)
         with self._database.writing_in_steps() as connection:
-            connection.execute(
-                update(suspects)
-                .where(suspects.c.message_id == suspect.message_id)
-                .values(
-                    is_alone=True, deaths_alone=suspect.crashes_alone, noted_at=datetime.now(UTC)
-                )
-            )
+            connection.execute(statement)
 
     def finish(self, message_ids: Iterable[str]) -> None:
         """Remove messages whose work is done, or failed without a crash."""
@@ -100,6 +113,37 @@ class InProgress:
         with self._database.writing_in_steps() as connection:
             connection.execute(self._delete, {"ids": self._database.texts(ids)})
 
+    def leave(self) -> None:
+        """Remove all messages of this process, which ends for another reason than these."""
+        with self._database.writing_in_steps() as connection:
+            connection.execute(delete(suspects).where(suspects.c.process == self._process))
 
-def _row(message_id: str, now: datetime) -> dict[str, object]:
-    return {"message_id": message_id, "is_alone": False, "deaths_alone": 0, "noted_at": now}
+    def _row(self, message_id: str, now: datetime) -> dict[str, object]:
+        return {
+            "message_id": message_id,
+            "is_alone": False,
+            "deaths_alone": 0,
+            "noted_at": now,
+            "process": self._process,
+        }
+
+    def _take_over(self, connection: Connection, message_ids: set[str], now: datetime) -> None:
+        """Name this process for messages that another one has in work, too: either may crash."""
+        if message_ids:
+            connection.execute(
+                update(suspects).where(self._is_listed).values(process=self._process, noted_at=now),
+                {"ids": self._database.texts(message_ids)},
+            )
+
+    def _suspect(self, row: Any) -> CrashSuspect | None:
+        if row.process == self._process or (row.process and has_ended(row.process) is False):
+            # In work at this moment. If it was a suspect before, it still is one.
+            is_suspect = row.is_alone or row.deaths_alone
+            return CrashSuspect(row.message_id, row.deaths_alone) if is_suspect else None
+        return CrashSuspect(row.message_id, row.deaths_alone + int(row.is_alone))
+
+    def _remove_old(self, connection: Connection, now: datetime) -> None:
+        """Remove the records of messages that were never worked on again; once per process."""
+        if not self._has_removed_old:
+            connection.execute(delete(suspects).where(suspects.c.noted_at < now - KEPT_FOR))
+            self._has_removed_old = True

@@ -12,6 +12,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    select,
+    text,
 )
 from sqlalchemy.schema import CreateColumn
 
@@ -95,14 +97,17 @@ suspects = Table(
     Column("is_alone", Boolean, nullable=False),
     Column("deaths_alone", BigInteger, nullable=False),
     Column("noted_at", UtcTimestamp, nullable=False),
+    # That has it in work (process_names.py). NULL: of an earlier program.
+    Column("process", Text),
 )
 
 
 def create_tables(connection: Connection) -> None:
     """Create the tables, and the columns that those of an earlier program lack."""
     metadata.create_all(connection)
-    present = connection.exec_driver_sql("SELECT * FROM products LIMIT 0").keys()
-    for column in products.columns:
-        if column.name not in present:
-            definition = CreateColumn(column).compile(dialect=connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE products ADD COLUMN {definition}")
+    for table in (products, suspects):
+        present = connection.execute(select(text("*")).select_from(table).limit(0)).keys()
+        for column in table.columns:
+            if column.name not in present:
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")

@@ -1,8 +1,8 @@
 """Finds the message that kills its process: an image may crash a decoder or the device.
 
 The messages of a batch are recorded as in progress before they are decoded and embedded. A message
-that a process left in progress is a crash suspect. From then on it is worked on alone, so that it
-harms no other message. After ``MAX_CRASHES_ALONE`` crashes it is rejected
+that a process left in progress when it ended is a crash suspect. From then on it is worked on
+alone, so that it harms no other message. After ``MAX_CRASHES_ALONE`` crashes it is rejected
 (``product_consumer/ledger/in_progress.py``).
 """
 
@@ -30,12 +30,17 @@ class CrashGuard:
     def __init__(self, ledger: SharedLedger) -> None:
         self._ledger = ledger
         self._one_suspect = threading.Lock()
+        self._unfinished: set[str] = set()
+        """Messages that the process survived, and that the ledger has not heard of."""
+        self._lock = threading.Lock()
 
     def run(self, batch: Batch[ProductItem], items: Items, step: Step) -> Items:
         """Run ``step`` on each crash suspect alone, and on all other items together.
 
         Returns the items that go on.
         """
+        if self._unfinished:
+            self._finish([])
         suspects = self._ledger.start([item.message.message_id for item in items])
         together = [item for item in items if item.message.message_id not in suspects]
         with self._finishing(together):
@@ -73,4 +78,13 @@ class CrashGuard:
         self._finish(items)
 
     def _finish(self, items: Items) -> None:
-        self._ledger.finish([item.message.message_id for item in items])
+        ids = {item.message.message_id for item in items}
+        with self._lock:
+            ids |= self._unfinished
+            self._unfinished = set()
+        try:
+            self._ledger.finish(list(ids))
+        except BaseException:
+            with self._lock:
+                self._unfinished |= ids
+            raise

@@ -89,6 +89,10 @@ class SharedLedger:
         """Record that the process survived these messages."""
         self._finish(message_ids)
 
+    def leave(self) -> None:
+        """Record that this process ends, and not because of a message; waits for no breaker."""
+        self._in_progress.leave()
+
     def _ask_images(self, sha256s: Sequence[str]) -> list[Embedding | None]:
         return list(map(self._ledger.image_embeddings(sha256s).get, sha256s))
 

@@ -17,6 +17,10 @@ def _nothing_failed() -> None:
     """Report no failure: this stream has nothing that can fail for good."""
 
 
+def _leave_nothing() -> None:
+    """Do nothing: this stream records no messages in work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """An open queue with the pipeline of its messages. Frozen; its members are thread-safe."""
@@ -29,5 +33,7 @@ class Stream:
     """Entered while the consumers run."""
     failure: Callable[[], str | None] = _nothing_failed
     """Names a component that cannot work any more; None while all can."""
+    leave: Callable[[], None] = _leave_nothing
+    """Records that the process ends by its own decision, whatever message is in work."""
     answer_seconds: float = 0.0
     """Longest time until the model answers; 0 without a model."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 
-from product_consumer.errors import FatalError, QueueUnavailable
+from product_consumer.errors import ConfigurationError, FatalError, QueueUnavailable, Unavailable
 from product_consumer.pipeline.context import ProcessContext
 from product_consumer.runtime.deaths import Deaths
 from product_consumer.runtime.exit_codes import EXIT_FATAL, EXIT_OK
@@ -170,7 +170,7 @@ class Supervisor:
         log.critical("Ending the process: %s", "; ".join(overdue))
         if sys.__stderr__ is not None:
             faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
-        self._release(RELEASE_SECONDS)
+        self._release(RELEASE_SECONDS, may_be_a_message=True)
         os._exit(EXIT_FATAL)
 
     def _drain(self, threads: Sequence[threading.Thread]) -> None:
@@ -192,14 +192,17 @@ class Supervisor:
         logging.shutdown()
         os._exit(EXIT_OK if self._fatal is None else EXIT_FATAL)
 
-    def _release(self, limit_seconds: float) -> None:
+    def _release(self, limit_seconds: float, *, may_be_a_message: bool = False) -> None:
         """Release the messages in flight, as far as the queue answers in time.
 
-        The others become visible by themselves.
+        The others become visible by themselves. ``may_be_a_message``: one of them may be why the
+        process ends. If none is, that is recorded, too.
         """
         deadline = monotonic() + limit_seconds
+        is_innocent = not may_be_a_message and self._fatal is None
         threads = [
-            threading.Thread(target=_release_held, args=(stream,), name="release", daemon=True)
+            threading.Thread(target=action, args=(stream,), name="release", daemon=True)
+            for action in ((_leave, _release_held) if is_innocent else (_release_held,))
             for stream in self._streams
         ]
         for thread in threads:
@@ -251,6 +254,13 @@ class Supervisor:
     def _end(self, error: FatalError) -> None:
         self._fatal = self._fatal or error
         self._shutdown.stopping.set()
+
+
+def _leave(stream: Stream) -> None:
+    try:
+        stream.leave()
+    except (Unavailable, ConfigurationError) as error:
+        log.warning("Messages in work may pass for crash suspects: %s", error)
 
 
 def _release_held(stream: Stream) -> None:

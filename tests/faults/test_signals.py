@@ -110,6 +110,7 @@ def check_left_at(
     # The first signal may have been enough.
     assert exit_code in (code, 0), worker.log
     assert took <= seconds
+    assert world.in_progress() == [], worker.log
     assert world.hidden_in_queue() == delayed, worker.log
 
 

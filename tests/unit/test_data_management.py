@@ -8,6 +8,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -355,6 +356,9 @@ def die_on(rig: Rig, name: str, messages: Sequence[Message]) -> None:
     with pytest.raises(FatalError):
         rig.process(*messages)
     rig.embedder.fail = lambda _name: None
+    with closing(sqlite3.connect(rig.ledger_file)) as connection:
+        connection.execute("UPDATE suspects SET process = 'on a machine that is gone'")
+        connection.commit()
 
 
 def test_messages_that_a_process_died_with_are_embedded_alone_afterwards(rig: Rig) -> None:

@@ -223,6 +223,15 @@ class FaultWorld(World):
         wait_until(are_made, seconds)
         engine.dispose()
 
+    def in_progress(self) -> list[str]:
+        """Messages that the ledger has as in progress; after every worker has ended, suspects."""
+        engine = sqlalchemy.create_engine(self.database_url)
+        with engine.connect() as connection:
+            ids = connection.execute(sqlalchemy.text("SELECT message_id FROM suspects")).scalars()
+            found = list(ids)
+        engine.dispose()
+        return found
+
     def stop(self, *workers: Worker) -> None:
         """Send SIGTERM to all of them; each must end with 0."""
         for worker in workers:

@@ -142,6 +142,7 @@ def main(behaviour: str, drain_seconds: float = 25.0) -> int:
             rig.in_flight,
             NoPipeline(),
             failure=lambda: "the model died" if behaviour == "model_dies" else None,
+            leave=lambda: say("left"),
         )
         supervisor = Supervisor(shutdown, [stream], context, drain_seconds=drain_seconds)
         try:

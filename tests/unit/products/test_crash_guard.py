@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from product_consumer.database.connection import Database
-from product_consumer.errors import FatalError, ModelBroken
-from product_consumer.ledger.in_progress import InProgress
+from product_consumer.errors import FatalError, LedgerUnavailable, ModelBroken
 from product_consumer.ledger.ledger import Ledger
+from product_consumer.ledger.tables import suspects
 from product_consumer.outcomes import Rejected
 from product_consumer.pipeline.batch import Batch
 from product_consumer.pipeline.context import new_context
@@ -25,10 +26,19 @@ class Rig:
         database = Database(f"sqlite:///{directory / 'l.db'}", timeout_seconds=5, connections=2)
         self.ledger = Ledger(database, repair_horizon_seconds=300)
         self.ledger.setup()
-        self.in_progress = InProgress(database)
         self.context = new_context()
-        self.guard = CrashGuard(share(self.ledger, [], self.context).ledger)
+        self.guard = self.next_guard()
         self.calls: list[tuple[list[str], bool]] = []
+
+    def next_guard(self) -> CrashGuard:
+        """The guard of another process; those before it have ended."""
+        with self.ledger.database.writing() as connection:
+            connection.execute(update(suspects).values(process="on a machine that is gone"))
+        return CrashGuard(share(self.ledger, [], self.context).ledger)
+
+    def in_progress(self) -> list[str]:
+        with self.ledger.database.reading() as connection:
+            return sorted(connection.execute(select(suspects.c.message_id)).scalars())
 
     def batch(self, *ids: str) -> Batch[ProductItem]:
         items = [ProductItem(factories.message("{}", message_id=id_)) for id_ in ids]
@@ -56,6 +66,11 @@ class Rig:
         batch = self.batch(*ids)
         with pytest.raises(FatalError):
             self.guard.run(batch, batch.items, self.crash)
+        self.guard = self.next_guard()
+
+
+def _raise_unavailable(_ids: object) -> None:
+    raise LedgerUnavailable("ledger", "down")
 
 
 @pytest.fixture
@@ -74,7 +89,7 @@ def test_a_batch_without_suspects_is_worked_on_together(rig: Rig) -> None:
 def test_finished_messages_are_no_longer_in_progress(rig: Rig) -> None:
     rig.run("a", "b")
 
-    assert rig.in_progress.start(["a", "b"]) == {}
+    assert rig.in_progress() == []
 
 
 def test_an_error_that_the_process_survives_makes_nobody_a_suspect(rig: Rig) -> None:
@@ -85,7 +100,34 @@ def test_an_error_that_the_process_survives_makes_nobody_a_suspect(rig: Rig) -> 
     with pytest.raises(ZeroDivisionError):
         rig.guard.run(batch, batch.items, fail)
 
-    assert rig.in_progress.start(["a"]) == {}
+    assert rig.in_progress() == []
+
+
+def test_a_ledger_that_is_down_in_the_end_makes_nobody_a_suspect(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(LedgerUnavailable):
+        patch.setattr(rig.guard._ledger, "finish", _raise_unavailable)
+        rig.run("a", "b")
+    assert rig.in_progress() == ["a", "b"]
+
+    # Delivered again, to this process, after the outage.
+    rig.run("b", "c")
+
+    assert rig.calls[1:] == [(["b", "c"], False)]
+    assert rig.in_progress() == []
+
+
+def test_what_the_ledger_could_not_be_told_it_is_told_with_the_next_batch(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(LedgerUnavailable):
+        patch.setattr(rig.guard._ledger, "finish", _raise_unavailable)
+        rig.run("a")
+
+    rig.run()
+
+    assert rig.in_progress() == []
 
 
 def test_a_model_that_is_broken_for_everything_makes_nobody_a_suspect(rig: Rig) -> None:
@@ -96,7 +138,7 @@ def test_a_model_that_is_broken_for_everything_makes_nobody_a_suspect(rig: Rig) 
     with pytest.raises(ModelBroken):
         rig.guard.run(batch, batch.items, fail)
 
-    assert rig.in_progress.start(["a", "b"]) == {}
+    assert rig.in_progress() == []
 
 
 def test_messages_that_a_process_died_with_are_worked_on_alone(rig: Rig) -> None:

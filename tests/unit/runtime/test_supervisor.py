@@ -52,6 +52,7 @@ def test_messages_that_are_not_finished_in_time_are_released(start) -> None:
 
     assert process.exit_code(seconds=10) == 0
     assert "released 1" in process.out
+    assert "left" in process.out.splitlines()
 
 
 def test_a_queue_that_does_not_answer_cannot_hold_up_the_end(start) -> None:
@@ -80,6 +81,7 @@ def test_a_second_signal_releases_and_exits_1_within_three_seconds(start) -> Non
 
     assert process.exit_code(seconds=3) == 1
     assert "released 1" in process.out
+    assert "left" in process.out.splitlines()
 
 
 def test_a_second_signal_does_not_wait_for_a_silent_queue(start) -> None:
@@ -166,6 +168,8 @@ def test_a_hanging_consumer_ends_the_process_with_every_stack_and_its_messages_r
     assert "consumer-1 has been at overdue at once" in process.err
     assert re.search(r'File ".*one_worker.py", line \d+ in hold', process.err)
     assert "released 1" in process.out
+    # Its message may be why it hangs.
+    assert "left" not in process.out.splitlines()
 
 
 def test_sigusr1_prints_every_stack_and_ends_nothing(start) -> None:
