@@ -142,6 +142,23 @@ def test_an_older_message_beside_a_tombstone_in_one_batch_counts_too(ledger: Led
     assert (row.deleted, row.name) == (True, "First")
 
 
+def test_what_was_cut_off_before_an_older_message_counted_is_completed_by_the_next_delivery(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.record([change(factories.tombstone(version=factories.version(2)))])
+    older = ProductChange(numbered(1, name="First"), None)
+
+    def cut_off(*_: object) -> None:
+        raise LedgerUnavailable("ledger", "cut off")
+
+    with monkeypatch.context() as patch, pytest.raises(LedgerUnavailable):
+        patch.setattr(ledger._recording, "_fill_in_late", cut_off)
+        ledger.record([older])
+    row = ledger.record([older]).rows["abc123"]
+
+    assert (row.deleted, row.name) == (True, "First")
+
+
 def test_a_deleted_product_has_no_embeddings_in_any_order(ledger: Ledger) -> None:
     source = ImageSource("ab" * 32, None, None)
     product = ProductChange(numbered(1), factories.embeddings(1), source)
