@@ -284,9 +284,12 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 ANY_TIME = settings(deadline=None, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "count", [100, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+    "count",
+    [
+        pytest.param(100, marks=pytest.mark.timeout(300)),
+        pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+    ],
 )
 def test_whatever_happens_ledger_and_stores_end_with_the_newest_messages(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, count: int
