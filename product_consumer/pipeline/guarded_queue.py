@@ -33,6 +33,8 @@ class Queue(Protocol):
 
     def release(self, messages: Sequence[Message]) -> None: ...
 
+    def probe(self) -> None: ...
+
 
 class Tracker(Protocol):
     """The methods of ``InFlightTracker`` that are needed here."""
@@ -56,8 +58,7 @@ class GuardedQueue:
         self._in_flight = in_flight
         self._hold = context.hold
         self._touch = context.stages.touch
-        # No probe can tell whether the queue would delete a message: only a message can.
-        self._breakers = Breakers({queue.label: lambda: None}, context)
+        self._breakers = Breakers({queue.label: queue.probe}, context)
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         """Return received messages, once the queue gives any; none on a stop."""

@@ -90,6 +90,10 @@ class MessageQueue(Protocol):
         """
         ...
 
+    def probe(self) -> None:
+        """Raise while the queue would refuse to settle messages; no message is touched."""
+        ...
+
     def backlog(self) -> Backlog:
         """Count the messages that wait and those in flight, in any consumer."""
         ...

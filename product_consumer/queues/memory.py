@@ -123,6 +123,10 @@ class InMemoryQueue:
             attributes = rejection_attributes(message, rejected, source_queue=self.label)
             self.dead_letters.append(DeadLetter(message.body, attributes))
 
+    def probe(self) -> None:
+        with self._changed:
+            self._check_available()
+
     def backlog(self) -> Backlog:
         with self._changed:
             self._check_available()

@@ -196,6 +196,16 @@ def test_released_messages_are_visible_at_once(rig: Rig) -> None:
     assert bodies(rig.receive(2)) == ["A", "B"]
 
 
+def test_a_probe_touches_no_message(rig: Rig) -> None:
+    [held] = rig.send_and_receive("held")
+    rig.send("waiting")
+
+    rig.queue.probe()
+
+    assert bodies(rig.receive(1)) == ["waiting"]
+    assert rig.queue.extend([held], 30) == []
+
+
 def test_a_rejected_message_is_replaced_by_a_copy_with_the_reason(rig: Rig) -> None:
     [message] = rig.send_and_receive('{"id": ')
 

@@ -97,6 +97,25 @@ class SqsQueue:
         else:
             self._send_copy(self.dead_letter_queue_url, message.body, attributes)
 
+    def probe(self, url_setting: str | None = None) -> None:
+        """Delete and release by a receipt that no message has: the queue says it is invalid.
+
+        ``url_setting``: as for ``sqs_errors``.
+        """
+        entry: Any = {"Id": "0", "ReceiptHandle": "none"}
+        client, url = self._client, self.queue_url
+        for call, fields in (
+            (client.delete_message_batch, {}),
+            (client.change_message_visibility_batch, {"VisibilityTimeout": 0}),
+        ):
+            try:
+                with sqs_errors("trying to settle", url_setting):
+                    call(QueueUrl=url, Entries=[{**entry, **fields}])
+            except QueueUnavailable as error:
+                # Some servers refuse the call instead of the entry.
+                if sqs_error_code(error.__cause__) not in STALE:
+                    raise
+
     def backlog(self) -> Backlog:
         with sqs_errors("counting messages"):
             response = self._client.get_queue_attributes(

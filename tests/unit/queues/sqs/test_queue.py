@@ -102,6 +102,20 @@ def test_an_entry_that_is_not_deleted_is_an_outage(sqs: Stubbed) -> None:
         sqs.queue.acknowledge(deliveries("a"))
 
 
+def test_a_queue_that_deletes_nothing_fails_its_probe(sqs: Stubbed) -> None:
+    sqs.refuse("delete_message_batch", "AccessDenied", status=403)
+
+    with pytest.raises(QueueUnavailable, match="AccessDenied"):
+        sqs.queue.probe()
+
+
+def test_a_queue_that_finds_the_receipt_of_a_probe_invalid_passes_it(sqs: Stubbed) -> None:
+    sqs.expect("delete_message_batch", response("", failed("0", "ReceiptHandleIsInvalid")))
+    sqs.refuse("change_message_visibility_batch", "ReceiptHandleIsInvalid")
+
+    sqs.queue.probe()
+
+
 def test_an_entry_that_cannot_be_released_is_told(
     sqs: Stubbed, caplog: pytest.LogCaptureFixture
 ) -> None:
