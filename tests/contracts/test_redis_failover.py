@@ -50,6 +50,10 @@ class Pair:
         self.servers[source].delete("marker")
         wait_until(lambda: not self.servers[target].exists("marker"))
 
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
     def promote(self, number: int) -> None:
         self.servers[number].replicaof("NO", "ONE")
 
@@ -60,8 +64,7 @@ def pair() -> Iterator[Pair]:
     with backends.start_redis(None, *at_once) as one, backends.start_redis(None, *at_once) as two:
         pair = Pair(one.url, two.url)
         yield pair
-        for server in pair.servers:
-            server.close()
+        pair.close()
 
 
 @pytest.fixture
@@ -153,6 +156,51 @@ def test_a_server_that_tells_no_run_is_filled_again_after_an_outage() -> None:
                 admin.hset("order-stats", "filled", "")
 
             assert not stats.is_filled()
+
+
+@pytest.mark.soak
+def test_a_shard_whose_primary_is_gone_is_left_for_its_replica_and_filled_again() -> None:
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    with (
+        backends.start_redis(cluster_port(), *options) as one,
+        backends.start_redis(cluster_port(), *options) as two,
+        contextlib.ExitStack() as closing_all,
+    ):
+        pair = Pair(one.url, two.url)
+        closing_all.callback(pair.close)
+        make_shard(pair)
+        stats = closing_all.enter_context(closing(open_stats(one.url)))
+        assert stats.finish_filling(stats.start_filling())
+        assert stats.write([a_hash(stats, f"U{number}") for number in range(50)]) == 50
+        wait_until(lambda: pair.servers[1].dbsize() == 51)
+        one.kill()
+        with pytest.raises(StoreUnavailable):
+            stats.probe_write()
+        pair.servers[1].execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+
+        wait_until(lambda: writes(stats, "V1"))
+        assert pair.servers[1].exists("user:V1")
+        assert not stats.is_filled()
+
+
+def make_shard(pair: Pair) -> None:
+    """Make the first server a primary with all slots, and the second its replica."""
+    first, second = pair.servers
+    address = urlsplit(pair.urls[1])
+    first.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    first.execute_command("CLUSTER", "MEET", address.hostname, address.port)
+    wait_until(lambda: first.cluster("info")["cluster_state"] == "ok")
+    primary = first.execute_command("CLUSTER", "MYID")
+    wait_until(lambda: primary in str(second.execute_command("CLUSTER", "NODES")))
+    second.execute_command("CLUSTER", "REPLICATE", primary)
+    wait_until(lambda: second.info("replication").get("master_link_status") == "up")
+    # The primary tells a client of its replica once it knows of it.
+    wait_until(lambda: str(address.port) in str(first.execute_command("CLUSTER", "SLOTS")))
+
+
+def cluster_port() -> int:
+    """A free port for a node, whose port for the cluster is greater by 10,000."""
+    return next(port for port in iter(backends.free_port, 0) if port <= 55_535)
 
 
 @contextlib.contextmanager

@@ -32,8 +32,8 @@ def admin(redis_url: str) -> Iterator[Any]:
         client.acl_deluser("orders")
 
 
-def open_stats(url: str, timeout_seconds: float = 2) -> RedisStats:
-    return RedisStats(url, main_currency="USD", timeout_seconds=timeout_seconds)
+def open_stats(url: str) -> RedisStats:
+    return RedisStats(url, main_currency="USD", timeout_seconds=2)
 
 
 def stats_as_user(admin: Any, url: str, *rules: str) -> RedisStats:
@@ -43,7 +43,7 @@ def stats_as_user(admin: Any, url: str, *rules: str) -> RedisStats:
 
 def work(stats: RedisStats) -> None:
     """Do all that a worker does."""
-    stats.probe()
+    stats.probe_write()
     stats.write([stats.of_user([USER]), stats.of_everyone([EVERYONE])])
     stats.is_filled()
     assert stats.finish_filling(stats.start_filling())
@@ -52,12 +52,12 @@ def work(stats: RedisStats) -> None:
 
 def test_a_probe_changes_nothing_that_a_reader_sees(redis_url: str, admin: Any) -> None:
     with closing(open_stats(redis_url)) as stats:
-        stats.probe()
+        stats.probe_write()
         assert admin.dbsize() == 0
         work(stats)
         admin.expire("global:stats", 1000)
         before = {key: (admin.hgetall(key), admin.ttl(key) > 0) for key in admin.scan_iter()}
-        stats.probe()
+        stats.probe_write()
 
         assert before == {
             key: (admin.hgetall(key), admin.ttl(key) > 0) for key in admin.scan_iter()
@@ -84,7 +84,7 @@ def test_a_user_who_may_not_do_all_of_the_work_is_told_what_is_refused(
 ) -> None:
     with closing(stats_as_user(admin, redis_url, *rules)) as stats:
         with pytest.raises(ConfigurationError, match="REDIS_URL") as refused:
-            stats.probe()
+            stats.probe_write()
         assert told in str(refused.value)
     assert admin.dbsize() == 0
 
@@ -102,15 +102,15 @@ def test_a_key_that_refused_a_write_is_probed_until_it_takes_one(
 ) -> None:
     few = ("~user:U1", "~user::probe", "~global:stats", "~order-stats")
     with closing(stats_as_user(admin, redis_url, *few, *COMMANDS)) as stats:
-        stats.probe()
+        stats.probe_write()
         other = stats.of_user([UserStats("U2", "USD", 1, 1, 1)])
         with pytest.raises(ConfigurationError):
             stats.write([stats.of_user([USER]), other])
         with pytest.raises(ConfigurationError, match="user:U2"):
-            stats.probe()
+            stats.probe_write()
         admin.execute_command("ACL", "SETUSER", "orders", "~user:*")
 
-        stats.probe()
+        stats.probe_write()
         assert not admin.exists("user:U2")
 
 
@@ -121,10 +121,10 @@ def test_a_server_without_memory_refuses_the_probe_until_it_has_some() -> None:
                 admin.set(f"other:{number}", "x" * 10_000)
         with closing(open_stats(server.url)) as stats:
             with pytest.raises(StoreUnavailable, match="maxmemory"):
-                stats.probe()
+                stats.probe_write()
             with redis.Redis.from_url(server.url) as admin:
                 admin.config_set("maxmemory", "0")
-                stats.probe()
+                stats.probe_write()
                 assert not admin.exists("global:stats", "order-stats")
 
 
@@ -132,28 +132,25 @@ def test_a_replica_and_a_server_without_enough_replicas_refuse_the_probe(
     redis_url: str, admin: Any
 ) -> None:
     with closing(open_stats(redis_url)) as stats:
-        stats.probe()
+        stats.probe_write()
         try:
             admin.config_set("min-replicas-to-write", 1)
             with pytest.raises(StoreUnavailable, match="NOREPLICAS"):
-                stats.probe()
+                stats.probe_write()
             admin.config_set("min-replicas-to-write", 0)
             admin.replicaof("127.0.0.1", "1")
             with pytest.raises(StoreUnavailable, match="read only replica"):
-                stats.probe()
+                stats.probe_write()
         finally:
             admin.config_set("min-replicas-to-write", 0)
             admin.replicaof("NO", "ONE")
-        stats.probe()
+        stats.probe_write()
 
 
 @pytest.mark.parametrize("database", ["/99", "?db=99"])
 def test_a_database_that_the_server_does_not_have_is_refused(redis_url: str, database: str) -> None:
-    with (
-        closing(open_stats(redis_url + database)) as stats,
-        pytest.raises(ConfigurationError, match="out of range"),
-    ):
-        stats.probe()
+    with pytest.raises(ConfigurationError, match="out of range"):
+        probe(redis_url + database)
 
 
 def test_a_server_that_tells_nothing_of_itself_does_the_work() -> None:
@@ -174,49 +171,60 @@ def test_a_server_without_scripts_and_a_user_it_cannot_know_are_refused() -> Non
         for url in (server.url, server.url.replace("://", "://orders:secret@")):
             with closing(open_stats(url)) as stats:
                 with pytest.raises(ConfigurationError, match="unknown command") as refused:
-                    stats.probe()
+                    stats.probe_write()
                 assert "secret" not in str(refused.value)
 
 
-def test_tls_is_refused_where_it_cannot_work_and_waited_for_where_it_can(tmp_path: Path) -> None:
-    now, old = tmp_path / "now", tmp_path / "old"
-    for folder, days in ((now, 1), (old, -1)):
-        folder.mkdir()
-        make_certificate(folder, days=days)
-    with tls_server(now) as port, closing(open_stats(f"redis://127.0.0.1:{port}")) as stats:
+def test_a_server_that_takes_tls_only_is_reached_by_those_who_trust_it(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    with tls_server(tmp_path) as address:
         with pytest.raises(ConfigurationError, match="rediss://"):
-            stats.probe()
-        with (
-            closing(open_stats(f"rediss://127.0.0.1:{port}")) as unknown,
-            pytest.raises(ConfigurationError, match="self-signed"),
-        ):
-            unknown.probe()
-        authority = f"?ssl_ca_certs={now}/certificate.pem"
-        with closing(open_stats(f"rediss://127.0.0.1:{port}{authority}")) as trusting:
-            work(trusting)
+            probe(f"redis://{address}")
+        with pytest.raises(ConfigurationError, match="self-signed"):
+            probe(f"rediss://{address}")
+        with closing(open_stats(f"rediss://{address}?{authority(tmp_path)}")) as stats:
+            work(stats)
+
+
+def test_a_server_that_wants_a_certificate_says_so(tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    own = f"ssl_certfile={tmp_path}/certificate.pem&ssl_keyfile={tmp_path}/key.pem"
+    with tls_server(tmp_path, "--tls-auth-clients", "yes") as address:
+        url = f"rediss://{address}?{authority(tmp_path)}"
+        with pytest.raises(ConfigurationError, match="ssl_certfile"):
+            probe(url)
+        probe(f"{url}&{own}")
+
+
+def test_an_expired_certificate_is_waited_for_since_it_may_be_renewed(tmp_path: Path) -> None:
+    make_certificate(tmp_path, days=-1)
     with (
-        tls_server(old) as port,
-        closing(
-            open_stats(f"rediss://127.0.0.1:{port}?ssl_ca_certs={old}/certificate.pem")
-        ) as stats,
+        tls_server(tmp_path) as address,
         pytest.raises(StoreUnavailable, match="expired"),
     ):
-        stats.probe()
+        probe(f"rediss://{address}?{authority(tmp_path)}")
 
 
 def test_tls_to_a_server_without_it_is_refused_at_once(redis_url: str) -> None:
-    with (
-        closing(open_stats(redis_url.replace("redis://", "rediss://"), 60)) as stats,
-        pytest.raises(ConfigurationError, match="redis://"),
-    ):
-        stats.probe()
+    with pytest.raises(ConfigurationError, match="redis://"):
+        probe(redis_url.replace("redis://", "rediss://"))
+
+
+def probe(url: str) -> None:
+    with closing(open_stats(url)) as stats:
+        stats.probe_write()
+
+
+def authority(folder: Path) -> str:
+    return f"ssl_ca_certs={folder}/certificate.pem"
 
 
 @contextlib.contextmanager
-def tls_server(folder: Path) -> Iterator[int]:
-    """Yield the port of a Redis that takes TLS only."""
+def tls_server(folder: Path, *options: str) -> Iterator[str]:
+    """Yield the address of a Redis that takes TLS only."""
     port = backends.free_port()
-    files = ("--tls-cert-file", f"{folder}/certificate.pem", "--tls-key-file", f"{folder}/key.pem")
-    options = ("--port", "0", "--tls-port", str(port), *files, "--tls-auth-clients", "no")
-    with backends.start_redis(port, *options, "--tls-ca-cert-dir", str(folder)):
-        yield port
+    certificate = f"{folder}/certificate.pem"
+    files = ("--tls-cert-file", certificate, "--tls-key-file", f"{folder}/key.pem")
+    tls = ("--port", "0", "--tls-port", str(port), "--tls-ca-cert-file", certificate)
+    with backends.start_redis(port, *tls, *files, "--tls-auth-clients", "no", *options):
+        yield f"127.0.0.1:{port}"

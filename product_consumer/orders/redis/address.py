@@ -34,7 +34,7 @@ _OPTIONS = {
 _TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
 _SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
 _TLS_OPTION = re.compile(r"ssl_[a-z_]+")
-_MAX_SECONDS = 120
+_MAX_SECONDS = 30
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -47,6 +47,8 @@ class RedisAddress:
     hosts: tuple[tuple[str, int], ...]
     """The server, or the Sentinels; empty for a socket file."""
     is_tls: bool = False
+    has_certificate: bool = False
+    """Whether a certificate of ours is shown to the server."""
     service: str | None = None
     """The name by which the Sentinels know the servers."""
     sentinel_login: tuple[tuple[str, str], ...] = ()
@@ -73,7 +75,7 @@ def read_address(url: str) -> RedisAddress:
         _refuse(f"names several servers: name one, or Sentinels as {SENTINEL_FORM}")
     host = _host_and_port(place, SERVER_PORT)
     _check_database(parts.path)
-    return RedisAddress(url, (host,), scheme == "rediss")
+    return RedisAddress(url, (host,), scheme == "rediss", "ssl_certfile" in options)
 
 
 def _sentinels(parts: SplitResult, user: str, place: str, options: dict[str, str]) -> RedisAddress:
@@ -91,7 +93,7 @@ def _sentinels(parts: SplitResult, user: str, place: str, options: dict[str, str
         for name, value in options.items()
         if name in _SENTINEL_OPTIONS
     )
-    return RedisAddress(url, hosts, scheme == "rediss", service, login)
+    return RedisAddress(url, hosts, scheme == "rediss", service=service, sentinel_login=login)
 
 
 def _split(url: str) -> SplitResult:

@@ -34,7 +34,7 @@ from product_consumer.orders.redis.sentinel import (
 
 Client = redis.Redis | RedisCluster
 
-_FULL = "max number of clients reached"
+_FULL = "max number of clients"
 
 
 class RedisClient:
@@ -81,11 +81,21 @@ class RedisClient:
     @staticmethod
     def pipeline(client: Client) -> Any:
         """Return a pipeline without a transaction, which a cluster's cannot have."""
-        return (
-            client.pipeline()
+        if isinstance(client, RedisCluster):
+            return client.pipeline()
+        return client.pipeline(transaction=False)
+
+    @staticmethod
+    def add_script(client: Client, pipeline: Any, script: str, key: str, *arguments: str) -> None:
+        """Add a call of a script on one key to a pipeline."""
+        # Otherwise redis-py asks a node where each key is, always the same one, be it up or down.
+        at = (
+            {"target_nodes": client.get_node_from_key(key)}
             if isinstance(client, RedisCluster)
-            else client.pipeline(transaction=False)
+            else {}
         )
+        # eval() exists on a cluster's pipeline but takes no arguments there.
+        pipeline.execute_command("EVAL", script, 1, key, *arguments, **at)
 
     def failure(
         self, client: Client | None, error: Exception, about: str = ""
@@ -160,7 +170,12 @@ class RedisClient:
         if self._is_known or not self._address.hosts:
             return
         [(host, port)] = self._address.hosts
-        problem = protocol_problem(host, port, is_tls=self._address.is_tls)
+        problem = protocol_problem(
+            host,
+            port,
+            is_tls=self._address.is_tls,
+            has_certificate=self._address.has_certificate,
+        )
         if problem is not None:
             raise ConfigurationError(SETTING, problem)
 
@@ -183,6 +198,8 @@ class RedisClient:
         if not is_kept:
             with self._lock:
                 self._client = None if self._client is client else self._client
+        if isinstance(client, RedisCluster):
+            client.replace_default_node()
         for pool in _pools(client):
             pool.disconnect(inuse_connections=False)
 

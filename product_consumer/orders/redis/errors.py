@@ -25,6 +25,8 @@ DECISIONS: tuple[tuple[str, Decision], ...] = (
     ("certificate is not yet valid", Decision.WAIT),
     ("certificate verify failed", Decision.REFUSE),
     ("alert certificate required", Decision.REFUSE),
+    ("alert handshake failure", Decision.REFUSE),
+    ("alert unrecognized name", Decision.REFUSE),
     ("alert unknown ca", Decision.REFUSE),
     ("alert bad certificate", Decision.REFUSE),
     ("alert protocol version", Decision.REFUSE),
@@ -55,6 +57,8 @@ DECISIONS: tuple[tuple[str, Decision], ...] = (
     ("SELECT is not allowed in cluster mode", Decision.REFUSE),
     ("can only be 0 in cluster mode", Decision.REFUSE),
     ("only 0th database is supported", Decision.REFUSE),
+    # An option that the server refuses.
+    ("Client names cannot contain", Decision.REFUSE),
     # Something else listens there, or nothing that could.
     ("InvalidResponse", Decision.REFUSE),
     ("Protocol Error", Decision.REFUSE),

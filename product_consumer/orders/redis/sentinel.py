@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from product_consumer.errors import ConfigurationError, ProductConsumerError, StoreUnavailable
 from product_consumer.orders.redis.address import RedisAddress
 from product_consumer.orders.redis.errors import DEPENDENCY, SETTING, translate
+
+_MAX_SECONDS = 2.0
+"""Bound on a call to a Sentinel."""
 
 
 def open_service(address: RedisAddress, options: Mapping[str, Any]) -> "redis.Redis":
@@ -21,8 +26,12 @@ def open_service(address: RedisAddress, options: Mapping[str, Any]) -> "redis.Re
     for_sentinels = {
         name: value
         for name, value in login.items()
-        if name.startswith(("socket_", "ssl_")) or name in ("retry", "protocol", "decode_responses")
+        if name.startswith(("socket_", "ssl_")) or name in ("protocol", "decode_responses")
     }
+    # One after the other is asked, all of them again at each retry.
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        for_sentinels[name] = min(for_sentinels[name], _MAX_SECONDS)
+    for_sentinels["retry"] = Retry(NoBackoff(), 0)
     is_tls = {"ssl": True} if address.is_tls else {}
     sentinel = Sentinel(
         address.hosts, sentinel_kwargs={**for_sentinels, **dict(address.sentinel_login), **is_tls}

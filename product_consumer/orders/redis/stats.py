@@ -201,8 +201,7 @@ class RedisStats:
         with self._server.connected() as client:
             pipeline = self._server.pipeline(client)
             for key, arguments in calls:
-                # eval() exists on a cluster's pipeline but takes no arguments there.
-                pipeline.execute_command("EVAL", script, 1, key, *arguments)
+                self._server.add_script(client, pipeline, script, key, *arguments)
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         failures: list[ProductConsumerError] = []
         for (key, _), reply in zip(calls, replies, strict=True):
