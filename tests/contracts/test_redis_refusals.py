@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 
 from product_consumer.errors import ConfigurationError, StoreUnavailable
+from product_consumer.orders.components import OrderComponents
 from product_consumer.orders.models import GlobalStats, UserStats
 from product_consumer.orders.redis.stats import RedisStats
+from product_consumer.settings import Settings
 from tests.support import backends
 from tests.support.certificates import make_certificate
 from tests.support.documentation import DOCS, blocks
@@ -87,6 +90,16 @@ def test_a_user_who_may_not_do_all_of_the_work_is_told_what_is_refused(
             stats.probe_write()
         assert told in str(refused.value)
     assert admin.dbsize() == 0
+
+
+def test_a_start_is_refused_where_the_work_would_be(redis_url: str, admin: Any) -> None:
+    stats_as_user(admin, redis_url, "~user:*", "~global:stats", *COMMANDS).close()
+    url = redis_url.replace("://", "://orders:secret@")
+    with (
+        closing(OrderComponents(Settings(redis_url=SecretStr(url)))) as components,
+        pytest.raises(ConfigurationError, match="order-stats"),
+    ):
+        components.open_stats()
 
 
 def test_the_documented_rules_allow_all_of_the_work(redis_url: str, admin: Any) -> None:
