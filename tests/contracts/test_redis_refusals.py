@@ -18,7 +18,7 @@ from product_consumer.orders.redis.stats import RedisStats
 from product_consumer.settings import Settings
 from tests.support import backends
 from tests.support.certificates import make_certificate
-from tests.support.documentation import DOCS, blocks
+from tests.support.documentation import DOCS, blocks, codes, table
 
 pytestmark = pytest.mark.backend
 
@@ -102,12 +102,24 @@ def test_a_start_is_refused_where_the_work_would_be(redis_url: str, admin: Any) 
         components.open_stats()
 
 
+def documented_rules() -> list[str]:
+    [line] = [text for text in blocks(DOCS / "orders.md", "text") if "ACL SETUSER" in text]
+    return shlex.split(line)[3:]
+
+
 def test_the_documented_rules_allow_all_of_the_work(redis_url: str, admin: Any) -> None:
-    documented = next(text for text in blocks(DOCS / "orders.md", "text") if "ACL SETUSER" in text)
-    [line] = [line for line in documented.splitlines() if line.startswith("ACL SETUSER")]
-    rules = shlex.split(line)[3:]
-    with closing(stats_as_user(admin, redis_url, *rules)) as stats:
+    with closing(stats_as_user(admin, redis_url, *documented_rules())) as stats:
         work(stats)
+
+
+def test_the_documented_rules_of_the_commands_allow_theirs(redis_url: str, admin: Any) -> None:
+    [added] = [row[1] for row in table(DOCS / "orders.md", "for") if "verify-stats" in row[0]]
+    rules = [*documented_rules(), *codes(added)[0].split()]
+    with closing(stats_as_user(admin, redis_url, *rules)) as stats:
+        stats.write([stats.of_user([USER])])
+        assert list(stats.user_keys()) == ["user:U1"]
+        assert stats.read(["user:U1"]) != [None]
+        stats.delete(["user:U1"])
 
 
 def test_a_key_that_refused_a_write_is_probed_until_it_takes_one(

@@ -14,7 +14,6 @@ from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.exceptions import (
     AskError,
-    MaxConnectionsError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -34,7 +33,8 @@ from product_consumer.orders.redis.sentinel import (
 
 Client = redis.Redis | RedisCluster
 
-_FULL = "max number of clients"
+_SCARCE = ("max number of clients", "Too many connections")
+"""Words of a server, and of our own pool, that have no connection left."""
 
 
 class RedisClient:
@@ -112,7 +112,7 @@ class RedisClient:
             failure = why_no_primary(client, str(self._address.service))
         else:
             failure = translate(error, about)
-        is_scarce = isinstance(error, MaxConnectionsError) or _FULL in str(error)
+        is_scarce = any(words in str(error) for words in _SCARCE)
         if client is not None and not is_scarce:
             self._leave(client, error)
         return failure
