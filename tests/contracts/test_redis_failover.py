@@ -175,7 +175,7 @@ def test_a_shard_whose_primary_is_gone_is_left_for_its_replica_and_filled_again(
         wait_until(lambda: pair.servers[1].dbsize() == 51)
         one.kill()
         with pytest.raises(StoreUnavailable):
-            stats.probe_write()
+            stats.probe()
         pair.servers[1].execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
 
         wait_until(lambda: writes(stats, "V1"))

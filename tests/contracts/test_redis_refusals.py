@@ -46,7 +46,7 @@ def stats_as_user(admin: Any, url: str, *rules: str) -> RedisStats:
 
 def work(stats: RedisStats) -> None:
     """Do all that a worker does."""
-    stats.probe_write()
+    stats.probe()
     stats.write([stats.of_user([USER]), stats.of_everyone([EVERYONE])])
     stats.is_filled()
     assert stats.finish_filling(stats.start_filling())
@@ -55,12 +55,12 @@ def work(stats: RedisStats) -> None:
 
 def test_a_probe_changes_nothing_that_a_reader_sees(redis_url: str, admin: Any) -> None:
     with closing(open_stats(redis_url)) as stats:
-        stats.probe_write()
+        stats.probe()
         assert admin.dbsize() == 0
         work(stats)
         admin.expire("global:stats", 1000)
         before = {key: (admin.hgetall(key), admin.ttl(key) > 0) for key in admin.scan_iter()}
-        stats.probe_write()
+        stats.probe()
 
         assert before == {
             key: (admin.hgetall(key), admin.ttl(key) > 0) for key in admin.scan_iter()
@@ -87,7 +87,7 @@ def test_a_user_who_may_not_do_all_of_the_work_is_told_what_is_refused(
 ) -> None:
     with closing(stats_as_user(admin, redis_url, *rules)) as stats:
         with pytest.raises(ConfigurationError, match="REDIS_URL") as refused:
-            stats.probe_write()
+            stats.probe()
         assert told in str(refused.value)
     assert admin.dbsize() == 0
 
@@ -127,15 +127,15 @@ def test_a_key_that_refused_a_write_is_probed_until_it_takes_one(
 ) -> None:
     few = ("~user:U1", "~user::probe", "~global:stats", "~order-stats")
     with closing(stats_as_user(admin, redis_url, *few, *COMMANDS)) as stats:
-        stats.probe_write()
+        stats.probe()
         other = stats.of_user([UserStats("U2", "USD", 1, 1, 1)])
         with pytest.raises(ConfigurationError):
             stats.write([stats.of_user([USER]), other])
         with pytest.raises(ConfigurationError, match="user:U2"):
-            stats.probe_write()
+            stats.probe()
         admin.execute_command("ACL", "SETUSER", "orders", "~user:*")
 
-        stats.probe_write()
+        stats.probe()
         assert not admin.exists("user:U2")
 
 
@@ -146,10 +146,10 @@ def test_a_server_without_memory_refuses_the_probe_until_it_has_some() -> None:
                 admin.set(f"other:{number}", "x" * 10_000)
         with closing(open_stats(server.url)) as stats:
             with pytest.raises(StoreUnavailable, match="maxmemory"):
-                stats.probe_write()
+                stats.probe()
             with redis.Redis.from_url(server.url) as admin:
                 admin.config_set("maxmemory", "0")
-                stats.probe_write()
+                stats.probe()
                 assert not admin.exists("global:stats", "order-stats")
 
 
@@ -157,19 +157,19 @@ def test_a_replica_and_a_server_without_enough_replicas_refuse_the_probe(
     redis_url: str, admin: Any
 ) -> None:
     with closing(open_stats(redis_url)) as stats:
-        stats.probe_write()
+        stats.probe()
         try:
             admin.config_set("min-replicas-to-write", 1)
             with pytest.raises(StoreUnavailable, match="NOREPLICAS"):
-                stats.probe_write()
+                stats.probe()
             admin.config_set("min-replicas-to-write", 0)
             admin.replicaof("127.0.0.1", "1")
             with pytest.raises(StoreUnavailable, match="read only replica"):
-                stats.probe_write()
+                stats.probe()
         finally:
             admin.config_set("min-replicas-to-write", 0)
             admin.replicaof("NO", "ONE")
-        stats.probe_write()
+        stats.probe()
 
 
 @pytest.mark.parametrize("database", ["/99", "?db=99"])
@@ -196,7 +196,7 @@ def test_a_server_without_scripts_and_a_user_it_cannot_know_are_refused() -> Non
         for url in (server.url, server.url.replace("://", "://orders:secret@")):
             with closing(open_stats(url)) as stats:
                 with pytest.raises(ConfigurationError, match="unknown command") as refused:
-                    stats.probe_write()
+                    stats.probe()
                 assert "secret" not in str(refused.value)
 
 
@@ -237,7 +237,7 @@ def test_tls_to_a_server_without_it_is_refused_at_once(redis_url: str) -> None:
 
 def probe(url: str) -> None:
     with closing(open_stats(url)) as stats:
-        stats.probe_write()
+        stats.probe()
 
 
 def authority(folder: Path) -> str:

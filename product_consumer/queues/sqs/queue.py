@@ -102,15 +102,15 @@ class SqsQueue:
 
         ``url_setting``: as for ``sqs_errors``.
         """
-        entry: Any = {"Id": "0", "ReceiptHandle": "none"}
-        client, url = self._client, self.queue_url
-        for call, fields in (
-            (client.delete_message_batch, {}),
-            (client.change_message_visibility_batch, {"VisibilityTimeout": 0}),
-        ):
+        calls: tuple[tuple[Any, dict[str, Any]], ...] = (
+            (self._client.delete_message_batch, {}),
+            (self._client.change_message_visibility_batch, {"VisibilityTimeout": 0}),
+        )
+        for call, fields in calls:
+            entry = {"Id": "0", "ReceiptHandle": "none", **fields}
             try:
                 with sqs_errors("trying to settle", url_setting):
-                    call(QueueUrl=url, Entries=[{**entry, **fields}])
+                    call(QueueUrl=self.queue_url, Entries=[entry])
             except QueueUnavailable as error:
                 # Some servers refuse the call instead of the entry.
                 if sqs_error_code(error.__cause__) not in STALE:

@@ -67,10 +67,10 @@ def test_a_server_that_refuses_is_left_for_the_one_that_the_name_leads_to_now(
     ):
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
-                stats.probe_write()
+                stats.probe()
         name.lead_to(redis_url)
 
-        stats.probe_write()
+        stats.probe()
 
 
 def test_connections_are_kept_where_they_are_what_is_scarce(redis_url: str) -> None:
