@@ -47,9 +47,9 @@ class Tracker(Protocol):
 class GuardedQueue:
     """A queue behind a breaker, with the settling of messages by their outcomes. Thread-safe.
 
-    While the queue refuses to delete messages or to take copies of rejected ones, the messages stay
-    in hand, and nothing is received. One object for all threads of a stream: they share the
-    breaker.
+    While the queue refuses to delete messages, they stay in hand, and nothing is received. While
+    copies of rejected messages are refused, those messages stay in hand, and the other threads go
+    on. One object for all threads of a stream: they share the breakers.
     """
 
     def __init__(self, queue: Queue, in_flight: Tracker, context: ProcessContext) -> None:
@@ -58,7 +58,10 @@ class GuardedQueue:
         self._in_flight = in_flight
         self._hold = context.hold
         self._touch = context.stages.touch
-        self._breakers = Breakers({queue.label: queue.probe}, context)
+        self._dead_letters = f"{queue.label} dead letters"
+        # Only a copy shows that copies are taken again, and a thread has one in hand.
+        probes = {queue.label: queue.probe, self._dead_letters: lambda: None}
+        self._breakers = Breakers(probes, context)
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         """Return received messages, once the queue gives any; none on a stop."""
@@ -114,24 +117,26 @@ class GuardedQueue:
 
     def _acknowledge(self, pairs: Settled) -> Settled:
         messages = [message for message, _ in pairs]
-        if not messages or not self._waiting("acknowledge", self._queue.acknowledge, messages):
+        action = partial(self._queue.acknowledge, messages)
+        if not messages or not self._waiting(self.label, "acknowledge", action):
             return []
         for message in messages:
             self._in_flight.stop_extending(message)
         return pairs
 
     def _reject(self, pairs: Settled) -> Settled:
-        copied = [
-            (message, outcome)
-            for message, outcome in pairs
-            if self._waiting("reject", self._queue.copy_rejected, message, outcome)
-        ]
+        copied: Settled = []
+        for message, outcome in pairs:
+            if isinstance(outcome, Rejected):
+                copy = partial(self._queue.copy_rejected, message, outcome)
+                if self._waiting(self._dead_letters, "copy", copy):
+                    copied.append((message, outcome))
         return self._acknowledge(copied)
 
-    def _waiting(self, operation: str, settle: Callable[..., None], *arguments: Any) -> bool:
+    def _waiting(self, dependency: str, operation: str, settle: Callable[[], None]) -> bool:
         """Settle as soon as the queue takes it; return whether it did before the hold ended."""
         try:
-            self._breakers.call(self.label, operation, partial(settle, *arguments))
+            self._breakers.call(dependency, operation, settle)
         except (Unavailable, ConfigurationError) as error:
             log.warning("Messages not settled, they will come back: %s", error)
             return False

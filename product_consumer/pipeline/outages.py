@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
 
+from product_consumer.errors import Unavailable
+
 log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 60.0
@@ -22,7 +24,8 @@ class _Outage:
     began_at: float
     reported_at: float
     calm_seconds: float
-    error: Exception
+    detail: str
+    """What the dependency said last."""
     refused: set[object] = field(default_factory=set)
     """The breakers that wait for the dependency; empty once it answers all of them."""
     answered_at: float = 0.0
@@ -57,17 +60,17 @@ class Outages:
 
     def refused(self, dependency: str, breaker: object, error: Exception) -> None:
         """Report a refused call; ``breaker`` is what waits for the dependency now."""
-        now = self._clock()
+        now, detail = self._clock(), _detail(error)
         with self._lock:
             outage = self._current.get(dependency)
             is_new = outage is None
             if outage is None:
-                outage = _Outage(now, now, self._calm_seconds(dependency, now), error)
+                outage = _Outage(now, now, self._calm_seconds(dependency, now), detail)
                 self._current[dependency] = outage
-            outage.error = error
+            outage.detail = detail
             outage.refused.add(breaker)
         if is_new:
-            log.warning("%s is down, waiting for it: %s", dependency, error)
+            log.warning("%s is down, waiting for it: %s", dependency, detail)
 
     def answered(self, dependency: str, breaker: object) -> None:
         """Report that the dependency took all calls for which ``breaker`` waited."""
@@ -97,7 +100,7 @@ class Outages:
                     lines.append((logging.INFO, "%s is back after %.1f s", over))
                 elif now - outage.reported_at >= REPORT_SECONDS:
                     outage.reported_at = now
-                    lasting = (dependency, now - outage.began_at, outage.error)
+                    lasting = (dependency, now - outage.began_at, outage.detail)
                     lines.append((logging.WARNING, "%s is still down after %.0f s: %s", lasting))
         for level, text, values in lines:
             log.log(level, text, *values)
@@ -107,3 +110,8 @@ class Outages:
         if ended is None or now - ended.at > MAX_CALM_SECONDS:
             return CALM_SECONDS
         return min(2 * ended.calm_seconds, MAX_CALM_SECONDS)
+
+
+def _detail(error: Exception) -> str:
+    """Return what an error says, without the name of the dependency, which the line begins with."""
+    return error.detail if isinstance(error, Unavailable) else str(error)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_nothing_is_received_while_the_queue_deletes_nothing(rig: Rig) -> None:
 
     settling = threading.Thread(target=settle)
     settling.start()
-    while rig.context.outages.states() == {"memory": False}:
+    while not rig.context.outages.states()["memory"]:
         time.sleep(0.005)
     after(0.1, rig.queue.refuses.clear)
     received = rig.guarded.receive(1, 0)
@@ -154,6 +155,28 @@ def test_nothing_is_received_while_the_queue_deletes_nothing(rig: Rig) -> None:
 
     assert [message.body for message in received] == ["next"]
     assert rig.queue.backlog().in_flight == 1, "the first was deleted before the next was received"
+
+
+def test_other_messages_go_on_while_copies_of_rejected_ones_are_refused(rig: Rig) -> None:
+    rig.queue.send("bad")
+    [bad] = rig.guarded.receive(1, 0)
+    rig.queue.refuses = {"copy_rejected"}
+    settled: list[list[Any]] = []
+
+    def reject() -> None:
+        with rig.guarded.holding([bad]):
+            settled.append(rig.guarded.settle([bad], [REJECTED]))
+
+    rejecting = threading.Thread(target=reject)
+    rejecting.start()
+    while not rig.context.outages.states()["memory dead letters"]:
+        time.sleep(0.005)
+    assert rig.settle(Stored("p1")) == [Stored("p1")]
+
+    rig.queue.refuses.clear()
+    rejecting.join()
+    assert settled == [[(bad, REJECTED)]]
+    assert rig.queue.copies == 1
 
 
 @pytest.mark.parametrize("call", ["release", "retry_later"])
