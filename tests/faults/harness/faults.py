@@ -273,14 +273,8 @@ def swallowing(outcome_of: Callable[..., Outcome]) -> Callable[..., Outcome]:
 
 def close_on_reads() -> None:
     """``read_closes_breaker``: a dependency that answers reads counts as back."""
-    breakers: Any = Breaker
-    breakers._is_refused = lambda _breaker, _caller: False
-    set_up = Breaker.__init__
-
-    def set_up_wrong(self: Breaker, dependency: str, _probe: object, context: Any) -> None:
-        set_up(self, dependency, lambda: None, context)
-
-    breakers.__init__ = set_up_wrong
+    breaker: Any = Breaker
+    breaker.wait_until_closed = lambda breaker: not breaker._stopping.is_set()
 
 
 def _observed_now(change: ProductChange) -> ProductChange:
