@@ -93,15 +93,11 @@ class BudgetPool(Pool):
         deadline = monotonic() + self._wait_seconds
         while True:
             idle = self._take(deadline)
-            if idle is None:
-                record = self._open()
-            elif monotonic() - idle.since < _TEST_SECONDS or self._works(idle.record):
-                record = idle.record
-            else:
-                continue
+            record = self._open() if idle is None else idle.record
             with self._changed:
                 self._taken_at[record] = monotonic()
-            return record
+            if idle is None or monotonic() - idle.since < _TEST_SECONDS or self._works(record):
+                return record
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         now = monotonic()
@@ -180,12 +176,15 @@ class BudgetPool(Pool):
     def _works(self, record: ConnectionPoolEntry) -> bool:
         """Test an idle connection. When it was cut, so were those that were idle with it."""
         connection: Any = record.driver_connection
+        record.info[MAY_TAKE] = self._wait_seconds
         try:
             connection.execute("SELECT 1")
         except (psycopg.Error, sqlite3.Error):
             self._leave_all()
-            self._close(record)
+            self._do_return_conn(record)
             return False
+        finally:
+            record.info.pop(MAY_TAKE, None)
         return True
 
     def _leave_all(self) -> None:

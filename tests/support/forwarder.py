@@ -16,6 +16,14 @@ class Forwarder:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._ends: list[socket.socket] = []
+        self._flowing = threading.Event()
+        self._flowing.set()
+
+    def freeze(self) -> None:
+        """Forward nothing more on the connections that are open, and keep them open."""
+        self._flowing.clear()
+        self._flowing = threading.Event()
+        self._flowing.set()
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -43,10 +51,11 @@ class Forwarder:
                     continue
                 server.settimeout(None)
                 self._ends += [client, server]
-                threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+                ends = (client, server, self._flowing)
+                threading.Thread(target=_pump, args=ends, daemon=True).start()
 
 
-def _pump(client: socket.socket, server: socket.socket) -> None:
+def _pump(client: socket.socket, server: socket.socket, flowing: threading.Event) -> None:
     """Move bytes both ways until one side closes."""
     other = {client: server, server: client}
     is_open = True
@@ -55,7 +64,9 @@ def _pump(client: socket.socket, server: socket.socket) -> None:
             selector.register(end, selectors.EVENT_READ)
         with contextlib.suppress(OSError):
             while is_open:
-                for key, _ in selector.select():
+                ready = selector.select()
+                flowing.wait()
+                for key, _ in ready:
                     assert isinstance(key.fileobj, socket.socket)
                     data = key.fileobj.recv(65_536)
                     other[key.fileobj].sendall(data)

@@ -16,6 +16,7 @@ from product_consumer.database.pool import MAY_TAKE
 from product_consumer.errors import LedgerUnavailable
 from tests.acceptance.world import wait_until
 from tests.support.backends import ask
+from tests.support.forwarder import Forwarder
 
 NOTICED_SECONDS = 10.0
 
@@ -138,6 +139,20 @@ def test_idle_connections_that_were_cut_cost_no_failure(
 
         assert one(database) == 1
         assert state(database) == "1 of 4 connections are open, 1 idle"
+
+
+def test_an_idle_connection_whose_server_is_frozen_is_replaced(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_TEST_SECONDS", 0.0)
+    monkeypatch.setattr(pool, "_WATCH_SECONDS", 0.02)
+    url = sqlalchemy.make_url(postgres_url)
+    with Forwarder((str(url.host), url.port or 5432)) as name:
+        through = url.set(host="127.0.0.1", port=name.port).render_as_string(hide_password=False)
+        with closing(Database(through, timeout_seconds=0.5, connections=4)) as database:
+            assert one(database) == 1
+            name.freeze()
+            assert one(database) == 1
 
 
 def test_a_connection_whose_server_never_answers_is_cut(
