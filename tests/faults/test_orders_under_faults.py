@@ -127,6 +127,7 @@ def test_an_outage_costs_no_order_and_ends_by_itself(order_world: OrderWorld) ->
     check_an_outage(order_world, "redis", count=200, seconds=4)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("dependency", ["redis", "order_ledger"])
 def test_a_dependency_that_answers_reads_and_refuses_writes_costs_no_order_a_delivery(
     order_world: OrderWorld, dependency: str
