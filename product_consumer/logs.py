@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from product_consumer.text import printable
 
-# These print tracebacks or warnings in healthy runs; their failures reach us as exceptions.
-_NOISY_LOGGERS = ("grpc", "elastic_transport", "huggingface_hub")
-_QUIET_LOGGERS = ("botocore", "boto3", "urllib3", "elasticsearch", "httpx", "PIL", "werkzeug")
+# These print tracebacks or warnings in healthy runs and in outages; their failures reach us as
+# exceptions.
+_NOISY_LOGGERS = ("grpc", "elastic_transport", "huggingface_hub", "sqlalchemy.pool")
+_OUR_LOGGERS = ("product_consumer", "data_management", "thread_runner", "__main__")
 
 
 def configure_logging(log_format: str, level: str, process: int | None = None) -> None:
@@ -21,12 +22,13 @@ def configure_logging(log_format: str, level: str, process: int | None = None) -
     handler.setFormatter(
         _JsonFormatter(process) if log_format == "json" else _TextFormatter(process)
     )
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Libraries tell each connection that they close; they have warnings only.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    for name in _QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _OUR_LOGGERS:
+        logging.getLogger(name).setLevel(level)
 
 
 class _TextFormatter(logging.Formatter):

@@ -1,0 +1,41 @@
+"""What reaches the log: our lines, and of libraries their warnings only."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from product_consumer.logs import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def restored_loggers() -> Iterator[None]:
+    root = logging.getLogger()
+    known = [root, *map(logging.getLogger, logging.root.manager.loggerDict)]
+    levels = {logger: logger.level for logger in known}
+    handlers = root.handlers[:]
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    for logger, level in levels.items():
+        logger.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "is_logged"),
+    [
+        ("product_consumer.pipeline.outages", logging.INFO, True),
+        ("data_management", logging.INFO, True),
+        ("__main__", logging.INFO, True),
+        ("product_consumer.pipeline.outages", logging.DEBUG, False),
+        ("a.library", logging.INFO, False),
+        ("a.library", logging.WARNING, True),
+        ("sqlalchemy.pool.impl.QueuePool", logging.ERROR, False),
+    ],
+)
+def test_our_lines_are_logged_and_of_libraries_their_warnings(
+    name: str, level: int, is_logged: bool
+) -> None:
+    configure_logging("text", "INFO")
+
+    assert logging.getLogger(name).isEnabledFor(level) is is_logged
