@@ -6,10 +6,10 @@ drains them. With several processes, this process only supervises; the others ru
 Exit codes: ``product_consumer/runtime/exit_codes.py``.
 """
 
-from product_consumer.runtime.early_exit import exit_on_signals
+from product_consumer.runtime.early_exit import guard_start
 
 if __name__ == "__main__":
-    exit_on_signals()  # before the slow imports, so that a stop meanwhile is clean, too
+    guard_start()  # before the slow imports, so that a stop meanwhile is clean, too
 
 import threading
 from collections.abc import Sequence

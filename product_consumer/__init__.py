@@ -13,6 +13,7 @@ orders       the order stream
 sync         keeps the stores equal to the ledger: write, sweep, rebuild
 search       products by text, image or keywords, fused
 quality      advice on orders and products: rules, and optionally a language model
+network      addresses, sockets that listen, causes of failed TLS
 runtime      a worker process: supervisor, signals, processes, health
 api          HTTP: the order service
 cli          python -m product_consumer COMMAND
@@ -26,6 +27,7 @@ text         what text may be stored, where it is cut, how it is shown
 vectors      arithmetic on the embeddings of a batch
 settings     every setting: typed, ranged, with its default
 streams      the streams, and which settings name their queues
+refusals     which errors at a start are final, and which are waited for
 environment  the only reader of the environment and of .env
 metrics      what is counted and timed
 logs         one line per event, text or JSON

@@ -9,7 +9,10 @@ from product_consumer.text import printable
 
 # These print tracebacks or warnings in healthy runs and in outages; their failures reach us as
 # exceptions.
-_NOISY_LOGGERS = ("grpc", "elastic_transport", "huggingface_hub", "sqlalchemy.pool")
+_NOISY_LOGGERS = (
+    *("grpc", "elastic_transport", "huggingface_hub", "sqlalchemy.pool"),
+    *("botocore.credentials", "urllib3.connection"),
+)
 _OUR_LOGGERS = ("product_consumer", "data_management", "thread_runner", "__main__")
 
 

@@ -6,12 +6,11 @@ working: ``SQS_QUEUE_URL`` for ``QUEUE_URL``, ``MILVUS_HOST`` and ``MILVUS_PORT`
 ``DEFAULT_CURRENCY``.
 """
 
-import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import (
     BaseModel,
@@ -27,6 +26,17 @@ from pydantic import (
 from product_consumer.environment import read_environment
 from product_consumer.errors import ConfigurationError
 from product_consumer.models import VECTOR_FIELDS
+from product_consumer.network.named_addresses import (
+    DatabaseUrl,
+    ElasticsearchUrl,
+    EndpointUrl,
+    HeaderSecret,
+    ListeningHost,
+    MilvusUri,
+    ModelUrl,
+    check_queue_url,
+    with_old_names,
+)
 from product_consumer.streams import QUEUE_SETTINGS, QueueAddress, StreamName
 
 DEFAULT_MODEL = "ViT-L-14-336"
@@ -34,7 +44,6 @@ MAX_THREADS = 256
 DEFAULT_MAX_CONNECTIONS = 12
 MAX_PROCESSES = 64
 _EMPTY_HAS_A_MEANING = {"DEFAULT_CURRENCY"}
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://.", re.IGNORECASE | re.DOTALL)
 
 
 class Settings(BaseModel):
@@ -55,26 +64,27 @@ class Settings(BaseModel):
     sqs_visibility_timeout_seconds: int = Field(default=120, ge=2, le=43_200)
     # 10 and not 20: a stop waits for the open long poll.
     sqs_wait_seconds: int = Field(default=10, ge=0, le=20)
-    aws_endpoint_url: str | None = None
+    aws_endpoint_url: EndpointUrl | None = None
     aws_region: str | None = None
-    sqs_access_key: SecretStr | None = None
-    sqs_secret_key: SecretStr | None = None
+    sqs_access_key: HeaderSecret | None = None
+    sqs_secret_key: HeaderSecret | None = None
+    sqs_session_token: HeaderSecret | None = None
     # 8 deliveries span about half an hour of backoff. The redrive policy of setup-queues allows
     # more.
     max_attempts: int = Field(default=8, ge=1, le=1000)
 
     # Stores
     data_dir: Path = Path("data")
-    database_url: SecretStr | None = None
+    database_url: DatabaseUrl | None = None
     # Default: see ``connection_budget``. Calls of several threads are joined, so few connections
     # serve many threads.
     database_connections: int | None = Field(default=None, ge=1, le=MAX_THREADS + 2)
-    milvus_uri: str | None = None
+    milvus_uri: MilvusUri | None = None
     milvus_token: SecretStr | None = None
     milvus_collection: str = Field(default="products", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,200}$")
     milvus_vector_fields: tuple[str, ...] = VECTOR_FIELDS
-    elasticsearch_url: SecretStr | None = None
-    elasticsearch_api_key: SecretStr | None = None
+    elasticsearch_url: ElasticsearchUrl | None = None
+    elasticsearch_api_key: HeaderSecret | None = None
     elasticsearch_index: str = Field(default="products", pattern=r"^[a-z0-9][a-z0-9_.-]{0,200}$")
     # Serves the order statistics to dashboards; the ledger has them with or without Redis.
     redis_url: SecretStr | None = None
@@ -114,18 +124,18 @@ class Settings(BaseModel):
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     # Nothing listens unless a port is set, and then only this machine can connect.
-    metrics_host: str = Field(default="127.0.0.1", min_length=1)
+    metrics_host: ListeningHost = Field(default="127.0.0.1", min_length=1)
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
 
     # Order service. A key is needed where a network can reach it.
-    api_host: str = Field(default="127.0.0.1", min_length=1)
+    api_host: ListeningHost = Field(default="127.0.0.1", min_length=1)
     api_port: int = Field(default=8000, ge=1, le=65_535)
     api_key: SecretStr | None = None
 
     # Quality checks
-    quality_llm_url: str | None = None
+    quality_llm_url: ModelUrl | None = None
     quality_llm_model: str | None = Field(default=None, validate_default=True)
-    quality_llm_api_key: SecretStr | None = None
+    quality_llm_api_key: HeaderSecret | None = None
     # Endpoints bill and throttle by call. Nothing waits for a call, so a budget costs only advice.
     quality_llm_calls_per_minute: int = Field(default=30, ge=1, le=6000)
     quality_llm_sample_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -134,12 +144,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _accept_old_names(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if not values.get("milvus_uri") and values.get("milvus_host"):
-            port = values.get("milvus_port") or "19530"
-            values["milvus_uri"] = _as_url(str(values["milvus_host"]), str(port))
-        if not values.get("elasticsearch_url") and values.get("es_host"):
-            values["elasticsearch_url"] = _as_url(str(values["es_host"]), "9200")
-        return values
+        return with_old_names(values)
 
     @field_validator("milvus_vector_fields", mode="before")
     @classmethod
@@ -177,7 +182,9 @@ class Settings(BaseModel):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("needs an IANA time zone such as Asia/Ho_Chi_Minh") from None
+            if not available_timezones():
+                raise ValueError("this machine has no time zones: install tzdata") from None
+            raise ValueError("is no IANA time zone; one is America/New_York") from None
         return value
 
     @field_validator(
@@ -192,9 +199,7 @@ class Settings(BaseModel):
     def _check_queue_url(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
-        if not _URL.match(value):
-            # ``queues/opening.py`` knows the schemes.
-            raise ValueError("needs the queue's whole URL, such as https://...")
+        check_queue_url(value)
         if value.startswith("http") and value.endswith(".fifo"):
             # A FIFO queue delivers one message per group at a time, and a dead-letter queue breaks
             # its order. The ledger keeps the newest message whatever the order of arrival.
@@ -202,13 +207,6 @@ class Settings(BaseModel):
         newer_name = str(info.field_name).removeprefix("sqs_")
         if info.data.get(newer_name) not in (None, value):
             raise ValueError(f"differs from {newer_name.upper()}: set one of the two")
-        return value
-
-    @field_validator("quality_llm_url")
-    @classmethod
-    def _check_model_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("needs an address that starts with https:// or http://")
         return value
 
     @field_validator("quality_llm_model")
@@ -222,6 +220,8 @@ class Settings(BaseModel):
     def _check_key_pair(self) -> "Settings":
         if (self.sqs_access_key is None) != (self.sqs_secret_key is None):
             raise ValueError("SQS_ACCESS_KEY and SQS_SECRET_KEY must be set together, or neither")
+        if self.sqs_session_token is not None and self.sqs_access_key is None:
+            raise ValueError("SQS_SESSION_TOKEN is set without SQS_ACCESS_KEY and SQS_SECRET_KEY")
         return self
 
     def queue_of(self, stream: StreamName) -> QueueAddress:
@@ -285,7 +285,8 @@ def _first_problem(error: ValidationError, values: dict[str, Any]) -> Configurat
         return ConfigurationError("SQS_ACCESS_KEY", message)
     name = str(first["loc"][0])
     annotation = str(Settings.model_fields[name].annotation)
-    quoted = "" if "SecretStr" in annotation or "url" in name else f"{values.get(name)!r}: "
+    has_secret = "SecretStr" in annotation or name.endswith(("url", "uri"))
+    quoted = "" if has_secret else f"{values.get(name)!r}: "
     return ConfigurationError(name.upper(), f"{quoted}{message}")
 
 
@@ -293,9 +294,3 @@ def _split(value: Any) -> list[str]:
     if isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
     return [str(item) for item in value]
-
-
-def _as_url(host: str, default_port: str) -> str:
-    if "://" in host:
-        return host
-    return f"http://{host}" if ":" in host else f"http://{host}:{default_port}"

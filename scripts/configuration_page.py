@@ -107,6 +107,8 @@ def bounds_of(field: FieldInfo) -> tuple[str, str] | None:
 def values_of(name: str, field: FieldInfo) -> str:
     """Return the values that a field takes, in words."""
     kinds = get_args(field.annotation) or (field.annotation,)
+    # A kind with a check of its own is ``Annotated``.
+    kinds = tuple(getattr(kind, "__origin__", kind) for kind in kinds)
     bounds = bounds_of(field)
     if bounds is not None:
         return f"{bounds[0]} to {bounds[1]}"

@@ -1,12 +1,15 @@
 """Runs the order service with uvicorn in a thread; the only file that imports it."""
 
 import logging
+import socket
 import threading
 from typing import Any
 
 import uvicorn
 
-from product_consumer.errors import ConfigurationError
+from product_consumer.errors import FatalError
+from product_consumer.network.addresses import shown
+from product_consumer.network.listening import listen
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ class ApiServer:
 
     def __init__(self, app: Any, *, host: str, port: int, has_key: bool) -> None:
         self._host, self._port, self._has_key = host, port, has_key
+        self._listening: socket.socket | None = None
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -56,23 +60,24 @@ class ApiServer:
     def start(self) -> None:
         """Listen; returns once connections are accepted.
 
-        Raises ``ConfigurationError`` when the address cannot be listened on.
+        Raises ``ConfigurationError`` when the address cannot be listened on, and ``FatalError``.
         """
         if self._host not in _LOOPBACK and not self._has_key:
             log.warning("The order service listens on %s and asks for no API_KEY", self._host)
+        self._listening = listen(self._host, self._port, "API")
         self._thread.start()
         ready = self._server.ready.wait(START_SECONDS)
         if not ready or not self._server.started:
             self._server.should_exit = True
-            address = f"{self._host}:{self._port}"
-            raise ConfigurationError("API_PORT", f"cannot listen on {address}: {self._problem}")
-        log.info("The order service listens on http://%s:%d", self._host, self.port)
+            raise FatalError(f"the order service did not start: {self._problem}")
+        log.info("The order service listens on http://%s", shown(self._host, self.port))
 
     @property
     def port(self) -> int:
         """The port in use; the system chooses it where port 0 was asked for."""
-        sockets = [socket for server in self._server.servers for socket in server.sockets]
-        return int(sockets[0].getsockname()[1]) if sockets else self._port
+        listening = self._listening
+        is_open = listening is not None and listening.fileno() != -1
+        return int(listening.getsockname()[1]) if listening and is_open else self._port
 
     @property
     def has_ended(self) -> bool:
@@ -86,10 +91,7 @@ class ApiServer:
 
     def _run(self) -> None:
         try:
-            self._server.run()
-        except SystemExit:
-            # uvicorn could not bind; its log line has the reason.
-            self._problem = "the address is in use or not ours"
+            self._server.run(sockets=[self._listening] if self._listening else None)
         except Exception as error:
             log.exception("The order service died")
             self._problem = str(error)

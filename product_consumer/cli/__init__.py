@@ -1,6 +1,7 @@
 """The operator's commands: ``python -m product_consumer COMMAND``.
 
 app                  setup-queues, publish, search, history, rebuild, schema, check
+output               JSON for every terminal, errors as one line
 configuration        the settings of a command
 components           the components of a worker, opened for a command
 check                tries every configured dependency, as a worker would at its start

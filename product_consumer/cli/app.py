@@ -3,7 +3,7 @@
 They work beside a running worker, on embedded stores too.
 """
 
-import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +15,7 @@ import typer
 
 from product_consumer.cli import dead_letters, orders, serve
 from product_consumer.cli.configuration import command_settings
-from product_consumer.errors import ConfigurationError, ProductConsumerError
+from product_consumer.cli.output import EXIT_UNAVAILABLE, end_by, print_json
 from product_consumer.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_USAGE
 from product_consumer.streams import QUEUE_SETTINGS, StreamName
 from product_consumer.text import printable
@@ -34,8 +34,6 @@ app.add_typer(dead_letters.app, name="dlq")
 orders.register(app)
 serve.register(app)
 
-EXIT_UNAVAILABLE = 1
-
 
 class StoreName(StrEnum):
     """A store that ``rebuild`` can fill."""
@@ -47,17 +45,17 @@ class StoreName(StrEnum):
 
 
 def main() -> None:
-    """Run a command. An error is one line on standard error; it exits with 78 for a setting, with 1
-    for an outage.
-    """
+    """Run a command. An error is one line on standard error; ``output.end_by`` chooses the code."""
     try:
-        app()
-    except ConfigurationError as error:
-        print(printable(str(error)), file=sys.stderr)
-        sys.exit(EXIT_CONFIGURATION)
-    except ProductConsumerError as error:
-        print(printable(str(error)), file=sys.stderr)
-        sys.exit(EXIT_UNAVAILABLE)
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough.
+        os._exit(EXIT_UNAVAILABLE)
+    except Exception as error:
+        end_by(error)
 
 
 @app.command("setup-queues")
@@ -127,8 +125,10 @@ def search(
         pixels = None if image_bytes is None else components.decoder.decode(image_bytes)
         results = searcher.search(text=text, pixels=pixels, keywords=keywords, limit=limit)
     for result in results:
-        as_text = json.dumps(result_as_json(result), ensure_ascii=False) if as_json else None
-        print(as_text or result_line(result))
+        if as_json:
+            print_json(result_as_json(result))
+        else:
+            print(result_line(result))
     if not results and not as_json:
         print("Nothing found")
 
@@ -155,7 +155,7 @@ def history(
         print(f"No product {printable(product_id)!r}", file=sys.stderr)
         raise typer.Exit(1)
     if as_json:
-        print(json.dumps(history_as_json(row, prices, reviews), ensure_ascii=False))
+        print_json(history_as_json(row, prices, reviews))
     else:
         print("\n".join(history_lines(row, prices, reviews)))
 
@@ -182,7 +182,7 @@ def schema() -> None:
     """Print the JSON Schema of a product message."""
     from product_consumer.products.parser import product_schema
 
-    print(json.dumps(product_schema(), indent=2, ensure_ascii=False))
+    print_json(product_schema(), indent=2)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Errors of the database drivers, turned into the errors of this program."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +8,15 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from product_consumer.environment import variable_quoted_in
 from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
+from product_consumer.network.addresses import check_host
+from product_consumer.network.tls import clock_is_set
+from product_consumer.refusals import IMPOSSIBLE_HOST, POSTGRESQL, Refusal, find_refusal
 
-# https://www.postgresql.org/docs/current/errcodes-appendix.html; all other classes pass with time.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
 _DATA_SQLSTATES = ("22", "23")
-_CONFIGURATION_SQLSTATES = ("28", "3D", "3F", "42")
+_HOST = re.compile(r"failed to resolve host '(.*?)'")
 
 
 @contextmanager
@@ -23,7 +28,11 @@ def translated_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _translate(error) from error
-    except (OverflowError, UnicodeEncodeError) as error:
+    except UnicodeError as error:
+        if "idna" not in str(error):
+            raise RejectMessage("store_rejected", f"ledger: {error}") from error
+        raise ConfigurationError("DATABASE_URL", "its host is not a name of a host") from error
+    except OverflowError as error:
         # A value that the driver cannot even send.
         raise RejectMessage("store_rejected", f"ledger: {error}") from error
     except PoolTimeoutError as error:
@@ -37,19 +46,28 @@ def _translate(error: DBAPIError) -> Exception:
     if isinstance(error, DataError) and not getattr(error.orig, "sqlstate", None):
         # The driver refused it before the server saw it: text with a NUL, for instance.
         return RejectMessage("store_rejected", f"ledger: {detail}")
-    state = getattr(error.orig, "sqlstate", None) or _guess_sqlstate(detail)
-    if state.startswith(_DATA_SQLSTATES):
+    state = getattr(error.orig, "sqlstate", None)
+    if state and state.startswith(_DATA_SQLSTATES):
         return RejectMessage("store_rejected", f"ledger: {state} {detail}")
-    if state.startswith(_CONFIGURATION_SQLSTATES):
-        return ConfigurationError("DATABASE_URL", detail)
-    return LedgerUnavailable("ledger", detail)
+    refusal = find_refusal(POSTGRESQL, [state]) if state else _refusal_of_connection(detail)
+    if refusal is None or refusal.setting is None:
+        return LedgerUnavailable("ledger", detail)
+    # libpq reads variables of its own.
+    variable = None if state else variable_quoted_in(detail.rpartition("failed: ")[2], "PG", '"')
+    return ConfigurationError(variable or refusal.setting, f"{refusal.why}: {detail}")
 
 
-def _guess_sqlstate(detail: str) -> str:
-    # libpq reports a log-in that is refused while connecting as text only.
-    refused = "password authentication failed" in detail or "no password supplied" in detail
-    missing = "does not exist" in detail and "FATAL" in detail
-    return "28000" if refused or missing else "08006"
+def _refusal_of_connection(detail: str) -> Refusal | None:
+    """Return the row for an error before the log-in, which has no SQLSTATE."""
+    if "certificate" in detail and not clock_is_set():
+        # libpq does not say what is wrong with a certificate.
+        return None
+    host = _HOST.search(detail)
+    try:
+        check_host(host[1] if host else "localhost")
+    except ValueError:
+        return find_refusal(POSTGRESQL, [IMPOSSIBLE_HOST])
+    return find_refusal(POSTGRESQL, message=detail)
 
 
 def _translate_sqlite(error: sqlite3.Error) -> Exception:

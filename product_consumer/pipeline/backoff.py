@@ -9,10 +9,14 @@ import logging
 from collections.abc import Callable
 from random import random as _random
 from threading import Event
+from time import monotonic
 
 from product_consumer.errors import Unavailable
 
 log = logging.getLogger(__name__)
+
+LINE_SECONDS = 60.0
+"""Time between two log lines about one wait."""
 
 # 2 ** 64 times any base is over any cap; a larger exponent would overflow a float.
 _MAX_EXPONENT = 64
@@ -62,19 +66,31 @@ class Stopped(Exception):
     """Raised when a stop is asked for before a start is done."""
 
 
-def wait_until_available(step: Callable[[], object], stopping: Event, waiting: str) -> None:
-    """Repeat a step of a start while it raises ``Unavailable``; log each failure after ``waiting``.
+def wait_until_available(
+    step: Callable[[], object],
+    stopping: Event,
+    waiting: str,
+    clock: Callable[[], float] = monotonic,
+    backoff: Backoff | None = None,
+) -> None:
+    """Repeat a step of a start while it raises ``Unavailable``.
 
-    Raises ``Stopped`` when asked to stop before the step is done.
+    It logs the first failure after ``waiting``, then one a minute, and the end of the wait. Raises
+    ``Stopped`` when asked to stop before the step is done.
     """
-    backoff = Backoff()
+    pauses, began_at, told_at = backoff or Backoff(), clock(), -LINE_SECONDS
     while not stopping.is_set():
         try:
             step()
         except Unavailable as error:
-            log.warning("%s: %s", waiting, error)
-            backoff.wait(stopping)
+            now = clock() - began_at
+            if now - told_at >= LINE_SECONDS:
+                log.warning("%s: %s", waiting, error)
+                told_at = now
+            pauses.wait(stopping)
         else:
+            if told_at >= 0:
+                log.info("Waited to start for %.0f s", clock() - began_at)
             return
     raise Stopped
 

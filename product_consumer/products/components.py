@@ -18,7 +18,7 @@ from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.opening import open_queue
 from product_consumer.settings import Settings
 from product_consumer.stores.base import ProductStore
-from product_consumer.stores.opening import Stores, open_stores
+from product_consumer.stores.opening import Stores, open_stores, reach_servers
 from product_consumer.streams import StreamName
 
 if TYPE_CHECKING:
@@ -67,7 +67,14 @@ class ProductComponents:
 
     def opening_steps(self) -> Sequence[Callable[[], object]]:
         """Return what a worker calls, in order."""
-        return self.open_queue, self.open_ledger, self.load_model, self.open_stores
+        return (
+            self.open_queue,
+            self.open_ledger,
+            # Before the model, which takes long: a wrong address is told at once.
+            partial(reach_servers, self._settings),
+            self.load_model,
+            self.open_stores,
+        )
 
     def open_queue(self) -> None:
         """Connect to the queue and check that it may be read."""

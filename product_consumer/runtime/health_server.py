@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from product_consumer.errors import ConfigurationError
+from product_consumer.network.addresses import shown
+from product_consumer.network.listening import listen
 from product_consumer.pipeline.context import ProcessContext
 from product_consumer.runtime.signals import Shutdown
 from product_consumer.settings import Settings
@@ -93,12 +95,16 @@ def serving(
     if settings.metrics_port is None:
         yield None
         return
-    server = _listen(settings.metrics_host, settings.metrics_port, Health(context, shutdown))
+    server = _Server(
+        listen(settings.metrics_host, settings.metrics_port, "METRICS"),
+        partial(_Handler, Health(context, shutdown)),
+    )
     thread = threading.Thread(
         target=server.serve_forever, args=(_POLL_SECONDS,), name="health", daemon=True
     )
     thread.start()
-    log.info("Metrics and health on http://%s:%d", *server.server_address[:2])
+    host, port = server.server_address[:2]
+    log.info("Metrics and health on http://%s", shown(str(host), port))
     try:
         yield int(server.server_address[1])
     finally:
@@ -106,18 +112,18 @@ def serving(
         server.server_close()
 
 
-def _listen(host: str, port: int, health: Health) -> "_Server":
-    try:
-        return _Server((host, port), partial(_Handler, health))
-    except OSError as error:
-        problem = f"cannot listen at {host}:{port}: {error.strerror or error}"
-        raise ConfigurationError("METRICS_PORT", problem) from error
-
-
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # A slow reader must not hold up a stop.
     block_on_close = False
+
+    def __init__(self, listening: socket.socket, handler: Callable[..., Any]) -> None:
+        """``listening``: a socket that listens already, on IPv4 or IPv6."""
+        address = listening.getsockname()
+        super().__init__(address, handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.server_address = address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug("A request to the health server failed", exc_info=True)

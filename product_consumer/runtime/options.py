@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from product_consumer.environment import read_systemd_environment
+from product_consumer.environment import provide_temporary_directory, read_systemd_environment
 from product_consumer.logs import configure_logging
 from product_consumer.runtime.child_process import end_with_parent
 from product_consumer.runtime.exit_codes import UsageError
@@ -47,6 +47,7 @@ class Options:
         given = {"threads": self.threads, "processes": self.processes}
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         settings = read_settings(**chosen)
+        provide_temporary_directory(settings.data_dir / "tmp")
         configure_logging(settings.log_format, settings.log_level, self.process_number)
         if self.process_number is not None:
             _follow_parent()

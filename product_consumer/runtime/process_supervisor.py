@@ -3,7 +3,7 @@
 The parent starts and watches its children, and does nothing else: it loads no model and opens no
 queue, so it has nothing to lose and little to die of. The children are the same program.
 
-- The parent passes a first SIGTERM or SIGINT on to every child, which drains; a second ends all at
+- The parent passes a first signal to stop on to every child, which drains; a second ends all at
   once. It passes SIGUSR1 on to every child, which prints its stacks.
 - A child that ends unasked is started again after a growing pause; its messages become visible by
   themselves. After more than ``MAX_DEATHS`` deaths in ``DEATHS_WINDOW_SECONDS`` a restart does not
@@ -57,7 +57,7 @@ _STACKS_SECONDS = 0.3
 _ABORT_SECONDS = 3.0
 
 # A signal ends a child that has no handlers yet.
-_STOPPED = (EXIT_OK, -signal.SIGTERM, -signal.SIGINT)
+_STOPPED = (EXIT_OK, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)

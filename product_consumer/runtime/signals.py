@@ -1,4 +1,8 @@
-"""SIGTERM and SIGINT: the first asks for a stop, the second ends the process, each in a bound."""
+"""Signals that stop: the first asks for a stop, a second ends the process, each in a bound.
+
+SIGHUP asks for a stop, too, as when a terminal is closed. It never counts as a second signal:
+shells and service managers send it several times, or after SIGTERM.
+"""
 
 import contextlib
 import logging
@@ -13,6 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from product_consumer.environment import SystemdEnvironment
+from product_consumer.runtime.early_exit import stop_signals
 from product_consumer.runtime.exit_codes import EXIT_OK, EXIT_SECOND_SIGNAL
 from product_consumer.runtime.systemd import Notifier
 
@@ -25,12 +30,11 @@ START_GRACE_SECONDS = 2.0
 CLOSE_GRACE_SECONDS = 4.0
 """Time after the drain to release the messages that are left, and to close everything."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CLOSE, _WAKE = b"\x00", b"\xff"
 
 
 class Shutdown:
-    """The end of a process: SIGTERM and SIGINT set ``stopping``, a second signal exits with 1.
+    """The end of a process: a signal sets ``stopping``, a second SIGTERM or SIGINT exits with 1.
 
     A context manager for the main thread. A thread of its own reads the signals from a pipe that
     Python's C handler writes to. So nothing runs inside a handler, where the interrupted code may
@@ -51,6 +55,7 @@ class Shutdown:
         self._ends_at: float | None = None
         self._exit_code = EXIT_OK
         self._signals = 0
+        self._stop_signals = stop_signals()
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Shutdown":
@@ -59,7 +64,7 @@ class Shutdown:
         self._guard = threading.Thread(target=self._obey, name="stop", daemon=True)
         self._guard.start()
         self._previous_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in _SIGNALS:
+        for number in self._stop_signals:
             self._previous[number] = signal.signal(number, _do_nothing)
         return self
 
@@ -97,11 +102,13 @@ class Shutdown:
             if _CLOSE in received:
                 return
             for number in received:
-                if number in _SIGNALS:
-                    self._handle()
+                if number in self._stop_signals:
+                    self._handle(number)
 
-    def _handle(self) -> None:
-        self._signals += 1
+    def _handle(self, number: int) -> None:
+        if number == signal.SIGHUP and self.stopping.is_set():
+            return
+        self._signals += number != signal.SIGHUP
         if self._signals > 1:
             self._leave()
         limit_seconds = START_GRACE_SECONDS

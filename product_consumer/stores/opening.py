@@ -1,11 +1,14 @@
 """Opens the stores that the settings name; only their clients are imported."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
+from product_consumer.errors import StoreUnavailable
 from product_consumer.models import StoreIdentity
 from product_consumer.settings import Settings
 from product_consumer.stores.base import KeywordStore, ProductStore, VectorStore
+
+_REACHING_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,44 @@ def open_stores(settings: Settings) -> Stores:
     """
     keywords = _open_keywords(settings)
     return Stores(vectors=_open_vectors(settings), keywords=keywords)
+
+
+def reach_servers(settings: Settings) -> None:
+    """Ask each server for its version, before a start loads the model.
+
+    Raises ``ConfigurationError`` for what no wait can mend. A server that does not answer now is
+    left to ``Stores.setup``.
+    """
+    timeout_seconds = min(settings.store_timeout_seconds, _REACHING_SECONDS)
+    with suppress(StoreUnavailable):
+        _reach_milvus(settings, timeout_seconds)
+    if settings.elasticsearch_url is not None:
+        from product_consumer.stores.elasticsearch.reaching import reach
+
+        url, key = settings.elasticsearch_url, settings.elasticsearch_api_key
+        with suppress(StoreUnavailable):
+            reach(
+                url.get_secret_value(),
+                api_key=key.get_secret_value() if key else None,
+                timeout_seconds=timeout_seconds,
+            )
+
+
+def _reach_milvus(settings: Settings, timeout_seconds: float) -> None:
+    if "://" not in settings.milvus_address:
+        return
+    from product_consumer.stores.milvus.client import MilvusConnection
+
+    token = settings.milvus_token
+    connection = MilvusConnection(
+        settings.milvus_address,
+        token=token.get_secret_value() if token else None,
+        timeout_seconds=timeout_seconds,
+    )
+    try:
+        connection.call(lambda client: None)
+    finally:
+        connection.close()
 
 
 def _open_vectors(settings: Settings) -> VectorStore:

@@ -7,23 +7,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import boto3.session
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    InvalidRegionError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-)
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
 
+from product_consumer.environment import is_set, variable_quoted_in
 from product_consumer.errors import ConfigurationError, ProductConsumerError, QueueUnavailable
-from product_consumer.queues.sqs.error_codes import NO_SUCH_QUEUE, NOT_ALLOWED, bare_code
+from product_consumer.network.tls import why_plain_fails
+from product_consumer.queues.sqs.error_codes import NO_SUCH_QUEUE, bare_code
+from product_consumer.refusals import SQS, find_refusal
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
+from product_consumer.streams import QueueAddress, StreamName
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -34,25 +31,36 @@ _SPARE_CONNECTIONS = 4
 _CONNECT_TIMEOUT_SECONDS = 5
 _RESPONSE_SECONDS = 10
 _REGION_IN_URL = re.compile(
-    r"^https?://(?:sqs\.)?([a-z]{2}(?:-[a-z]+)+-\d)(?:\.queue)?\.(?:amazonaws\.com|api\.aws)"
+    r"^https?://(?:[\w-]+\.)*?([a-z]{2}(?:-[a-z]+)+-\d+)(?:\.queue|\.vpce)?"
+    r"\.(?:amazonaws\.com|api\.aws|localhost\.localstack\.cloud)"
 )
+# The first queues of AWS have URLs without a region.
+_FIRST_REGION, _FIRST_URL = "us-east-1", re.compile(r"^https?://queue\.amazonaws\.com/")
+_AWS_HOST = re.compile(r"^https?://[^/]*\.(?:amazonaws\.com|api\.aws)", re.IGNORECASE)
+# Where no variable says otherwise.
+_AWS_FILE = "AWS_CONFIG_FILE"
+_TOKEN_IS_MISSING = ("UnrecognizedClientException", "InvalidClientTokenId")
 
-_CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 
-
-def sqs_client(settings: Settings) -> "SQSClient":
+def sqs_client(settings: Settings, address: QueueAddress | None = None) -> "SQSClient":
     """Return a client that may be shared by all threads; nothing is contacted yet.
 
-    Raises ``ConfigurationError`` naming the setting, or the variable of AWS, that cannot work.
+    ``address``: the queue that it is for. The region in its URL wins over ``AWS_REGION``. Raises
+    ``ConfigurationError`` naming the setting, or the variable of AWS, that cannot work.
     """
-    access_key, secret_key = settings.sqs_access_key, settings.sqs_secret_key
     try:
-        session = boto3.session.Session(
-            aws_access_key_id=access_key.get_secret_value() if access_key else None,
-            aws_secret_access_key=secret_key.get_secret_value() if secret_key else None,
-        )
-    except ProfileNotFound as error:
-        raise ConfigurationError("AWS_PROFILE", str(error)) from error
+        return _checked(_new_client(settings, address), settings, address)
+    except (BotoCoreError, OSError, ValueError, LookupError) as error:
+        # Files and variables that boto3 reads for itself.
+        raise _configuration_problem(error) or _unreadable(error) from error
+
+
+def _new_client(settings: Settings, address: QueueAddress | None) -> "SQSClient":
+    session = boto3.session.Session(
+        aws_access_key_id=_plain(settings.sqs_access_key),
+        aws_secret_access_key=_plain(settings.sqs_secret_key),
+        aws_session_token=_plain(settings.sqs_session_token),
+    )
     config = Config(
         # The only retries below the consumer loop, which waits for longer outages.
         retries={"mode": "standard", "total_max_attempts": 3},
@@ -65,28 +73,56 @@ def sqs_client(settings: Settings) -> "SQSClient":
         # botocore builds its own user agent twice per call: a sixth of the call's CPU time.
         user_agent="product-consumer/1.0",
     )
-    region = settings.aws_region or session.region_name or _region_for(settings)
-    try:
-        return session.client(
-            "sqs", region_name=region, endpoint_url=settings.aws_endpoint_url, config=config
-        )
-    except InvalidRegionError as error:
-        raise ConfigurationError("AWS_REGION", _in_words(error)) from error
-    except ValueError as error:
-        problem = "needs a URL such as http://host:port"
-        raise ConfigurationError("AWS_ENDPOINT_URL", problem) from error
-    except BotoCoreError as error:
-        raise ConfigurationError("SQS_ACCESS_KEY", _in_words(error)) from error
+    found: str | None = session.region_name
+    region = _region_of(address) or settings.aws_region or found or _region_of_any(settings)
+    if region is None and settings.aws_endpoint_url is None:
+        problem = "not set, and the queue's URL does not tell the region"
+        raise ConfigurationError("AWS_REGION", problem)
+    return session.client(
+        "sqs",
+        region_name=region or _FIRST_REGION,
+        endpoint_url=settings.aws_endpoint_url,
+        config=config,
+    )
 
 
-def _region_for(settings: Settings) -> str:
-    urls = [settings.queue_of(stream).url for stream in StreamName]
-    match = _REGION_IN_URL.match(next(filter(None, urls), ""))
-    if match:
-        return match[1]
-    if settings.aws_endpoint_url:
-        return "us-east-1"
-    raise ConfigurationError("AWS_REGION", "not set, and the queue's URL does not tell the region")
+def _checked(client: "SQSClient", settings: Settings, address: QueueAddress | None) -> "SQSClient":
+    """Return a client whose region and endpoint can be right; for AWS only, others name theirs."""
+    if not _AWS_HOST.match(client.meta.endpoint_url):
+        return client
+    region = client.meta.region_name
+    if not _is_known(region):
+        setting = address.url_setting if address and _region_of(address) else "AWS_REGION"
+        raise ConfigurationError(setting, f"{region!r} is no region that boto3 knows")
+    url = address.url if address and settings.aws_endpoint_url is None else None
+    if address and url and not _AWS_HOST.match(url):
+        problem = f"not set, and {address.url_setting} is not a URL of AWS"
+        raise ConfigurationError("AWS_ENDPOINT_URL", problem)
+    return client
+
+
+def _region_of_any(settings: Settings) -> str | None:
+    regions = (_region_of(settings.queue_of(stream)) for stream in StreamName)
+    return next(filter(None, regions), None)
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+def _is_known(region: str) -> bool:
+    session = boto3.session.Session()
+    return any(
+        region in session.get_available_regions("sqs", partition)
+        for partition in session.get_available_partitions()
+    )
+
+
+def _region_of(address: QueueAddress | None) -> str | None:
+    """Return the region that a queue's URL tells; None where it tells none."""
+    url = (address.url if address else None) or ""
+    match = _REGION_IN_URL.match(url)
+    return match[1] if match else _FIRST_REGION if _FIRST_URL.match(url) else None
 
 
 @contextmanager
@@ -98,7 +134,10 @@ def sqs_errors(action: str, url_setting: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, OSError, ValueError) as error:
+        # The last two come from files of credentials, which boto3 reads at a call.
+        if isinstance(error, ValueError) and url_setting is None:
+            raise
         problem = _configuration_problem(error, url_setting) if url_setting else None
         raise problem or QueueUnavailable("SQS", f"{action}: {_in_words(error)}") from error
 
@@ -114,31 +153,58 @@ def read_queue_attributes(
     client: "SQSClient", queue_url: str, url_setting: str
 ) -> dict["QueueAttributeNameType", str]:
     """Return all attributes of a queue; raises as ``sqs_errors`` with ``url_setting``."""
-    with sqs_errors("reading the queue's attributes", url_setting):
-        response = client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+    try:
+        with sqs_errors("reading the queue's attributes", url_setting):
+            response = client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
+    except QueueUnavailable as error:
+        parts = urlsplit(client.meta.endpoint_url)
+        code = sqs_error_code(error.__cause__)
+        # A code in words came from a server that could be asked.
+        has_answered = code != "" and not code.isdecimal()
+        if has_answered or parts.scheme == "https":
+            raise
+        if why_plain_fails(parts.hostname or "", parts.port or 80):
+            problem = "starts with http://, and what answers speaks TLS only: write https://"
+            raise ConfigurationError("AWS_ENDPOINT_URL", problem) from None
+        raise
     return response.get("Attributes", {})
 
 
 def _configuration_problem(
-    error: ClientError | BotoCoreError, url_setting: str
+    error: Exception, url_setting: str | None = None
 ) -> ProductConsumerError | None:
-    if isinstance(error, _CREDENTIAL_ERRORS):
-        return ConfigurationError("SQS_ACCESS_KEY", f"no credentials to use: {_in_words(error)}")
     code = sqs_error_code(error)
-    if code in NO_SUCH_QUEUE:
+    if code in NO_SUCH_QUEUE and url_setting:
         return ConfigurationError(
             url_setting, "no such queue at this endpoint, in this region and account"
         )
-    if code in NOT_ALLOWED:
-        return ConfigurationError(
-            "SQS_ACCESS_KEY", f"the credentials were refused: {_in_words(error)}"
-        )
-    return None
+    names = [kind.__name__ for kind in type(error).__mro__]
+    words = _in_words(error)
+    refusal = find_refusal(SQS, [code, *names] if code else names, words)
+    if refusal is None:
+        return _unreadable(error) if isinstance(error, (OSError, ValueError)) else None
+    if refusal.setting is None:
+        return QueueUnavailable("SQS", f"{words} ({refusal.why})")
+    if code in _TOKEN_IS_MISSING and is_set("AWS_SESSION_TOKEN") and is_set("SQS_ACCESS_KEY"):
+        words += " (AWS_SESSION_TOKEN is not the token of SQS_ACCESS_KEY: set SQS_SESSION_TOKEN)"
+    setting = refusal.setting
+    if setting == _AWS_FILE:
+        setting = variable_quoted_in(words, "AWS_") or setting
+    return ConfigurationError(setting, f"{refusal.why}: {words}")
 
 
-def _in_words(error: ClientError | BotoCoreError) -> str:
+def _unreadable(error: Exception) -> ConfigurationError:
+    """Name what boto3 reads for itself: its variables and its files."""
+    place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    problem = f"{place}{_in_words(error)}"
+    return ConfigurationError(variable_quoted_in(problem, "AWS_") or _AWS_FILE, problem)
+
+
+def _in_words(error: Exception) -> str:
     """Return one short line: AWS explains a wrong signature in many."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
     if not isinstance(error, ClientError):
-        return str(error)[:300]
+        return " ".join(str(error).split())[:300]
     message = str(error.response.get("Error", {}).get("Message", ""))
     return f"{sqs_error_code(error)}: {message}".splitlines()[0][:300]

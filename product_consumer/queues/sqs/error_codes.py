@@ -11,23 +11,6 @@ STALE = {
 }
 """The receipt no longer settles its message: it was settled, or delivered again."""
 NO_SUCH_QUEUE = {"QueueDoesNotExist", "NonExistentQueue", "InvalidAddress"}
-NOT_ALLOWED = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "AuthFailure",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "IncompleteSignature",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSecurity",
-    "KmsAccessDenied",
-    "MissingAuthenticationToken",
-    "OptInRequired",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
-"""The credentials are wrong, or may not do this."""
 CONTENT_REFUSED = {
     "BatchRequestTooLong",
     "InvalidAttributeValue",

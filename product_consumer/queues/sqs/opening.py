@@ -32,7 +32,7 @@ def open_queue(settings: Settings, address: QueueAddress, label: str = NAME) -> 
     queue) and ``QueueUnavailable`` when it cannot be reached now; then it may be called again.
     """
     queue_url = address.require_url()
-    client = sqs_client(settings)
+    client = sqs_client(settings, address)
     try:
         dead_letter_queue_url = _check_queues(client, address, settings.max_attempts)
     except BaseException:
@@ -65,7 +65,7 @@ def open_dead_letter_queue(
     if queue_url is None:
         return None
     return SqsQueue(
-        sqs_client(settings),
+        sqs_client(settings, address),
         queue_url,
         None,
         RejectLog(settings.reject_log_path),
@@ -76,14 +76,14 @@ def open_dead_letter_queue(
 
 def open_sender(settings: Settings, address: QueueAddress) -> SqsSender:
     """Return a sender to a queue; nothing is contacted yet."""
-    return SqsSender(sqs_client(settings), address.require_url())
+    return SqsSender(sqs_client(settings, address), address.require_url())
 
 
 def set_up_queue(
-    settings: Settings, _address: QueueAddress, name: str, max_receive_count: int
+    settings: Settings, address: QueueAddress, name: str, max_receive_count: int
 ) -> QueueUrls:
     """Create a queue and its dead-letter queue, or set the attributes of existing ones."""
-    client = sqs_client(settings)
+    client = sqs_client(settings, address)
     try:
         return set_up_queues(
             client,

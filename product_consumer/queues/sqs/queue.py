@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
@@ -31,6 +31,12 @@ MAX_WAIT_SECONDS = 20
 # SQS hides a message for 43,200 s at most, counted from its receive, and refuses more. One hour
 # less leaves room for the time that a message was held before it is delayed.
 MAX_DELAY_SECONDS = 43_200 - 3_600
+
+
+_SYSTEM_ATTRIBUTES: Final[list[Literal["SentTimestamp", "ApproximateReceiveCount"]]] = [
+    "SentTimestamp",
+    "ApproximateReceiveCount",
+]
 
 
 class SqsQueue:
@@ -66,7 +72,9 @@ class SqsQueue:
                 MaxNumberOfMessages=min(max_messages, MAX_ENTRIES),
                 WaitTimeSeconds=min(wait_seconds, MAX_WAIT_SECONDS),
                 VisibilityTimeout=self._visibility_timeout_seconds,
-                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+                MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
+                # The older name, which is all that some servers of this API read.
+                AttributeNames=_SYSTEM_ATTRIBUTES,
                 MessageAttributeNames=["All"],
             )
         return [delivered_message(delivered) for delivered in response.get("Messages", [])]

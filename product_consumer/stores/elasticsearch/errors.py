@@ -1,6 +1,6 @@
 """What a response of Elasticsearch means for the messages behind it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,12 @@ from product_consumer.errors import (
     RejectMessage,
     StoreUnavailable,
 )
+from product_consumer.network.tls import cause_in_words
+from product_consumer.refusals import ELASTICSEARCH, find_refusal
 
 NAME = "elasticsearch"
+# What a gateway answers for a server that is down is not among them.
+_NOT_ITS_ANSWERS = (301, 302, 307, 308, 400, 404, 405, 501)
 _REFUSED_DOCUMENT = {
     "mapper_parsing_exception",
     "document_parsing_exception",
@@ -29,15 +33,16 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except UnsupportedProductError as error:
-        raise ConfigurationError(
-            "ELASTICSEARCH_URL", "what answers there is not Elasticsearch"
-        ) from error
+        raise _error_of([type(error).__name__], "it does not say that it is") from error
     except ApiError as error:
-        detail = short(f"{error.status_code} {reason_of(error)}")
-        raise _error_of_status(error.status_code, error.error, detail) from error
+        codes = [error.error, str(error.status_code)]
+        if error.status_code in _NOT_ITS_ANSWERS and "x-elastic-product" not in error.meta.headers:
+            codes = [UnsupportedProductError.__name__]
+        raise _error_of(codes, f"{error.status_code} {reason_of(error)}") from error
     except TransportError as error:
-        detail = short(f"{type(error).__name__}: {error}")
-        raise StoreUnavailable(NAME, detail) from error
+        # The client's own text leaves out why.
+        detail = f"{type(error).__name__}: {cause_in_words(error) or error}"
+        raise _error_of([type(error).__name__], detail) from error
 
 
 def row_failure(item: dict[str, Any], alias: str) -> RejectMessage | None:
@@ -54,7 +59,7 @@ def row_failure(item: dict[str, Any], alias: str) -> RejectMessage | None:
     reached_an_index = item["_index"] != alias
     if error["type"] in _REFUSED_DOCUMENT and reached_an_index:
         return RejectMessage("store_rejected", detail)
-    raise _error_of_status(item["status"], error["type"], detail)
+    raise _error_of([error["type"], str(item["status"])], detail)
 
 
 def field_of(response: ObjectApiResponse[Any], name: str) -> Any:
@@ -81,8 +86,8 @@ def short(text: str) -> str:
     return " ".join(text.split())[:300]
 
 
-def _error_of_status(status: int, error_type: str, detail: str) -> ProductConsumerError:
-    # A blocked index (disk nearly full, made read-only) is answered with 403 too.
-    if status in (401, 403) and error_type != "cluster_block_exception":
-        return ConfigurationError("ELASTICSEARCH_API_KEY", f"was refused: {detail}")
-    return StoreUnavailable(NAME, detail)
+def _error_of(codes: Sequence[str], detail: str) -> ProductConsumerError:
+    refusal = find_refusal(ELASTICSEARCH, codes, detail)
+    if refusal is None or refusal.setting is None:
+        return StoreUnavailable(NAME, short(detail))
+    return ConfigurationError(refusal.setting, short(f"{refusal.why}: {detail}"))

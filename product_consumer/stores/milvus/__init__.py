@@ -2,6 +2,7 @@
 
 store              the contract of a store on Milvus
 client             calls, timed, their errors translated
+pymilvus_import    the library, which reads variables when it is imported
 collection         made, verified, indexed, loaded, behind an alias
 rows               fields, filters, and the identity of a collection
 upsert_requests    rows packed by column, an embedding as its bytes

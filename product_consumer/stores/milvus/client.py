@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
-from pymilvus import DataType, MilvusClient
-from pymilvus.exceptions import DataNotMatchException, MilvusException, ParamError
 
+from product_consumer.environment import grpc_ca_file
 from product_consumer.errors import (
     ConfigurationError,
     ProductConsumerError,
@@ -19,8 +18,16 @@ from product_consumer.errors import (
     StoreUnavailable,
 )
 from product_consumer.models import MAX_ID_BYTES, StoreIdentity
+from product_consumer.network.tls import why_plain_fails, why_tls_fails
 from product_consumer.stores.milvus.embedded import EmbeddedMilvus
-from product_consumer.stores.milvus.errors import Failure, classify, describe
+from product_consumer.stores.milvus.errors import Failure, classify, describe, refusal_of
+from product_consumer.stores.milvus.pymilvus_import import (
+    DataNotMatchException,
+    DataType,
+    MilvusClient,
+    MilvusException,
+    ParamError,
+)
 from product_consumer.stores.milvus.rows import (
     NULLABLE,
     SCALARS,
@@ -38,6 +45,8 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
 LOAD_SECONDS = 30.0
 """Bound on loading a collection into memory; a server takes 3 s for an empty one."""
 
+# Of an address without a port.
+_PORT, _TLS_PORT = 19_530, 443
 _CLIENT_ERRORS = (MilvusException, grpc.RpcError, ValueError)
 # 100: a collection anywhere, or an alias in Milvus Lite. 1600: an alias on a server.
 _NOT_FOUND_CODES = (100, 1600)
@@ -165,8 +174,19 @@ class MilvusConnection:
             client = MilvusClient(self._uri, token=self._token, timeout=seconds, dedicated=True)
             self._version = str(client.get_server_version(timeout=seconds))
         except _CLIENT_ERRORS as error:
-            raise self._outage(error) from error
+            raise self._refusal(error) or self._outage(error) from error
         return client
+
+    def _refusal(self, error: Exception) -> ConfigurationError | None:
+        """Return what no wait can mend: pymilvus hides why it cannot connect."""
+        cause = error.__cause__
+        words = f"{describe(error)} {describe(cause) if cause else ''}"
+        if self._embedded is None:
+            words = _why_refused(self._uri) or words
+        refusal = refusal_of(error, words)
+        if refusal is None or refusal.setting is None:
+            return None
+        return ConfigurationError(refusal.setting, f"{self.label}: {refusal.why}: {words}")
 
     def _disconnect(self) -> None:
         if self._client is not None:
@@ -181,8 +201,9 @@ class MilvusConnection:
 
     def _translated(self, error: Exception) -> ProductConsumerError | CallRefused:
         kind, detail = classify(error), describe(error)
-        if kind is Failure.AUTH:
-            return ConfigurationError("MILVUS_TOKEN", f"{self.label} refuses it: {detail}")
+        refusal = refusal_of(error)
+        if refusal is not None and refusal.setting is not None:
+            return ConfigurationError(refusal.setting, f"{self.label} refuses it: {detail}")
         if kind is Failure.REFUSED or isinstance(error, (DataNotMatchException, ParamError)):
             return CallRefused(detail, RejectMessage("store_rejected", detail))
         if kind is Failure.UNKNOWN:
@@ -219,6 +240,15 @@ def new_index(field: str) -> Any:
     index = MilvusClient.prepare_index_params()
     index.add_index(field, index_name=field, index_type="AUTOINDEX", metric_type="COSINE")
     return index
+
+
+def _why_refused(uri: str) -> str:
+    """Return what is wrong with TLS at an address; empty where nothing is."""
+    parts = urlsplit(uri)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return why_tls_fails(host, parts.port or _TLS_PORT, grpc_ca_file())
+    return why_plain_fails(host, parts.port or _PORT)
 
 
 def _without_credentials(address: str) -> str:

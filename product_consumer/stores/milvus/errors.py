@@ -5,10 +5,11 @@ from typing import Any
 
 import grpc
 
+from product_consumer.refusals import MILVUS, Refusal, find_refusal
+
 # Codes of Milvus servers (pkg/util/merr/errors.go, the same from 2.3 on) and of Milvus Lite. Milvus
 # Lite uses only 1 (unexpected), 6 (illegal argument), 100 and 101.
 _NOT_LOADED = frozenset({101, 103})
-_AUTH = frozenset({1400, 1401})
 _REFUSED = frozenset({6, 1100, 1101, 1102, 1804})
 # Not ready, memory, requests, disk, rate, quota, delay, resources; cancelled and timed out.
 _PASSING = frozenset({2, 3, 4, 5, 7, 8, 9, 11, 12, 10_000, 10_001})
@@ -19,7 +20,6 @@ _PASSING_WORDS = ("Retry timeout", "should create connection first", "closed cha
 closed meanwhile, or the file system refused Milvus Lite."""
 
 _REFUSED_STATUS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
-_AUTH_STATUS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
 class Failure(Enum):
@@ -27,7 +27,6 @@ class Failure(Enum):
 
     PASSING = auto()
     NOT_LOADED = auto()
-    AUTH = auto()
     REFUSED = auto()
     UNKNOWN = auto()
 
@@ -38,17 +37,20 @@ def classify(error: BaseException) -> Failure:
     """
     status = _grpc_status(error)
     if status is not None:
-        if status in _AUTH_STATUS:
-            return Failure.AUTH
         return Failure.REFUSED if status in _REFUSED_STATUS else Failure.PASSING
     code = getattr(error, "code", None)
     if code in _NOT_LOADED:
         return Failure.NOT_LOADED
-    if code in _AUTH:
-        return Failure.AUTH
     if code in _REFUSED:
         return Failure.REFUSED
     return Failure.PASSING if _is_passing(error, code) else Failure.UNKNOWN
+
+
+def refusal_of(error: BaseException, words: str = "") -> Refusal | None:
+    """Return the row of the table of refusals for an error; None where there is none."""
+    status = _grpc_status(error)
+    code = status.name if status is not None else str(getattr(error, "code", ""))
+    return find_refusal(MILVUS, [code], words)
 
 
 def describe(error: BaseException) -> str:

@@ -8,11 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pymilvus import DataType
-from pymilvus.exceptions import ParamError
-from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
-from pymilvus.grpc_gen.schema_pb2 import BytesArray, FieldData
-
+from product_consumer.stores.milvus.pymilvus_import import (
+    BytesArray,
+    DataType,
+    FieldData,
+    ParamError,
+    UpsertRequest,
+)
 from product_consumer.vectors import stack
 
 Entity = Mapping[str, Any]

@@ -110,3 +110,24 @@ def test_no_step_of_a_start_is_begun_after_a_stop() -> None:
 
     with pytest.raises(Stopped):
         wait_until_available(lambda: pytest.fail("begun"), event, "Waiting")
+
+
+def test_a_wait_is_told_when_it_begins_once_a_minute_and_when_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    seconds = iter([*range(0, 150, 5), *range(150, 400)])
+    failures = iter(range(25))
+
+    def step() -> None:
+        if next(failures, None) is not None:
+            raise StoreUnavailable("milvus", "gone")
+
+    pauses = Backoff(first_seconds=1e-6, cap_seconds=1e-6)
+    wait_until_available(
+        step, threading.Event(), "Waiting", clock=lambda: float(next(seconds)), backoff=pauses
+    )
+
+    told = [record.getMessage() for record in caplog.records]
+    assert told[:-1] == ["Waiting: milvus is unavailable: gone"] * 3
+    assert told[-1].startswith("Waited to start for")

@@ -52,6 +52,7 @@ HOMES = {
 # Used although no file imports them.
 NOT_IMPORTED = {
     "milvus-lite": "started as a process and by pymilvus",
+    "tzdata": "found by zoneinfo where the machine has no time zones",
 }
 
 # Packages that a required package brings, always in a version that fits.

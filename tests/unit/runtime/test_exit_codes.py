@@ -54,3 +54,31 @@ def test_a_bug_of_ours_is_fatal_and_told_with_its_traceback(
 def test_the_end_of_the_interpreter_passes() -> None:
     with pytest.raises(SystemExit), exit_code_of_errors():
         raise SystemExit(2)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (ImportError("No module named 'x'"), 78, "No module named 'x'"),
+        (RuntimeError("can't start new thread"), 70, "no more threads"),
+        (OSError(24, "Too many open files"), 70, "no more open files"),
+        (MemoryError(), 70, "no more memory"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_machine_lacks_is_told_in_one_line(
+    error: Exception,
+    code: int,
+    told: str,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with exit_code_of_errors() as ending:
+        fail()
+
+    assert ending.code == code
+    assert told in caplog.text + capsys.readouterr().err
+    assert "Traceback" not in caplog.text

@@ -21,6 +21,7 @@ from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.queues.sqs.sender import publish
 from product_consumer.settings import Settings
 from product_consumer.streams import StreamName
+from tests.support.certificate_authority import Authority, tls_server
 from tests.support.factories import message
 from tests.support.sqs import QUEUE_URL, sqs_settings
 
@@ -48,8 +49,8 @@ def test_a_start_without_a_queue_names_it() -> None:
 class Refusing:
     """A server that responds to every call with the same error."""
 
-    def __init__(self, code: str, status: int = 400) -> None:
-        body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}).encode()
+    def __init__(self, code: str, status: int = 400, message: str = "no") -> None:
+        body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": message}).encode()
         self._response = (
             f"HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -86,7 +87,7 @@ class Refusing:
         ("QueueDoesNotExist", "SQS_QUEUE_URL"),
         ("InvalidClientTokenId", "SQS_ACCESS_KEY"),
         ("AccessDenied", "SQS_ACCESS_KEY"),
-        ("SignatureDoesNotMatch", "SQS_ACCESS_KEY"),
+        ("SignatureDoesNotMatch", "SQS_SECRET_KEY"),
     ],
 )
 def test_a_start_that_no_retry_can_mend_names_the_setting(code: str, named: str) -> None:
@@ -94,6 +95,113 @@ def test_a_start_that_no_retry_can_mend_names_the_setting(code: str, named: str)
         open_products(sqs_settings(aws_endpoint_url=server.url))
 
     assert refused.value.setting == named
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "words"),
+    [
+        ("InvalidSignatureException", "Signature expired: 20261126T220000Z is now", "the clock"),
+        ("SignatureDoesNotMatch", "Signature not yet current: 20261126T220000Z", "the clock"),
+        ("RequestExpired", "Request has expired", "the clock"),
+        ("ExpiredTokenException", "The security token included is expired", "the token"),
+        ("ServiceUnavailable", "later", "later"),
+    ],
+)
+def test_a_refusal_that_time_can_mend_is_waited_for(code: str, message: str, words: str) -> None:
+    with (
+        Refusing(code, 403, message) as server,
+        pytest.raises(QueueUnavailable, match=words),
+    ):
+        open_products(sqs_settings(aws_endpoint_url=server.url))
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "named"),
+    [
+        ("InvalidSignatureException", "The request signature we calculated", "SQS_SECRET_KEY"),
+        ("InvalidSignatureException", "should be scoped to a valid region", "AWS_REGION"),
+        ("405", "", "AWS_ENDPOINT_URL"),
+    ],
+)
+def test_a_refusal_that_only_a_setting_can_mend_is_told_by_its_words(
+    code: str, message: str, named: str
+) -> None:
+    with Refusing(code, 403, message) as server, pytest.raises(ConfigurationError) as refused:
+        open_products(sqs_settings(aws_endpoint_url=server.url))
+
+    assert refused.value.setting == named
+
+
+def test_a_token_of_aws_beside_our_own_keys_is_pointed_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+    monkeypatch.setenv("SQS_ACCESS_KEY", "key")
+    with (
+        Refusing("UnrecognizedClientException", 403) as server,
+        pytest.raises(ConfigurationError, match="set SQS_SESSION_TOKEN"),
+    ):
+        open_products(sqs_settings(aws_endpoint_url=server.url))
+
+
+def test_an_endpoint_by_tls_that_has_none_is_refused(elasticmq_url: str) -> None:
+    url = elasticmq_url.replace("http", "https")
+    with pytest.raises(ConfigurationError, match="asks for TLS") as refused:
+        open_products(sqs_settings(aws_endpoint_url=url))
+
+    assert refused.value.setting == "AWS_ENDPOINT_URL"
+
+
+def test_an_endpoint_without_tls_that_has_nothing_else_is_refused(tmp_path: Path) -> None:
+    with (
+        tls_server(Authority(tmp_path).issue()) as port,
+        pytest.raises(ConfigurationError, match="write https://") as refused,
+    ):
+        open_products(sqs_settings(aws_endpoint_url=f"http://127.0.0.1:{port}"))
+
+    assert refused.value.setting == "AWS_ENDPOINT_URL"
+
+
+def test_an_endpoint_of_an_unknown_ca_names_the_file_for_it(tmp_path: Path) -> None:
+    with (
+        tls_server(Authority(tmp_path).issue()) as port,
+        pytest.raises(ConfigurationError, match="certificate verify failed") as refused,
+    ):
+        open_products(sqs_settings(aws_endpoint_url=f"https://127.0.0.1:{port}"))
+
+    assert refused.value.setting == "AWS_CA_BUNDLE"
+
+
+@pytest.mark.parametrize(
+    ("variable", "content"),
+    [
+        ("AWS_CONFIG_FILE", b"[default]\nregion = a\nregion = b\n"),
+        ("AWS_CONFIG_FILE", b"region = a\n"),
+        ("AWS_CONFIG_FILE", b"[default]\nregion = \xe9\n"),
+        ("AWS_CONFIG_FILE", "[default]\n".encode("utf-16")),
+        ("AWS_SHARED_CREDENTIALS_FILE", b"[default]\nx = a\nx = b\n"),
+        ("AWS_CONFIG_FILE", b"[default]\ncredential_process = /no/such/program\n"),
+        ("AWS_CONFIG_FILE", b"[default]\ncredential_process = /bin/echo no-json\n"),
+        ("AWS_CONFIG_FILE", b"[default]\nrole_arn = a\nsource_profile = nobody\n"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", None),
+    ],
+)
+def test_a_file_of_aws_that_cannot_be_used_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, content: bytes | None
+) -> None:
+    file = tmp_path / "aws"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv(variable, str(file))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/any")
+    with pytest.raises(ConfigurationError) as refused:
+        open_products(
+            sqs_settings(
+                sqs_access_key=None, sqs_secret_key=None, aws_endpoint_url="http://127.0.0.1:1"
+            )
+        )
+
+    assert refused.value.setting == variable
 
 
 @pytest.mark.parametrize(

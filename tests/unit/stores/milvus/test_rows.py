@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from milvus_lite.search.filter import parse_expr
 
 from product_consumer.models import ProductRow, StoreIdentity
-from product_consumer.stores.milvus.errors import Failure, classify, describe
+from product_consumer.stores.milvus.errors import Failure, classify, describe, refusal_of
 from product_consumer.stores.milvus.rows import (
     NULLABLE,
     SCALARS,
@@ -156,10 +156,8 @@ class _ClientError(Exception):
         (_ClientError(1, "[Errno 28] No space left on device"), Failure.PASSING),
         (_ClientError(1, "[upsert_rows] Retry timeout: 10s"), Failure.PASSING),
         (_ClientError(101, "collection not loaded"), Failure.NOT_LOADED),
-        (_ClientError(1400, "not authenticated"), Failure.AUTH),
         (_ClientError(grpc.StatusCode.UNAVAILABLE), Failure.PASSING),
         (SimpleNamespace(code=lambda: grpc.StatusCode.DEADLINE_EXCEEDED), Failure.PASSING),
-        (SimpleNamespace(code=lambda: grpc.StatusCode.UNAUTHENTICATED), Failure.AUTH),
         (SimpleNamespace(code=lambda: grpc.StatusCode.INVALID_ARGUMENT), Failure.REFUSED),
         (_ClientError(65_535, "something new"), Failure.UNKNOWN),
         (ValueError("something else"), Failure.UNKNOWN),
@@ -174,11 +172,20 @@ def test_a_failure_is_told_by_its_code(error: Any, failure: Failure):
     assert classify(error) is failure
 
 
+def test_a_refused_token_names_its_setting():
+    refusal = refusal_of(_ClientError(1400, "not authenticated"))
+
+    assert refusal is not None
+    assert refusal.setting == "MILVUS_TOKEN"
+
+
 def test_a_refused_token_is_told_by_the_cause_of_a_failed_connection():
     error = _ClientError(2, "Fail connecting to server")
     error.__cause__ = _ClientError(lambda: grpc.StatusCode.UNAUTHENTICATED)
 
-    assert classify(error) is Failure.AUTH
+    refusal = refusal_of(error)
+    assert refusal is not None
+    assert refusal.setting == "MILVUS_TOKEN"
 
 
 def test_a_failure_is_described_in_one_short_line():
