@@ -1,9 +1,11 @@
 """Errors of the database drivers, turned into the errors of this program."""
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -74,6 +76,9 @@ def _translate_sqlite(error: sqlite3.Error) -> Exception:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return ConfigurationError("DATABASE_URL", f"the SQLite file is damaged: {error}")
+    if code == sqlite3.SQLITE_CANTOPEN:
+        # SQLite does not say so, but this raises ``OSError`` where no more files can be opened.
+        Path(os.devnull).open("rb").close()
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return ConfigurationError("DATABASE_URL", f"the SQLite file cannot be written: {error}")
     if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG):

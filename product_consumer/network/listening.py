@@ -32,6 +32,7 @@ def listen(host: str, port: int, service: str) -> socket.socket:
     except (OSError, UnicodeError) as error:
         is_port = getattr(error, "errno", None) in _WRONG_PORT
         setting = f"{service}_PORT" if is_port else f"{service}_HOST"
-        words = getattr(error, "strerror", None) or str(error)
+        # ``create_server`` adds the address.
+        words = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
         problem = f"cannot listen at {shown(bare_host, port)}: {words}"
         raise ConfigurationError(setting, problem) from error

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from product_consumer.environment import is_set, variable_quoted_in
 from product_consumer.errors import ConfigurationError, ProductConsumerError, QueueUnavailable
-from product_consumer.network.tls import why_plain_fails
+from product_consumer.network.tls import cause_in_words, why_plain_fails
 from product_consumer.queues.sqs.error_codes import NO_SUCH_QUEUE, bare_code
 from product_consumer.refusals import SQS, find_refusal
 from product_consumer.settings import Settings
@@ -205,6 +205,7 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if not isinstance(error, ClientError):
-        return " ".join(str(error).split())[:300]
+        text, cause = " ".join(str(error).split()), cause_in_words(error)
+        return (text if cause in text else f"{text} {cause}")[:300]
     message = str(error.response.get("Error", {}).get("Message", ""))
     return f"{sqs_error_code(error)}: {message}".splitlines()[0][:300]

@@ -234,6 +234,8 @@ def test_a_receive_asks_for_what_a_message_needs(sqs: Stubbed) -> None:
         WaitTimeSeconds=20,
         VisibilityTimeout=120,
         MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+        # The older name, for servers that know no other.
+        AttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
         MessageAttributeNames=["All"],
     )
 
