@@ -17,6 +17,7 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 # gRPC reads the names in lower case only, and its own one first.
 _NO_PROXY, _NO_GRPC_PROXY = ("no_proxy", "NO_PROXY"), "no_grpc_proxy"
 _GRPC_CA_FILE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+_POLLERS = frozenset({"all", "epoll1", "none", "poll"})
 _CERTIFICATES = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     _GRPC_CA_FILE,
@@ -38,6 +39,7 @@ def read_environment(env_file: Path | None) -> dict[str, str]:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     for name in _CERTIFICATES:
         _check_certificates(name)
+    _check_pollers()
     return dict(os.environ)
 
 
@@ -85,6 +87,14 @@ def _check_certificates(name: str) -> None:
             check_certificates(path)
     except ValueError as error:
         raise ConfigurationError(name, f"{value!r}: {error}") from None
+
+
+def _check_pollers() -> None:
+    # gRPC aborts the whole process where it knows none of them.
+    given = os.environ.get("GRPC_POLL_STRATEGY", "")
+    if given and not _POLLERS.intersection(given.split(",")):
+        problem = f"{given!r}: needs one of {', '.join(sorted(_POLLERS))}"
+        raise ConfigurationError("GRPC_POLL_STRATEGY", problem)
 
 
 def provide_temporary_directory(fallback: Path) -> None:

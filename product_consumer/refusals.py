@@ -147,7 +147,10 @@ _MILVUS = (
         MILVUS, "MILVUS_TOKEN", _LOG_IN, ("UNAUTHENTICATED", "PERMISSION_DENIED", "1400", "1401")
     ),
     Refusal(
-        MILVUS, "MILVUS_URI", "what answers is not Milvus", words=("not gRPC", "unimplemented")
+        MILVUS,
+        "MILVUS_URI",
+        "what answers is not Milvus",
+        words=("failed parsing HTTP/2", "http1.x server"),
     ),
 )
 _ELASTICSEARCH = (

@@ -110,6 +110,14 @@ def test_certificates_that_cannot_be_used_name_their_variable(
     assert refused.value.setting == name
 
 
+def test_a_way_to_poll_that_grpc_would_abort_at_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GRPC_POLL_STRATEGY", "nosuch")
+    with pytest.raises(ConfigurationError, match="needs one of"):
+        read_environment(None)
+
+
 def test_a_directory_for_temporary_files_is_made_where_there_is_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -174,7 +174,10 @@ class MilvusConnection:
             client = MilvusClient(self._uri, token=self._token, timeout=seconds, dedicated=True)
             self._version = str(client.get_server_version(timeout=seconds))
         except _CLIENT_ERRORS as error:
-            raise self._refusal(error) or self._outage(error) from error
+            # pymilvus says only that it cannot connect; gRPC says why.
+            cause = error.__cause__
+            told = cause if isinstance(cause, Exception) else error
+            raise self._refusal(error) or self._outage(told) from error
         return client
 
     def _refusal(self, error: Exception) -> ConfigurationError | None:

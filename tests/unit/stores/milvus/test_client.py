@@ -40,10 +40,14 @@ def test_a_server_of_an_unknown_ca_names_the_file_for_it(tmp_path: Path) -> None
     assert "certificate verify failed" in refused.problem
 
 
-def test_a_server_that_is_not_there_is_waited_for() -> None:
+def test_a_server_that_speaks_another_protocol_is_refused(elasticmq_url: str) -> None:
+    assert refusal_of(elasticmq_url).setting == "MILVUS_URI"
+
+
+def test_a_server_that_is_not_there_is_waited_for_and_the_system_says_why() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailable, match="Connection refused"):
             connect(f"http://127.0.0.1:{closed.getsockname()[1]}")
 
 
