@@ -18,6 +18,7 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 _NO_PROXY, _NO_GRPC_PROXY = ("no_proxy", "NO_PROXY"), "no_grpc_proxy"
 _GRPC_CA_FILE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 _POLLERS = frozenset({"all", "epoll1", "none", "poll"})
+_NOT_OF_OPERATORS = frozenset({"HOME", "PWD", "OLDPWD", "_", "SHELL", "VIRTUAL_ENV", "PYTHONPATH"})
 _CERTIFICATES = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     _GRPC_CA_FILE,
@@ -137,6 +138,17 @@ def variable_quoted_in(text: str, prefix: str, quote: str = "") -> str | None:
         if name.startswith(prefix) and len(value) > 1 and f"{quote}{value}{quote}" in text
     }
     return max(quoted, key=lambda name: len(quoted[name]), default=None)
+
+
+def variable_of_path(path: str) -> str | None:
+    """Return the variable by which an operator named a path, or the folder that it is in."""
+    named = {
+        name: value
+        for name, value in os.environ.items()
+        if value.startswith("/") and f"{path}/".startswith(f"{value.rstrip('/')}/")
+    }
+    candidates = [name for name in named if name not in _NOT_OF_OPERATORS]
+    return max(candidates, key=lambda name: len(named[name]), default=None)
 
 
 @contextmanager

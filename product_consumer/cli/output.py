@@ -12,6 +12,7 @@ from product_consumer.runtime.early_exit import tell
 from product_consumer.runtime.exit_codes import (
     EXIT_CONFIGURATION,
     EXIT_FATAL,
+    path_problem,
     shortage_in_words,
 )
 from product_consumer.text import printable
@@ -41,6 +42,10 @@ def end_by(error: Exception) -> NoReturn:
     if isinstance(error, ProductConsumerError):
         tell(printable(str(error)))
         sys.exit(_exit_code_of(error))
+    wrong_path = path_problem(error)
+    if wrong_path:
+        tell(wrong_path)
+        sys.exit(EXIT_CONFIGURATION)
     shortage = shortage_in_words(error)
     tell(f"Fatal: {shortage or 'an unexpected error'}")
     if not shortage:

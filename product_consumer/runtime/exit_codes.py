@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from product_consumer.environment import variable_of_path
 from product_consumer.errors import ConfigurationError, FatalError
 from product_consumer.pipeline.backoff import Stopped
 from product_consumer.runtime.early_exit import tell
@@ -26,6 +27,7 @@ EXIT_CONFIGURATION = 78
 
 log = logging.getLogger(__name__)
 
+_UNUSABLE = (errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.EROFS, errno.EPERM)
 _SHORTAGES = {
     errno.EMFILE: "no more open files: see ulimit -n, and LimitNOFILE of the service",
     errno.ENFILE: "no more open files on this machine",
@@ -69,6 +71,11 @@ def exit_code_of_errors() -> Iterator[Ending]:
         log.error("Fatal: %s", error)
         ending.code = EXIT_FATAL
     except Exception as error:
+        wrong_path = path_problem(error)
+        if wrong_path:
+            tell(f"Cannot start: {wrong_path}")
+            ending.code = EXIT_CONFIGURATION
+            return
         ending.code = EXIT_FATAL
         shortage = shortage_in_words(error)
         if shortage:
@@ -76,6 +83,15 @@ def exit_code_of_errors() -> Iterator[Ending]:
             return
         # A bug of ours. Its traceback is told here: ``leave`` ends the process within a bound.
         log.exception("Fatal: an unexpected error")
+
+
+def path_problem(error: BaseException) -> str:
+    """Return the variable whose path a library cannot use, and why; nothing for other errors."""
+    if not isinstance(error, OSError) or error.errno not in _UNUSABLE:
+        return ""
+    path = error.filename if isinstance(error.filename, str) else ""
+    variable = variable_of_path(path) if path else None
+    return printable(f"{variable}: {path}: {error.strerror}") if variable else ""
 
 
 def shortage_in_words(error: BaseException) -> str:

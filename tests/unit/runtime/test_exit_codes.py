@@ -1,5 +1,7 @@
 """How the errors that may end a process become its exit code."""
 
+from pathlib import Path
+
 import pytest
 
 from product_consumer.errors import ConfigurationError, FatalError
@@ -82,3 +84,25 @@ def test_what_the_machine_lacks_is_told_in_one_line(
     assert ending.code == code
     assert told in caplog.text + capsys.readouterr().err
     assert "Traceback" not in caplog.text
+
+
+def test_a_path_that_a_library_cannot_use_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/x")
+
+    with exit_code_of_errors() as ending:
+        Path("/proc/x/cache").mkdir()
+
+    assert ending.code == 78
+    assert capsys.readouterr().err == (
+        "Cannot start: TORCHINDUCTOR_CACHE_DIR: /proc/x/cache: No such file or directory\n"
+    )
+
+
+def test_a_path_that_no_variable_names_is_a_bug_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    with exit_code_of_errors() as ending:
+        Path("/proc/no/such").read_text()
+
+    assert ending.code == 70
+    assert "Traceback" in caplog.text
