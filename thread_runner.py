@@ -69,8 +69,7 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
 
     context = worker.context
     components = worker.open(ProductComponents(settings, context, worker.database))
-    ledger, stores = components.ledger, components.stores.all
-    shared = components.shared_stores()
+    ledger, shared = components.ledger, components.shared_stores()
     pipeline = ProductPipeline(
         components.parser,
         components.fetcher,
@@ -86,7 +85,7 @@ def open_products(settings: Settings, worker: Worker) -> Stream:
         components.queue,
         components.in_flight,
         pipeline,
-        background=open_sweeper(settings, ledger, stores, context),
+        background=open_sweeper(settings, ledger, components.stores.all, context),
         failure=components.model_failure,
         leave=shared.ledger.leave,
         answer_seconds=components.embedder.answer_seconds,
