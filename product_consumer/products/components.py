@@ -77,9 +77,15 @@ class ProductComponents:
         )
 
     def open_queue(self) -> None:
-        """Connect to the queue and check that it may be read."""
-        self.queue = open_queue(self._settings, StreamName.PRODUCTS)
-        self._closing.callback(self.queue.close)
+        """Connect to the queue and check that messages may be received and settled."""
+        queue = open_queue(self._settings, StreamName.PRODUCTS)
+        try:
+            queue.probe()
+        except BaseException:
+            queue.close()
+            raise
+        self.queue = queue
+        self._closing.callback(queue.close)
         self.in_flight = InFlightTracker(self.queue, self._settings.sqs_visibility_timeout_seconds)
 
     def open_ledger(self) -> None:

@@ -49,6 +49,7 @@ def open_queue(settings: Settings, address: QueueAddress, label: str = NAME) -> 
         label,
         # Servers that speak the API of SQS count what is there.
         0.0 if settings.aws_endpoint_url else AWS_COUNTS_LAG_SECONDS,
+        address.url_setting,
     )
 
 

@@ -55,12 +55,15 @@ class SqsQueue:
         visibility_timeout_seconds: int,
         label: str = "SQS",
         counts_lag_seconds: float = 0.0,
+        url_setting: str = "QUEUE_URL",
     ) -> None:
+        """``url_setting``: the setting that an error of ``probe`` names."""
         self.label = label
         self.counts_lag_seconds = counts_lag_seconds
         self.queue_url = queue_url
         self.dead_letter_queue_url = dead_letter_queue_url
         self._client = client
+        self._url_setting = url_setting
         self._reject_log = reject_log
         self._visibility_timeout_seconds = visibility_timeout_seconds
         self._closed = Event()
@@ -105,10 +108,10 @@ class SqsQueue:
         else:
             self._send_copy(self.dead_letter_queue_url, message.body, attributes)
 
-    def probe(self, url_setting: str | None = None) -> None:
+    def probe(self) -> None:
         """Delete and release by a receipt that no message has: the queue says it is invalid.
 
-        ``url_setting``: as for ``sqs_errors``.
+        Raises ``ConfigurationError``, too, where the credentials may not do that.
         """
         calls: tuple[tuple[Any, dict[str, Any]], ...] = (
             (self._client.delete_message_batch, {}),
@@ -117,7 +120,7 @@ class SqsQueue:
         for call, fields in calls:
             entry = {"Id": "0", "ReceiptHandle": "none", **fields}
             try:
-                with sqs_errors("trying to settle", url_setting):
+                with sqs_errors("trying to settle", self._url_setting):
                     call(QueueUrl=self.queue_url, Entries=[entry])
             except QueueUnavailable as error:
                 # Some servers refuse the call instead of the entry.

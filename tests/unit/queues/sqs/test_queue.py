@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.stub import ANY, Stubber
 
-from product_consumer.errors import QueueUnavailable
+from product_consumer.errors import ConfigurationError, QueueUnavailable
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.reject_log import RejectLog
@@ -105,7 +105,7 @@ def test_an_entry_that_is_not_deleted_is_an_outage(sqs: Stubbed) -> None:
 def test_a_queue_that_deletes_nothing_fails_its_probe(sqs: Stubbed) -> None:
     sqs.refuse("delete_message_batch", "AccessDenied", status=403)
 
-    with pytest.raises(QueueUnavailable, match="AccessDenied"):
+    with pytest.raises(ConfigurationError, match="AccessDenied"):
         sqs.queue.probe()
 
 
