@@ -174,7 +174,7 @@ _SQS = (
     # AWS sends a wrong clock and a wrong key under the same codes.
     _sqs(None, _CLOCK, "signature expired", "signature not yet current"),
     _sqs(None, _CLOCK, codes=("RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture")),
-    _sqs(None, "the token is renewed", codes=("ExpiredToken", "UnauthorizedSSOTokenError")),
+    _sqs(None, "the token will be renewed", codes=("ExpiredToken", "UnauthorizedSSOTokenError")),
     _sqs("AWS_REGION", "the region is not the endpoint's", "scoped to a valid region"),
     _sqs(
         "SQS_SECRET_KEY",
