@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-POSTGRESQL, MILVUS, ELASTICSEARCH, SQS = "PostgreSQL", "Milvus", "Elasticsearch", "SQS"
+POSTGRESQL, MILVUS, ELASTICSEARCH = "PostgreSQL", "Milvus", "Elasticsearch"
+REDIS, SQS = "Redis", "SQS"
 IMPOSSIBLE_HOST = "impossible host"
 """Code of an error that names a host which no name server can ever know."""
 TLS_ONLY = "speaks TLS only"
@@ -97,6 +98,10 @@ def _postgresql(
     return Refusal(POSTGRESQL, setting, why, tuple(codes), words)
 
 
+def _redis(why: str, *words: str, codes: Iterable[str] = ()) -> Refusal:
+    return Refusal(REDIS, "REDIS_URL", why, tuple(codes), words)
+
+
 def _sqs(
     setting: str | None, why: str, *words: str, codes: Iterable[str] = (), dependency: str = SQS
 ) -> Refusal:
@@ -170,6 +175,37 @@ _ELASTICSEARCH = (
         ("UnsupportedProductError",),
     ),
 )
+_REDIS_TLS = (
+    *("alert certificate required", "alert unknown ca", "alert bad certificate"),
+    *("alert protocol version", "unsupported protocol", "no certificate or crl found"),
+    *("PEM lib", "key values mismatch"),
+)
+_REDIS_LOG_IN = (
+    *("NOAUTH", "WRONGPASS", "NOPERM", "can't run this command"),
+    *("can't access at least one of the keys", "doesn't have permissions"),
+)
+# Redis tells by words, which differ between its versions, its relatives and the proxies before it.
+_REDIS = (
+    *_tls(REDIS, "REDIS_URL", "REDIS_URL"),
+    _redis("TLS with these files or versions cannot work", *_REDIS_TLS),
+    _redis(_NO_RIGHT, codes=("AuthenticationError", "AuthorizationError", "NoPermissionError")),
+    _redis(_NO_RIGHT, *_REDIS_LOG_IN),
+    _redis("it takes local connections only", "DENIED Redis is running in protected mode"),
+    _redis(
+        "the server, or a proxy, has taken this command away",
+        *("unknown command", "unsupported command", "command is not available"),
+        "not support for normal user",
+    ),
+    _redis(
+        "the server has no database of this number",
+        *("index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode"),
+        *("can only be 0 in cluster mode", "only 0th database is supported"),
+    ),
+    _redis("what answers is not Redis", "Protocol Error"),
+    _redis("what answers is not Redis", codes=("InvalidResponse",)),
+    _redis("the socket file cannot be used", "AF_UNIX path too long", "Error 13 connecting to"),
+    _redis("the user may not ask where the keys are", "Cluster mode is not enabled on this node"),
+)
 _SQS = (
     # AWS sends a wrong clock and a wrong key under the same codes.
     _sqs(None, _CLOCK, "signature expired", "signature not yet current"),
@@ -211,5 +247,5 @@ _SQS = (
     _sqs("AWS_ENDPOINT_URL", "it is no address", "Invalid endpoint: ", "Not supported URL scheme"),
     _sqs("AWS_ENDPOINT_URL", "it is no port", "Port out of range", "Port could not be cast"),
 )
-REFUSALS = _POSTGRESQL + _MILVUS + _ELASTICSEARCH + _SQS
+REFUSALS = _POSTGRESQL + _MILVUS + _ELASTICSEARCH + _REDIS + _SQS
 """Every row, in the order in which they are tried."""

@@ -2,7 +2,8 @@
 
 Real errors of each library are tried beside its translation: ``database/test_errors.py``,
 ``stores/elasticsearch/test_reaching.py``, ``stores/milvus/test_client.py``,
-``queues/sqs/test_opening.py``.
+``queues/sqs/test_opening.py``, ``orders/redis/test_errors.py`` and
+``tests/contracts/test_redis_refusals.py``.
 """
 
 import pytest

@@ -89,7 +89,10 @@ def test_what_time_mends_is_an_outage(error: Exception) -> None:
 
 def test_the_text_names_what_was_refused() -> None:
     failure = translate(exceptions.NoPermissionError("no permissions"), "EVAL on the key 'k'")
-    assert str(failure) == "REDIS_URL: refused: no permissions (EVAL on the key 'k')"
+    assert str(failure) == (
+        "REDIS_URL: the credentials are wrong, or may not do this: no permissions "
+        "(EVAL on the key 'k')"
+    )
 
 
 def test_a_password_that_the_server_repeats_is_not_told() -> None:
