@@ -3,8 +3,6 @@
 Every error here is a real one, of a real server or of the library itself.
 """
 
-import socket
-
 import pytest
 from sqlalchemy import make_url
 
@@ -102,10 +100,3 @@ def test_a_variable_that_the_server_refuses_is_named(
 def test_a_server_that_is_not_there_yet_is_waited_for(url: str) -> None:
     with pytest.raises(LedgerUnavailable):
         connect(url)
-
-
-def test_a_server_that_hangs_up_is_waited_for() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        with pytest.raises(LedgerUnavailable):
-            connect(f"postgresql+psycopg://u@127.0.0.1:{port}/db")
