@@ -13,6 +13,8 @@ _NOISY_LOGGERS = (
     *("grpc", "elastic_transport", "huggingface_hub", "sqlalchemy.pool"),
     *("botocore.credentials", "urllib3.connection"),
 )
+# The demo's queue server gives its logger a level of its own.
+_QUIET_LOGGERS = ("werkzeug",)
 _OUR_LOGGERS = ("product_consumer", "data_management", "thread_runner", "__main__")
 
 
@@ -30,6 +32,8 @@ def configure_logging(log_format: str, level: str, process: int | None = None) -
     logging.captureWarnings(capture=True)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in _OUR_LOGGERS:
         logging.getLogger(name).setLevel(level)
 

@@ -58,7 +58,7 @@ class GuardedQueue:
         self._in_flight = in_flight
         self._hold = context.hold
         self._touch = context.stages.touch
-        self._dead_letters = f"{queue.label} dead letters"
+        self._dead_letters = f"{queue.label} dead-letter queue"
         # Only a copy shows that copies are taken again, and a thread has one in hand.
         probes = {queue.label: queue.probe, self._dead_letters: lambda: None}
         self._breakers = Breakers(probes, context)

@@ -30,7 +30,7 @@ def samples(text: str) -> dict[str, float]:
     """Every sample of a scrape by its whole name, labels included."""
     return {
         name: float(value)
-        for name, value in re.findall(r"^(product_\S+) (\S+)$", text, flags=re.MULTILINE)
+        for name, value in re.findall(r"^(product_.+) (\S+)$", text, flags=re.MULTILINE)
     }
 
 
@@ -59,6 +59,8 @@ def test_a_worker_reports_its_state_while_it_works(tmp_path: Path, elasticmq_url
         assert scraped["product_message_age_seconds_count"] == 2
         assert scraped["product_receive_batch_messages_sum"] == 3
         assert {name for name in scraped if name.startswith("product_breaker_open")} == {
+            'product_breaker_open{part="SQS"}',
+            'product_breaker_open{part="SQS dead-letter queue"}',
             'product_breaker_open{part="ledger"}',
             'product_breaker_open{part="milvus"}',
             'product_breaker_open{part="sqlite_search"}',

@@ -169,7 +169,7 @@ def test_other_messages_go_on_while_copies_of_rejected_ones_are_refused(rig: Rig
 
     rejecting = threading.Thread(target=reject)
     rejecting.start()
-    while not rig.context.outages.states()["memory dead letters"]:
+    while not rig.context.outages.states()["memory dead-letter queue"]:
         time.sleep(0.005)
     assert rig.settle(Stored("p1")) == [Stored("p1")]
 
