@@ -13,9 +13,7 @@ _NOISY_LOGGERS = (
     *("grpc", "elastic_transport", "huggingface_hub", "sqlalchemy.pool"),
     *("botocore.credentials", "urllib3.connection"),
 )
-# The demo's queue server gives its logger a level of its own.
-_QUIET_LOGGERS = ("werkzeug",)
-_OUR_LOGGERS = ("product_consumer", "data_management", "thread_runner", "__main__")
+_OURS = {"product_consumer", "data_management", "thread_runner", "__main__"}
 
 
 def configure_logging(log_format: str, level: str, process: int | None = None) -> None:
@@ -27,15 +25,16 @@ def configure_logging(log_format: str, level: str, process: int | None = None) -
     handler.setFormatter(
         _JsonFormatter(process) if log_format == "json" else _TextFormatter(process)
     )
-    # Libraries tell each connection that they close; they have warnings only.
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    handler.addFilter(_is_wanted)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    for name in _QUIET_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for name in _OUR_LOGGERS:
-        logging.getLogger(name).setLevel(level)
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Leave out what libraries tell below a warning, such as each connection that they close."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in _OURS
 
 
 class _TextFormatter(logging.Formatter):
