@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from product_consumer.refusals import TLS_ONLY
@@ -78,6 +79,12 @@ def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> None:
         pass
 
 
+@lru_cache(maxsize=16)
+def _load_certificates(path: str, _mtime_ns: int, _size: int) -> None:
+    """Load a file of certificates, once: several variables name the same one, of hundreds."""
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+
+
 def check_certificates(path: str) -> str:
     """Return the path of a file or folder of CA certificates; raise ``ValueError`` if unusable."""
     file = Path(path)
@@ -85,8 +92,8 @@ def check_certificates(path: str) -> str:
         if file.is_dir():
             next(file.iterdir(), None)
             return path
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(cafile=path)
+        status = file.stat()
+        _load_certificates(path, status.st_mtime_ns, status.st_size)
     except ssl.SSLError:
         raise ValueError("the file has no certificate in PEM form") from None
     except OSError as error:

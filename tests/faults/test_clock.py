@@ -12,7 +12,9 @@ pytestmark = pytest.mark.timeout(170, func_only=True)
 HOUR_SECONDS = 3600
 
 
-@pytest.mark.parametrize("seconds", [HOUR_SECONDS, -HOUR_SECONDS])
+@pytest.mark.parametrize(
+    "seconds", [-HOUR_SECONDS, pytest.param(HOUR_SECONDS, marks=pytest.mark.soak)]
+)
 def test_a_clock_that_jumps_costs_no_lease_and_no_message(
     world: FaultWorld, fork_server: ForkServer, seconds: int
 ) -> None:

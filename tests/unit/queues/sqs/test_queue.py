@@ -14,10 +14,9 @@ from product_consumer.errors import ConfigurationError, QueueUnavailable
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.reject_log import RejectLog
-from product_consumer.queues.sqs.client import sqs_client
 from product_consumer.queues.sqs.queue import MAX_DELAY_SECONDS, SqsQueue
 from tests.support.factories import message
-from tests.support.sqs import QUEUE_URL, sqs_settings
+from tests.support.sqs import QUEUE_URL, client_to_stub
 
 DEAD_LETTER_URL = "https://sqs.eu-west-1.amazonaws.com/000000000000/products-dead-letter"
 REJECTED = Rejected("validate", "json_invalid", "Expecting value")
@@ -27,7 +26,7 @@ class Stubbed:
     """An ``SqsQueue`` whose server is a list of expected calls and their responses."""
 
     def __init__(self, data_dir: Path, dead_letter_queue_url: str | None = DEAD_LETTER_URL) -> None:
-        client = sqs_client(sqs_settings())
+        client = client_to_stub()
         self.server = Stubber(client)
         self.log_path = data_dir / "rejected.jsonl"
         self.queue = SqsQueue(

@@ -9,14 +9,13 @@ from botocore.stub import Stubber
 
 from product_consumer.errors import QueueUnavailable
 from product_consumer.queues.base import NOT_TEXT, Outgoing, QueueUrls
-from product_consumer.queues.sqs.client import sqs_client
 from product_consumer.queues.sqs.sender import NOT_CONFIRMED, SqsSender, publish, send_messages
-from tests.support.sqs import QUEUE_URL, attributes_of, sqs_settings
+from tests.support.sqs import QUEUE_URL, attributes_of, client_to_stub
 
 
 @pytest.fixture
 def server() -> Iterator[Stubber]:
-    client = sqs_client(sqs_settings())
+    client = client_to_stub()
     with Stubber(client) as stubber:
         yield stubber
         stubber.assert_no_pending_responses()
