@@ -13,6 +13,7 @@ The row is the same for any order of arrival. An older message still counts in t
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -73,7 +74,7 @@ class Recording:
     def rehearse(self) -> None:
         """Record a test product and take it back; raises whatever recording would raise."""
         with self._database.rehearsing() as connection:
-            self._record(connection, [_test_change()], None)
+            self._record(connection, _test_changes(), None)
 
     def _record(
         self, connection: Connection, changes: Sequence[ProductChange], model_id: str | None
@@ -156,10 +157,11 @@ class Recording:
         connection.execute(self._set_check, parameters)
 
 
-def _test_change() -> ProductChange:
-    """Return a change of a product that has a value for every table, and an id that no product has.
+def _test_changes() -> list[ProductChange]:
+    """Return two changes, an insert and an update, of a product that has a value for every table.
 
-    Each call has its own id: two processes that rehearse must not wait for each other.
+    No product has its id. Each call has its own: two processes that rehearse must not wait for
+    each other.
     """
     now = datetime.now(UTC)
     product = Product(
@@ -173,7 +175,8 @@ def _test_change() -> ProductChange:
         rating=5.0,
         reviews_count=1,
     )
-    return ProductChange(product, embeddings=None)
+    newer = replace(product, version=Version(0, 1, ""), price_minor=200)
+    return [ProductChange(product, embeddings=None), ProductChange(newer, embeddings=None)]
 
 
 def _may_add(product: Product, row: ProductRow) -> bool:

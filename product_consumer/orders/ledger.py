@@ -8,7 +8,7 @@ an order and its effect on every total are committed together or not at all.
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -91,7 +91,9 @@ class OrderLedger(OrderStatistics):
         """Raise while no order could be counted: count a test order and take it back."""
         try:
             with self.database.rehearsing() as connection:
-                self._count(connection, [_test_order()])
+                # The first inserts totals, the second adds to them.
+                for order in _test_orders():
+                    self._count(connection, [order])
         except RejectMessage as error:
             detail = f"refuses even a test record: {error.detail}"
             raise LedgerUnavailable("ledger", detail) from error
@@ -197,12 +199,13 @@ class OrderLedger(OrderStatistics):
             raise RejectMessage("amount_range", f"a total would exceed {MAX_TOTAL_MINOR}")
 
 
-def _test_order() -> Order:
-    """Return an order whose ids no order and no user has, in a currency that ISO keeps for tests.
+def _test_orders() -> list[Order]:
+    """Return two orders of one user, with ids that no order and no user has.
 
-    Each call has its own ids: two processes that rehearse must not wait for each other.
+    Their currency is the one that ISO keeps for tests. Each call has its own ids: two processes
+    that rehearse must not wait for each other.
     """
-    return Order(
+    first = Order(
         order_id=f" {uuid4()}",
         user_id=f" {uuid4()}",
         ordered_at=datetime.now(UTC),
@@ -211,6 +214,7 @@ def _test_order() -> Order:
         items=(OrderItem("test", 1, 100),),
         payload_hash="",
     )
+    return [first, replace(first, order_id=f" {uuid4()}")]
 
 
 def _stored_hashes(connection: Connection, order_ids: Iterable[str]) -> dict[str, str]:

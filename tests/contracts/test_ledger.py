@@ -562,26 +562,31 @@ def test_a_probe_leaves_nothing_behind(ledger: Ledger) -> None:
     assert everything_in(ledger) == before
 
 
-def refuse_every_product(ledger: Ledger) -> None:
-    """Let the database answer reads and refuse each new product, as a faulty trigger does."""
+def refuse_every(event: str, ledger: Ledger) -> None:
+    """Let the database answer reads and refuse each new or each changed product, as a faulty
+    trigger does.
+    """
     statements = [
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE check_violation USING MESSAGE = 'no'; END $$",
-        "CREATE TRIGGER refusing BEFORE INSERT ON products FOR EACH ROW EXECUTE FUNCTION refuse()",
+        f"CREATE TRIGGER refusing BEFORE {event} ON products "
+        "FOR EACH ROW EXECUTE FUNCTION refuse()",
     ]
     if ledger.database.is_sqlite:
         statements = [
-            "CREATE TRIGGER refusing BEFORE INSERT ON products BEGIN SELECT RAISE(ABORT, 'no'); END"
+            f"CREATE TRIGGER refusing BEFORE {event} ON products "
+            "BEGIN SELECT RAISE(ABORT, 'no'); END"
         ]
     with ledger.database.writing() as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
 
 
+@pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
 def test_a_ledger_that_refuses_every_product_is_down_although_it_can_be_read(
-    ledger: Ledger,
+    ledger: Ledger, event: str
 ) -> None:
-    refuse_every_product(ledger)
+    refuse_every(event, ledger)
     assert ledger.revisions(["p1"]) == {}
 
     with pytest.raises(LedgerUnavailable, match="refuses even a test record"):
