@@ -21,12 +21,13 @@ from product_consumer.images.url_rules import (
     ascii_host,
     check_destination,
     check_spelling,
+    percent_encoded,
     redirect_target,
 )
 
 log = logging.getLogger(__name__)
 
-MAX_REDIRECTS: Final = 3
+MAX_REDIRECTS: Final = 5
 
 _CONNECT_TIMEOUT_SECONDS = 5.0
 _FEW_ATTEMPTS = 3
@@ -263,7 +264,7 @@ def parse_url(url: str, rules: Rules) -> Any:
     """Return a ``pycurl.CurlUrl`` that may be connected to; raises ``ImageRejected``."""
     check_spelling(url)
     try:
-        target = pycurl.CurlUrl(url.encode(), pycurl.U_URLENCODE)
+        target = pycurl.CurlUrl(percent_encoded(url).encode(), pycurl.U_URLENCODE)
         if target.zoneid is not None:
             raise ImageRejected("image_url_blocked_address", "an address with a zone is link-local")
         # libcurl's wheel has no IDN. Setting the host turns any spelling of IPv4 into four numbers.

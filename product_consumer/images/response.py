@@ -19,7 +19,19 @@ MIN_SETTLED_SECONDS: Final = 2.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _NOT_THERE_YET = frozenset({403, 404, 410})
-_PASSING = frozenset({408, 425, 429})
+# Not yet, too often, or a connection that broke: of RFC 9110, 8470, 6585 and 4918, of Twitter and
+# Cloudinary (420), Shopify (430), Microsoft (449) and nginx (499).
+_PASSING = frozenset({202, 408, 420, 421, 423, 424, 425, 429, 430, 449, 499})
+_WITHOUT_BODY = frozenset({204, 205})
+# Codings of IANA's registry, and others that servers have used. Any other word is a label that an
+# object store repeats; then the bytes are those of the file.
+_CODINGS = frozenset(
+    {
+        *("gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd", "dcb", "dcz"),
+        *("aes128gcm", "exi", "pack200-gzip", "sdch", "peerdist", "bzip2", "x-bzip2", "lzma"),
+        *("x-lzma", "xz", "x-xz", "lz4", "snappy"),
+    }
+)
 _MISSING_ATTEMPTS = 3
 _EMPTY_ATTEMPTS = 3
 # Reading more of the body of a redirect or a failure costs more than a new connection.
@@ -77,7 +89,7 @@ class Response:
             self._begin(line)
         elif not self._body.tell():
             name, _, value = line.partition(b":")
-            self._take_header(_text(name.strip()).lower(), _text(value.strip()))
+            self._take_header(_text(name.strip()).lower(), value.strip())
         return self.refusal is None
 
     def take_body(self, chunk: bytes) -> bool:
@@ -97,11 +109,12 @@ class Response:
         self.status = status if status >= 200 else 0
         self.headers = {}
 
-    def _take_header(self, name: str, value: str) -> None:
+    def _take_header(self, name: str, content: bytes) -> None:
+        value = _address(content) if name == "location" else _text(content)
         self.headers[name] = value
         if self.status != 200:
             return
-        if name == "content-encoding" and value.lower() not in ("", "identity"):
+        if name == "content-encoding" and _names_a_coding(value):
             self.refusal = ImageRejected("content_encoding", value[:40])
         is_number = value.isascii() and value.isdigit()
         # 19 digits hold any length that can be configured; more would only be slow to convert.
@@ -115,22 +128,30 @@ def refusal(
     """Return the error that a status other than 200 stands for.
 
     ``headers``: names in lower case. 403, 404 and 410 are tried three times within
-    ``missing_grace_seconds``, because a CDN may not have the image yet; 0 rejects at once.
+    ``missing_grace_seconds``, because a CDN may not have the image yet; 0 rejects at once. Any
+    other status from 400 on is tried again when the server says after which time.
     """
     reason = f"http_{status}"
-    if status == 204:
+    if status in _WITHOUT_BODY:
         return empty_image()
-    if status in _PASSING or status >= 500:
-        delay = retry_after_seconds(headers.get("retry-after", ""))
+    if status in _NOT_THERE_YET:
+        return _missing_image(reason, missing_grace_seconds)
+    delay = retry_after_seconds(headers.get("retry-after", ""))
+    is_postponed = status >= 400 and delay is not None
+    if status in _PASSING or status >= 500 or is_postponed:
         return ImageUnavailable(reason, delay_seconds=delay)
-    if status in _NOT_THERE_YET and missing_grace_seconds > 0:
-        return ImageUnavailable(
-            reason,
-            delay_seconds=missing_grace_seconds / 2,
-            max_attempts=_MISSING_ATTEMPTS,
-            final_reason=reason,
-        )
     return ImageRejected(reason)
+
+
+def _missing_image(reason: str, grace_seconds: int) -> ProductConsumerError:
+    if grace_seconds <= 0:
+        return ImageRejected(reason)
+    return ImageUnavailable(
+        reason,
+        delay_seconds=grace_seconds / 2,
+        max_attempts=_MISSING_ATTEMPTS,
+        final_reason=reason,
+    )
 
 
 def too_large(max_bytes: int) -> ImageRejected:
@@ -180,8 +201,21 @@ def _validator(value: str) -> str | None:
     return value if value and is_fit else None
 
 
+def _names_a_coding(content_encoding: str) -> bool:
+    """Return True when the body is coded: a list may name several codings, with parameters."""
+    items = content_encoding.lower().split(",")
+    return any(item.partition(";")[0].strip(" \t\"'") in _CODINGS for item in items)
+
+
+def _address(value: bytes) -> str:
+    """Decode a Location: UTF-8, or bytes of an older encoding, which go back as they came."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in value)
+
+
 def _text(value: bytes) -> str:
-    """Decode header text; a few servers send UTF-8 in Location."""
     try:
         return value.decode()
     except UnicodeDecodeError:

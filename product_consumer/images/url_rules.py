@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 from typing import Final
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import idna
 
@@ -17,6 +17,14 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _HTTP_AUTHORITY = re.compile(r"https?://([^/?#]+)", re.IGNORECASE)
 # White space, control characters, the backslash that parsers disagree on, and lone surrogates.
 _FORBIDDEN_CHARACTERS = re.compile("[\\s\\\\\x00-\x20\x7f-\xa0\ud800-\udfff]")
+
+_BEFORE_PATH = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#]*)?)")
+_BEFORE_QUERY = re.compile(r"([^?#]*)")
+# The sets of WHATWG URL 1.3, as far as libcurl would send a character of them as it is.
+_ENCODED_IN_PATHS = re.compile(r"(?![\0-\x1f])[\s\x7f-\xa0\"<>^`{}]")
+_ENCODED_IN_QUERIES = re.compile(r"(?![\0-\x1f])[\s\x7f-\xa0\"<>']")
+_IGNORED_AT_THE_ENDS = "".join(map(chr, range(0x21)))
+_IGNORED_EVERYWHERE = str.maketrans("", "", "\t\r\n")
 
 
 def check_spelling(url: str) -> None:
@@ -70,9 +78,29 @@ def check_destination(
         raise ImageRejected("image_url_blocked_address", str(address))
 
 
+def percent_encoded(url: str) -> str:
+    """Return ``url`` with those characters of path and query encoded that a browser encodes.
+
+    Scheme, user, host and port stay as they are.
+    """
+    _, start, rest = _BEFORE_PATH.split(url, maxsplit=1)
+    _, path, query = _BEFORE_QUERY.split(rest, maxsplit=1)
+    path = _ENCODED_IN_PATHS.sub(_encoded, path)
+    return start + path + _ENCODED_IN_QUERIES.sub(_encoded, query)
+
+
 def redirect_target(base: str, location: str) -> str:
-    """Return the absolute URL that a Location header names; "" for a malformed header."""
+    """Return the absolute URL that a Location header names; "" for a malformed header.
+
+    It is cleaned as browsers do it, because servers write names of files there as they are. The
+    result has yet to pass every check of a first URL.
+    """
+    cleaned = location.strip(_IGNORED_AT_THE_ENDS).translate(_IGNORED_EVERYWHERE)
     try:
-        return urljoin(base, location)
+        return urljoin(base, percent_encoded(cleaned))
     except ValueError:
         return ""
+
+
+def _encoded(found: re.Match[str]) -> str:
+    return quote(found[0])

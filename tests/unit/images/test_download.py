@@ -50,6 +50,14 @@ def test_proxy_variables_are_ignored(
         assert proxy.connections == 0
 
 
+def test_characters_that_strict_servers_refuse_are_sent_percent_encoded(
+    server: HostileServer,
+) -> None:
+    server.routes["/tv-50%22%3C%3E%5E%60%7B%7D.jpg?q=%22%27"] = reply(200, IMAGE_BYTES)
+
+    assert fetch(server, '/tv-50"<>^`{}.jpg?q="\'') == IMAGE_BYTES
+
+
 def test_letters_outside_ascii_in_a_path_are_sent_percent_encoded(server: HostileServer) -> None:
     server.routes["/%E1%BA%A3nh.jpg?c%E1%BB%A1=1"] = reply(200, IMAGE_BYTES)
 
@@ -151,15 +159,28 @@ def test_a_name_without_an_address_is_rejected_as_dns_after_three_attempts() -> 
     assert_retried(result, "dns", attempts=3, final="dns")
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "x-unknown", "identity, gzip"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        *("gzip", "X-GZip", "br", "deflate", "zstd", "compress", "identity, gzip", "gzip, UTF-8"),
+        *("aws-chunked,gzip", "gzip;q=1.0", '"gzip"', ",br"),
+    ],
+)
 def test_a_content_encoding_is_rejected(server: HostileServer, encoding: str) -> None:
     server.routes["/packed"] = reply(200, b"\x1f\x8b", content_encoding=encoding)
 
     assert_rejected(fetch(server, "/packed"), "content_encoding")
 
 
-def test_the_identity_encoding_is_accepted(server: HostileServer) -> None:
-    server.routes["/plain"] = reply(200, IMAGE_BYTES, content_encoding="Identity")
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("Identity", "UTF-8", "utf8", "ISO-8859-1", "base64", "binary", "8bit", "aws-chunked"),
+        *("none", "image/jpeg", "", ",", "UTF-8, base64", "identity, aws-chunked", "x-unknown"),
+    ],
+)
+def test_a_label_that_is_no_coding_is_ignored(server: HostileServer, label: str) -> None:
+    server.routes["/plain"] = reply(200, IMAGE_BYTES, content_encoding=label)
 
     assert fetch(server, "/plain") == IMAGE_BYTES
 
@@ -178,14 +199,14 @@ def test_an_interim_response_is_skipped(server: HostileServer) -> None:
     assert fetch(server, "/hint") == b"ok"
 
 
-@pytest.mark.parametrize("status", [200, 204])
+@pytest.mark.parametrize("status", [200, 204, 205])
 def test_an_empty_image_is_retried_twice(server: HostileServer, status: int) -> None:
     server.routes["/empty"] = reply(status)
 
     assert_retried(fetch(server, "/empty"), "image_empty", attempts=3, final="image_empty")
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 599])
+@pytest.mark.parametrize("status", [202, 408, 420, 423, 425, 429, 500, 502, 503, 599])
 def test_a_passing_failure_is_retried(server: HostileServer, status: int) -> None:
     server.routes["/busy"] = reply(status, b"come back")
 
@@ -194,6 +215,17 @@ def test_a_passing_failure_is_retried(server: HostileServer, status: int) -> Non
     assert_retried(result, f"http_{status}")
     assert isinstance(result, ImageUnavailable)
     assert result.delay_seconds is None
+
+
+@pytest.mark.parametrize("status", [202, 400, 409, 420, 503])
+def test_a_server_that_names_a_time_is_asked_again_then(server: HostileServer, status: int) -> None:
+    server.routes["/busy"] = reply(status, retry_after="30")
+
+    result = fetch(server, "/busy")
+
+    assert_retried(result, f"http_{status}")
+    assert isinstance(result, ImageUnavailable)
+    assert result.delay_seconds == 30
 
 
 @pytest.mark.parametrize(("header", "delay"), [("30", 30.0), ("86400", 900.0), ("soon", None)])

@@ -15,6 +15,7 @@ from tests.support.hostile_server import (
     HostileServer,
     redirect,
     reply,
+    send,
 )
 from tests.support.image_fetching import (
     IMAGE_BYTES,
@@ -173,6 +174,15 @@ def test_of_mixed_answers_only_the_allowed_address_is_connected_to(
         ("http://cdn.example\\@127.0.0.1/", "image_url_invalid"),
         ("http://[::1", "image_url_invalid"),
         ("http://cdn.example/" + "a" * 8192, "image_url_too_long"),
+        ("http://cdn.example/" + " " * 2000 + "a", "image_url_too_long"),
+        ("http://127.0.0.3 /", "image_url_invalid"),
+        ("http://cdn .example/", "image_url_invalid"),
+        ("http://cdn.example/a\\b.jpg", "image_url_invalid"),
+        ("http://cdn.example/a\x01b.jpg", "image_url_invalid"),
+        ("http:\t//127.0.0.3/", "image_url_blocked_address"),
+        ("http://127.0.\t0.3/", "image_url_blocked_address"),
+        ("\x1ffile:///etc/pass wd", "image_url_scheme"),
+        ('http://user"@cdn.example/', "image_url_credentials"),
     ],
 )
 def test_every_redirect_is_checked_like_the_first_url(
@@ -205,19 +215,51 @@ def test_a_redirect_is_followed(server: HostileServer, status: int, location: st
     assert fetch(server, "/a") == IMAGE_BYTES
 
 
-def test_three_redirects_are_followed_and_a_fourth_is_not(server: HostileServer) -> None:
-    server.routes |= {f"/{hops}": redirect(f"/{hops - 1}") for hops in range(1, 5)}
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/red mug.jpg", "/red%20mug.jpg"),
+        (" /p.jpg?at=Jul 30\t", "/p.jpg?at=Jul%2030"),
+        ("/tv-50\".jpg?size='50\"'", "/tv-50%22.jpg?size=%2750%22%27"),
+        ("/<a>{b}`c^.jpg?<d>{e}`f^", "/%3Ca%3E%7Bb%7D%60c%5E.jpg?%3Cd%3E{e}`f^"),
+        ("/re\td.jpg", "/red.jpg"),
+        ("/caf\u00e9\u00a0noir.jpg", "/caf%C3%A9%C2%A0noir.jpg"),
+        ("/a%20b%22c.jpg", "/a%20b%22c.jpg"),
+        ("red mug.jpg#in front", "/red%20mug.jpg"),
+        ("http://{host}/red mug.jpg", "/red%20mug.jpg"),
+    ],
+)
+def test_the_name_of_a_file_in_a_redirect_is_sent_as_browsers_do(
+    server: HostileServer, location: str, path: str
+) -> None:
+    location = location.replace("{host}", f"127.0.0.1:{server.port}")
+    server.routes |= {"/moved": redirect(location), path: reply(200, IMAGE_BYTES)}
+
+    assert fetch(server, "/moved") == IMAGE_BYTES
+
+
+def test_a_redirect_in_an_older_encoding_goes_back_as_it_came(server: HostileServer) -> None:
+    server.routes["/moved"] = send(
+        b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: /caf\xe9.jpg\r\n\r\n"
+    )
+    server.routes["/caf%E9.jpg"] = reply(200, IMAGE_BYTES)
+
+    assert fetch(server, "/moved") == IMAGE_BYTES
+
+
+def test_five_redirects_are_followed_and_a_sixth_is_not(server: HostileServer) -> None:
+    server.routes |= {f"/{hops}": redirect(f"/{hops - 1}") for hops in range(1, 7)}
     server.routes["/0"] = reply(200, IMAGE_BYTES)
 
-    assert fetch(server, "/3") == IMAGE_BYTES
-    assert_rejected(fetch(server, "/4"), "too_many_redirects")
+    assert fetch(server, "/5") == IMAGE_BYTES
+    assert_rejected(fetch(server, "/6"), "too_many_redirects")
 
 
 def test_a_redirect_loop_ends(server: HostileServer) -> None:
     server.routes["/loop"] = redirect("/loop")
 
     assert_rejected(fetch(server, "/loop"), "too_many_redirects")
-    assert len(server.requests) == 4
+    assert len(server.requests) == 6
 
 
 def test_redirects_share_one_deadline(server: HostileServer) -> None:

@@ -126,13 +126,25 @@ def test_the_body_of_a_failure_is_dropped_up_to_a_limit() -> None:
     assert response.body == b""
 
 
-@pytest.mark.parametrize("status", [204, *range(300, 600)])
+PASSING = {202, 408, 420, 421, 423, 424, 425, 429, 430, 449, 499, *range(500, 600)}
+
+
+@pytest.mark.parametrize("status", [*range(201, 207), *range(300, 600)])
 def test_every_other_status_has_an_error_and_only_passing_ones_are_retried(status: int) -> None:
     error = refusal(status, {}, missing_grace_seconds=0)
 
-    passes = status == 204 or status in (408, 425, 429) or status >= 500
+    is_empty = status in (204, 205)
+    assert isinstance(error, ImageUnavailable if is_empty or status in PASSING else ImageRejected)
+    assert reason_of(error) == ("image_empty" if is_empty else f"http_{status}")
+
+
+@pytest.mark.parametrize(
+    ("status", "passes"), [(400, True), (409, True), (404, False), (304, False)]
+)
+def test_a_failure_passes_when_the_server_says_after_which_time(status: int, passes: bool) -> None:
+    error = refusal(status, {"retry-after": "30"}, missing_grace_seconds=0)
+
     assert isinstance(error, ImageUnavailable if passes else ImageRejected)
-    assert reason_of(error) == ("image_empty" if status == 204 else f"http_{status}")
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])

@@ -1,6 +1,7 @@
 """An image URL with two readings, or of a forbidden place, is refused."""
 
 from ipaddress import ip_network
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from product_consumer.images.url_rules import (
     ascii_host,
     check_destination,
     check_spelling,
+    percent_encoded,
     redirect_target,
 )
 
@@ -124,7 +126,20 @@ def test_another_name_is_judged_when_its_address_is_known() -> None:
         ("b.jpg?x=1", "https://cdn.example/images/b.jpg?x=1"),
         ("../b.jpg", "https://cdn.example/b.jpg"),
         ("http://[::1", ""),
+        ("\t /b c.jpg\r\n", "https://cdn.example/b%20c.jpg"),
+        ("?from=a\nb", "https://cdn.example/images/a.jpg?from=ab"),
+        ("//other .example/b c", "https://other .example/b%20c"),
     ],
 )
 def test_a_redirect_is_read_against_the_url_that_it_answers(location: str, target: str) -> None:
     assert redirect_target("https://cdn.example/images/a.jpg", location) == target
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_encoding_touches_no_host_and_encodes_nothing_twice(host: str, rest: str) -> None:
+    url = f"https://{host}/{rest}"
+    encoded = percent_encoded(url)
+
+    assert encoded.split("/")[:3] == url.split("/")[:3] or set("?#/") & set(host)
+    assert percent_encoded(encoded) == encoded
+    assert unquote(encoded, errors="surrogatepass") == unquote(url, errors="surrogatepass")
