@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from product_consumer.errors import ImageRejected, ImageUnavailable, ProductConsumerError
-from product_consumer.images.jpeg import dct_factor, decode_intact_jpeg, has_too_many_scans
+from product_consumer.images.jpeg import (
+    dct_factor,
+    decode_intact_jpeg,
+    has_too_many_scans,
+    is_intact,
+)
+from product_consumer.images.jpeg_damage import load_damaged_jpeg
+from product_consumer.images.png import load_with_transparency, without_metadata
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
 """The formats that are decoded; Pillow's other readers stay closed to hostile bytes."""
@@ -79,7 +86,10 @@ class ImageDecoder:
         """Return the first frame, upright and on white: RGB, uint8, shape (height, width, 3).
 
         Equals plain Pillow's ``exif_transpose``, ``alpha_composite`` on white and
-        ``convert("RGB")``, except that 16-bit grey is scaled to 8 bits and not clipped.
+        ``convert("RGB")``, except that 16-bit grey is scaled to 8 bits and not clipped, that a
+        transparent colour of a PNG is so at every depth, and that a BMP with no visible pixel is
+        opaque. A PNG with damaged metadata is read without it. A JPEG without an end mark is read
+        if all its rows are there, and one of which rows are missing is truncated.
         ``shorter_side_pixels``: the size to which the caller will shrink the shorter side. A large
         JPEG then comes at half or a quarter of its size. Limits are those of the full size.
 
@@ -91,12 +101,25 @@ class ImageDecoder:
         try:
             _check_before_opening(data, name, self._max_pixels)
             with self._slots:
-                return _decode(data, name, self._max_pixels, shorter_side_pixels)
+                return self._decode_file(data, name, shorter_side_pixels)
         except ProductConsumerError:
             raise
         # Pillow raises SyntaxError, struct.error, MemoryError and more on hostile files.
         except Exception as error:
             raise _decoding_error(data, name, error) from error
+
+    def _decode_file(
+        self, data: bytes, name: str, shorter_side_pixels: int | None
+    ) -> NDArray[np.uint8]:
+        try:
+            return _decode(data, name, self._max_pixels, shorter_side_pixels)
+        except ProductConsumerError:
+            raise
+        except Exception:
+            bare = without_metadata(data) if name == "PNG" else None
+            if bare is None:
+                raise
+        return _decode(bare, name, self._max_pixels, shorter_side_pixels)
 
 
 def _format_of(data: bytes) -> str:
@@ -159,11 +182,37 @@ def _decode(
 ) -> NDArray[np.uint8]:
     image: Image.Image = Image.open(io.BytesIO(data), formats=(name,))
     _check_size(*image.size, max_pixels)
-    if name == "JPEG" and image.mode in _QUICK_JPEG_MODES and _transposition(image) is None:
-        factor = dct_factor(image.size, shorter_side_pixels)
+    if name == "JPEG":
+        return _decode_jpeg(image, data, shorter_side_pixels)
+    if name == "PNG":
+        load_with_transparency(image, data)
+    elif name == "BMP":
+        image = _without_unused_alpha(image)
+    return _finished(image)
+
+
+def _decode_jpeg(
+    image: Image.Image, data: bytes, shorter_side_pixels: int | None
+) -> NDArray[np.uint8]:
+    method = _transposition(image)
+    if image.mode in _QUICK_JPEG_MODES:
+        factor = dct_factor(image.size, shorter_side_pixels) if method is None else 1
         pixels = decode_intact_jpeg(data, image.size, factor)
         if pixels is not None:
-            return pixels
+            upright = None if method is None else Image.fromarray(pixels).transpose(method)
+            return pixels if upright is None else np.array(upright)
+    elif is_intact(data):
+        return _finished(image)
+    return _finished(load_damaged_jpeg(data))
+
+
+def _without_unused_alpha(image: Image.Image) -> Image.Image:
+    """Windows and browsers show an image that is transparent everywhere as an opaque one."""
+    is_unused = image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
+    return image.convert("RGB") if is_unused else image
+
+
+def _finished(image: Image.Image) -> NDArray[np.uint8]:
     image.load()
     # A writable copy: torch warns about read-only arrays.
     return np.array(_flatten(_upright(image)))

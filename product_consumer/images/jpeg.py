@@ -17,6 +17,7 @@ model's input. Nearly all lost detail is too fine for the model's size anyway.""
 
 # libjpeg has fast vector code for these factors; others, for example 7/8, are slower than none.
 _DCT_FACTORS = (4, 2)
+_SMALLEST = 8
 
 # A marker that a length follows: not a stuffed FF, fill, a restart or TEM.
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
@@ -63,7 +64,7 @@ def decode_intact_jpeg(data: bytes, size: tuple[int, int], factor: int) -> NDArr
     """Return RGB pixels, uint8, shape (height, width, 3), each side divided by ``factor``.
 
     ``size``: width and height. At factor 1 the pixels equal Pillow's. Decoding releases the GIL.
-    None for a damaged file, and for a header that gives another size here: then Pillow decides.
+    None for a damaged file, and for a header that gives another size here.
     """
     width, height = (side // factor for side in size)
     scaling = {"min_height": height, "min_width": width, "min_factor": factor}
@@ -76,3 +77,16 @@ def decode_intact_jpeg(data: bytes, size: tuple[int, int], factor: int) -> NDArr
     except Exception:
         return None
     return pixels
+
+
+def is_intact(data: bytes) -> bool:
+    """Return True for a CMYK file that libjpeg decodes without a complaint.
+
+    False also for a subsampling that simplejpeg does not know.
+    """
+    try:
+        # Small, because nobody sees the pixels.
+        simplejpeg.decode_jpeg(data, "CMYK", min_factor=_SMALLEST)
+    except Exception:
+        return False
+    return True

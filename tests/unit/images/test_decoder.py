@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from product_consumer.errors import ImageRejected, ImageUnavailable
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.jpeg import MAX_JPEG_SCANS
+from tests.support.png_files import png, png_of_16_bits
 
 # As in production, where Pillow's warnings about broken tags are not printed.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -35,25 +36,6 @@ def encode(image: Image.Image, name: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, name, **options)
     return file.getvalue()
-
-
-def png_chunk(kind: bytes, content: bytes) -> bytes:
-    checksum = struct.pack(">I", zlib.crc32(kind + content))
-    return struct.pack(">I", len(content)) + kind + content + checksum
-
-
-def png(
-    size: tuple[int, int], bits: int, color: int, pixels: bytes, *extra: tuple[bytes, bytes]
-) -> bytes:
-    """Return a PNG file of unfiltered rows, which Pillow could not write."""
-    header = struct.pack(">IIBBBBB", *size, bits, color, 0, 0, 0)
-    chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
-
-
-def png_of_16_bits(color: int, pixel: Sequence[int], *extra: tuple[bytes, bytes]) -> bytes:
-    row = b"\0" + struct.pack(f">{len(pixel)}H", *pixel) * 8
-    return png((8, 8), 16, color, row * 8, *extra)
 
 
 def plain_pillow(data: bytes) -> Image.Image:
@@ -147,6 +129,32 @@ def test_transparent_sixteen_bit_grey_becomes_white() -> None:
 )
 def test_a_hidden_colour_does_not_show_through(mode: str, color: tuple[int, ...]) -> None:
     assert first_pixel(encode(Image.new(mode, (8, 8), color), "PNG")) == WHITE
+
+
+def bmp_with_alpha(pixel: bytes, header_size: int) -> bytes:
+    """Return a BMP of 8 x 8 pixels of blue, green, red and alpha, with masks for all four."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", header_size, 8, 8, 1, 32, 3, 256, 0, 0, 0, 0) + masks
+    header = header.ljust(header_size, b"\0")
+    return struct.pack("<2sIHHI", b"BM", 270 + header_size, 0, 0, 14 + header_size) + header + pixel
+
+
+@pytest.mark.parametrize("header_size", [56, 108, 124])
+def test_a_bmp_whose_alpha_is_zero_everywhere_is_opaque(header_size: int) -> None:
+    data = bmp_with_alpha(bytes((10, 20, 30, 0)) * 64, header_size)
+
+    assert np.unique(DECODER.decode(data).reshape(-1, 3), axis=0).tolist() == [[30, 20, 10]]
+
+
+@pytest.mark.parametrize("header_size", [56, 108, 124])
+def test_the_alpha_of_a_bmp_counts_when_one_pixel_shows(header_size: int) -> None:
+    pixels = bytes((10, 20, 30, 0)) * 63 + bytes((10, 20, 30, 255))
+
+    decoded = DECODER.decode(bmp_with_alpha(pixels, header_size))
+
+    # The rows of a BMP run from the bottom up.
+    assert decoded[0, 7].tolist() == [30, 20, 10]
+    assert tuple(decoded[7, 0].tolist()) == WHITE
 
 
 @pytest.mark.parametrize(
