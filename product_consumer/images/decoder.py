@@ -15,7 +15,7 @@ from product_consumer.images.jpeg import (
     dct_factor,
     decode_intact_jpeg,
     has_too_many_scans,
-    is_intact,
+    is_intact_cmyk,
 )
 from product_consumer.images.jpeg_damage import load_damaged_jpeg
 from product_consumer.images.png import load_with_transparency, without_metadata
@@ -201,7 +201,7 @@ def _decode_jpeg(
         if pixels is not None:
             upright = None if method is None else Image.fromarray(pixels).transpose(method)
             return pixels if upright is None else np.array(upright)
-    elif is_intact(data):
+    elif is_intact_cmyk(data, image.size):
         return _finished(image)
     return _finished(load_damaged_jpeg(data))
 

@@ -79,12 +79,15 @@ def decode_intact_jpeg(data: bytes, size: tuple[int, int], factor: int) -> NDArr
     return pixels
 
 
-def is_intact(data: bytes) -> bool:
+def is_intact_cmyk(data: bytes, size: tuple[int, int]) -> bool:
     """Return True for a CMYK file that libjpeg decodes without a complaint.
 
-    False also for a subsampling that simplejpeg does not know.
+    ``size``: width and height. False also for a header that gives another size here, and for a
+    subsampling that simplejpeg does not know.
     """
     try:
+        if simplejpeg.decode_jpeg_header(data)[:2] != size[::-1]:
+            return False
         # Small, because nobody sees the pixels.
         simplejpeg.decode_jpeg(data, "CMYK", min_factor=_SMALLEST)
     except Exception:
