@@ -16,6 +16,9 @@ from product_consumer.text import excerpt
 MESSAGE_FIELDS = frozenset(("image_url", "deleted", "order_id", "items"))
 """What has one of these is a product or an order itself, whatever else it has."""
 
+OBJECT_TEXT = re.compile(r'[\ufeff\s]*(?:"(?:\s|\\[nrt])*)?\{')
+"""The beginning of JSON text that holds an object, or holds the JSON text of one."""
+
 _VERSION = re.compile(r"0\.3|1\.[0-9]{1,3}")
 
 
@@ -47,7 +50,7 @@ def content_of_cloud_event(event: Mapping[str, Any]) -> str | dict[str, Any]:
     if isinstance(data, dict):
         return data
     text = data if encoded is None else _decoded(encoded)
-    if not isinstance(text, str) or not text.lstrip("\ufeff \t\r\n").startswith("{"):
+    if not isinstance(text, str) or not OBJECT_TEXT.match(text):
         kind = event.get("datacontenttype")
         named = f" ({excerpt(kind)})" if kind is not None else ""
         raise _unsupported(f"whose data is no JSON object{named}: {excerpt(text)}")

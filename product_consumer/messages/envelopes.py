@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from product_consumer.errors import IgnoreMessage, InvalidMessage
 from product_consumer.messages.cloud_events import (
     MESSAGE_FIELDS,
+    OBJECT_TEXT,
     content_of_cloud_event,
     is_cloud_event,
 )
@@ -36,17 +37,20 @@ _S3_POINTER = re.compile(r"[\w.$]{0,200}S3Pointer")
 def open_body(body: str | bytes) -> dict[str, Any]:
     """Return the object inside a body, out of at most ``MAX_ENVELOPES`` envelopes.
 
+    JSON text whose value is the JSON text of an object stands for that object: some producers
+    write their JSON twice.
+
     Numbers with a fraction or an exponent are ``Decimal``, so that 19.99 stays exact. Raises
     ``InvalidMessage`` (``too_large``, ``encoding``, ``json_...``, ``number_range``,
     ``unsupported_envelope``, ``envelope_too_deep``), or ``IgnoreMessage`` for S3's test event.
     """
-    value = read_json(_as_text(body))
+    value = _read_content(_as_text(body))
     for _ in range(MAX_ENVELOPES):
         outer = _as_object(value)
         content = _content(outer)
         if content is None:
             return outer
-        value = read_json(content) if isinstance(content, str) else content
+        value = _read_content(content) if isinstance(content, str) else content
     inner = _as_object(value)
     if _content(inner) is not None:
         raise InvalidMessage("envelope_too_deep", f"more than {MAX_ENVELOPES} envelopes")
@@ -67,6 +71,12 @@ def read_json(text: str) -> Any:
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(value)
     return value
+
+
+def _read_content(text: str) -> Any:
+    value = read_json(text)
+    inner = value.removeprefix("\ufeff") if isinstance(value, str) else ""
+    return read_json(inner) if inner.lstrip().startswith("{") else value
 
 
 def _as_text(body: str | bytes) -> str:
@@ -182,8 +192,8 @@ def _content(outer: dict[str, Any]) -> str | dict[str, Any] | None:
         return detail
     if "detail-type" not in outer or outer.keys() & MESSAGE_FIELDS:
         return None
-    if isinstance(detail, str) and detail.lstrip().startswith("{"):
-        return detail
+    if isinstance(detail, str) and OBJECT_TEXT.match(detail):
+        return detail.removeprefix("\ufeff")
     problem = f"an event of EventBridge whose detail is no JSON object: {excerpt(detail)}"
     raise InvalidMessage("unsupported_envelope", problem)
 

@@ -21,6 +21,9 @@ MESSAGE_SCHEMA_VERSION = 1
 ORIGINAL_VERSION = "original_version"
 """Attribute of a redriven message: epoch microseconds at which its first copy was sent."""
 
+MAX_EXACT_DOUBLE = 2**53
+"""An integer above it may have changed when a producer kept it as a double."""
+
 # ``isprintable`` refuses more: other spaces and unassigned characters may be in an id.
 _CONTROLS = {"Cc", "Zl", "Zp"}
 _MICROSECONDS_TEXT = re.compile(r"[0-9]{1,17}")
@@ -61,13 +64,14 @@ def missing(field: str) -> InvalidMessage:
 
 
 def read_id(raw: object, field: str) -> str:
-    """Return an id in NFC and without outer spaces; an integer as its digits.
+    """Return an id in NFC and without outer spaces; an integer as its digits, 4711.0 as 4711.
 
     Raises ``InvalidMessage``: ``missing:<field>``, ``id_type``, ``id_invalid``, ``id_too_long``,
     ``text_invalid``.
     """
     if raw is None:
         raise missing(field)
+    raw = integer_of_double(raw)
     if isinstance(raw, int) and not isinstance(raw, bool):
         return str(raw)
     if not isinstance(raw, str):
@@ -86,6 +90,13 @@ def read_id(raw: object, field: str) -> str:
     if len(text.encode()) > MAX_ID_BYTES:
         raise _too_long(field, text)
     return text
+
+
+def integer_of_double(raw: object) -> object:
+    """Return the integer of a number such as 17.0, as pandas writes one; else the value itself."""
+    if isinstance(raw, Decimal) and abs(raw) <= MAX_EXACT_DOUBLE and raw == int(raw):
+        return int(raw)
+    return raw
 
 
 def none_if_blank(raw: object) -> object:

@@ -6,6 +6,7 @@
 | UTC as a word, an offset behind it | ``2026-11-20 10:00:00 UTC``, ``... GMT+07:00`` |
 | a zone in brackets, as Java and RFC 9557 write it | ``...+07:00[Asia/Ho_Chi_Minh]`` |
 | RFC 1123 | ``Fri, 20 Nov 2026 10:00:00 GMT``, ``... +0000 (UTC)`` |
+| the year last, as Java's ``Date`` writes it | ``Fri Nov 20 10:00:00 UTC 2026`` |
 | JavaScript's ``toString`` | ``Fri Nov 20 2026 17:00:00 GMT+0700 (Indochina Time)`` |
 | the end of a day | ``2026-11-20T24:00:00Z`` |
 | a leap second | ``2016-12-31T23:59:60Z`` |
@@ -42,12 +43,14 @@ _CLOCK = (
 )
 # Either UTC as a word and perhaps an offset from it, or an offset and perhaps UTC as a word.
 _ZONE = (
-    rf"(?: ?(?:(?P<utc>{_UTC})(?P<from_utc>{_OFFSET_FROM_UTC})?"
+    rf"(?: ?(?:(?P<utc>{_UTC})(?P<from_utc>{_OFFSET_FROM_UTC}| [+-]00:?00)?"
     rf"|(?P<offset>{_OFFSET})(?: ?(?P<again>{_UTC}))?)"
     # A name of the zone that the offset has told already.
     r"(?: \([^()]{1,60}\))?)?"
 )
 _FORMS = [re.compile(date + _CLOCK + _ZONE) for date in _DATES]
+# Some pad the day with a space. The zone must be there.
+_FORMS.append(re.compile(rf"{_WEEKDAY} {_MONTH}  ?{_DAY} {_CLOCK} (?=[A-Z+-]){_ZONE} {_YEAR}"))
 _BRACKETS = re.compile(r"(?P<rest>[^\[\]]+?) ?\[!?(?P<zone>[A-Za-z0-9_+\-/:]{1,64})\]")
 _BRACKETED_OFFSET = re.compile(
     rf"(?P<offset>{_OFFSET})|(?:UTC|GMT)(?P<from_utc>{_OFFSET_FROM_UTC})"
@@ -120,7 +123,7 @@ def _date(fields: Fields) -> date:
 def _stated_zone(fields: Fields) -> tzinfo | None:
     """Return the zone that the text states as an offset or as UTC; None where it states none."""
     offset = fields["offset"] or fields["from_utc"]
-    zone = None if offset is None else _fixed_zone(offset)
+    zone = None if offset is None else _fixed_zone(offset.strip())
     is_utc = fields["again"] is not None or fields["utc"] == "Z"
     if is_utc and zone not in (None, UTC):
         raise ValueError("an offset other than zero beside UTC")

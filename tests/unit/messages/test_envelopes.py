@@ -1,5 +1,6 @@
 """The object inside a body: strict JSON, exact numbers, at most two envelopes."""
 
+import base64
 import json
 from collections.abc import Callable
 from decimal import Decimal
@@ -93,6 +94,46 @@ def test_a_third_envelope_is_refused(outer: Callable[[Any], dict[str, Any]]) -> 
 
 def test_the_detail_of_an_event_may_be_json_text() -> None:
     assert open_body(json.dumps(eventbridge('{"id": "p1"}'))) == {"id": "p1"}
+
+
+def as_data(content: Any) -> dict[str, Any]:
+    return {"specversion": "1.0", "type": "t", "source": "s", "id": "e", "data": content}
+
+
+def as_base64(content: str) -> dict[str, Any]:
+    encoded = base64.b64encode(content.encode()).decode()
+    return {"specversion": "1.0", "type": "t", "source": "s", "id": "e", "data_base64": encoded}
+
+
+@given(PRODUCTS)
+def test_json_that_was_written_twice_is_read_in_every_envelope(product: dict[str, Any]) -> None:
+    twice = json.dumps(json.dumps(product))
+
+    notification = {"Type": "Notification", "Message": twice}
+    for outer in (notification, as_data(twice), as_base64(twice), eventbridge(twice)):
+        assert open_body(json.dumps(outer)) == product
+    assert open_body(twice) == open_body(twice.encode()) == product
+
+
+@pytest.mark.parametrize("text", ["\n{}", "\ufeff{}", " {}"])
+def test_json_that_was_written_twice_may_begin_with_space(text: str) -> None:
+    assert open_body(json.dumps(text)) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (json.dumps('{"id": "a", "id": "b"}'), "json_duplicate_key"),
+        (json.dumps('{"price": NaN}'), "json_nonfinite"),
+        (json.dumps('{"id": "p1"'), "json_invalid"),
+        (json.dumps(json.dumps('{"id": "p1"}')), "json_not_object"),
+        (json.dumps('[{"id": "p1"}]'), "json_not_object"),
+        (json.dumps('{"x": ' + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "}"), "json_too_deep"),
+    ],
+)
+def test_json_that_was_written_twice_is_judged_as_strictly(text: str, reason: str) -> None:
+    assert reason_of(text) == reason
+    assert reason_of(json.dumps({"Type": "Notification", "Message": text})) == reason
 
 
 def test_a_product_with_the_fields_of_an_event_is_none() -> None:

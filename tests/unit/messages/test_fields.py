@@ -27,7 +27,14 @@ ORIGINAL_VERSION = str(int(FIRST_SENT_AT.timestamp()) * 1_000_000)
 
 @pytest.mark.parametrize(
     ("raw", "text"),
-    [("abc", "abc"), (" abc\n", "abc"), (7, "7"), ("e\u0301", "é"), ("a\u3000b", "a\u3000b")],
+    [
+        ("abc", "abc"),
+        (" abc\n", "abc"),
+        (7, "7"),
+        (Decimal("7.00"), "7"),
+        ("e\u0301", "é"),
+        ("a\u3000b", "a\u3000b"),
+    ],
 )
 def test_an_id_is_text_in_nfc_without_outer_spaces(raw: object, text: str):
     assert read_id(raw, "id") == text
@@ -39,6 +46,9 @@ def test_an_id_is_text_in_nfc_without_outer_spaces(raw: object, text: str):
         (None, "missing:user_id"),
         (True, "id_type"),
         (1.5, "id_type"),
+        (Decimal("1.5"), "id_type"),
+        (Decimal("1e300"), "id_type"),
+        (Decimal("1e-300"), "id_type"),
         ({}, "id_type"),
         (" ", "id_invalid"),
         ("a\nb", "id_invalid"),
@@ -53,6 +63,11 @@ def test_a_value_that_cannot_be_an_id_has_a_reason_that_names_the_field(raw: obj
         read_id(raw, "user_id")
 
     assert caught.value.reason == reason
+
+
+@given(st.integers(-(2**53), 2**53))
+def test_an_integer_and_its_double_are_the_same_id(number: int):
+    assert read_id(Decimal(f"{number}.0"), "id") == read_id(number, "id")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=600))

@@ -58,6 +58,11 @@ def read(text: str, zone: ZoneInfo = SAIGON) -> datetime:
         "Sat, 21 Nov 2026 14:30:05 +0000 (UTC)",
         "Sat Nov 21 2026 21:30:05 GMT+0700 (Indochina Time)",
         "Sat Nov 21 2026 14:30:05 GMT",
+        "2026-11-21 21:30:05 +0700",
+        "Sat, 21 Nov 2026 14:30:05.000000000 UTC +00:00",
+        "Sat Nov 21 14:30:05 UTC 2026",
+        "Sat Nov 21 21:30:05 GMT+07:00 2026",
+        "Sat Nov 21 21:30:05 +0700 2026",
     ],
 )
 def test_a_form_with_one_meaning_is_read(text: str) -> None:
@@ -125,6 +130,9 @@ def test_a_leap_second_lies_between_its_neighbours() -> None:
         "Fri Nov 21 2026 14:30:05 GMT+0000 (UTC)",
         "2026-11-21T14:30:05 (Indochina Time)",
         "2026-11-21T14:30:05 EST",
+        "2026-11-21T14:30:05 UTC +07:00",
+        "Sat Nov 21 14:30:05 EST 2026",
+        "Fri Nov 21 14:30:05 UTC 2026",
         "2026-11-21T14:30:05 CST",
         "2026-11-21T14:30:05ZZ",
         "2026-11-21T14:30:05Z+07:00",
