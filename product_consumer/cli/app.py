@@ -147,6 +147,7 @@ def history(
     try:
         ledger.setup()
         row = ledger.rows([product_id]).get(product_id)
+        flags = ledger.flags(product_id)
         prices = ledger.price_history(product_id, limit)
         reviews = ledger.review_history(product_id, limit)
     finally:
@@ -155,9 +156,9 @@ def history(
         print(f"No product {printable(product_id)!r}", file=sys.stderr)
         raise typer.Exit(1)
     if as_json:
-        print_json(history_as_json(row, prices, reviews))
+        print_json(history_as_json(row, flags, prices, reviews))
     else:
-        print("\n".join(history_lines(row, prices, reviews)))
+        print("\n".join(history_lines(row, flags, prices, reviews)))
 
 
 @app.command()

@@ -42,11 +42,16 @@ def product_as_json(row: ProductRow) -> dict[str, Any]:
 
 
 def history_lines(
-    row: ProductRow, prices: Sequence[PriceObservation], reviews: Sequence[ReviewObservation]
+    row: ProductRow,
+    flags: Sequence[str],
+    prices: Sequence[PriceObservation],
+    reviews: Sequence[ReviewObservation],
 ) -> Iterator[str]:
-    """Yield the lines of a product and its two histories, newest first."""
+    """Yield the lines of a product, its flags and its two histories, newest first."""
     state = "deleted, " if row.deleted else ""
     yield f"{printable(row.id)}  {printable(row.name)}  ({state}revision {row.revision})"
+    if flags:
+        yield f"Flags: {printable(', '.join(flags))}"
     yield "Prices:" if prices else "No price was ever known."
     for price in prices:
         amount = format_price(price.price_minor, price.currency)
@@ -58,11 +63,15 @@ def history_lines(
 
 
 def history_as_json(
-    row: ProductRow, prices: Sequence[PriceObservation], reviews: Sequence[ReviewObservation]
+    row: ProductRow,
+    flags: Sequence[str],
+    prices: Sequence[PriceObservation],
+    reviews: Sequence[ReviewObservation],
 ) -> dict[str, Any]:
-    """Return ``product``, ``prices`` and ``reviews`` as JSON values."""
+    """Return ``product``, ``flags``, ``prices`` and ``reviews`` as JSON values."""
     return {
         "product": product_as_json(row),
+        "flags": list(flags),
         "prices": [
             {
                 "observed_at": price.observed_at.isoformat(),

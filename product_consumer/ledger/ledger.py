@@ -220,6 +220,12 @@ class Ledger:
         with self.database.reading() as connection:
             return self._rows(connection, set(product_ids))
 
+    def flags(self, product_id: str) -> tuple[str, ...]:
+        """Return the oddities of the message that a product's content is from."""
+        query = select(products.c.flags).where(products.c.id == product_id)
+        with self.database.reading() as connection:
+            return tuple((connection.execute(query).scalar() or "").split())
+
     def price_history(self, product_id: str, limit: int = 1000) -> list[PriceObservation]:
         """Return price observations, newest first."""
         return self.recent_prices([product_id], limit).get(product_id, [])

@@ -222,6 +222,7 @@ def _values(
     }
     values |= {
         "id": product.id,
+        "flags": " ".join(product.flags) or None,
         "content_version": None if product.deleted else _sortable(product.version),
         "last_update": product.observed_at,
         "deleted": product.deleted,

@@ -44,7 +44,9 @@ products = Table(
     Column("description", Text),
     Column("category", Text),
     Column("brand", Text),
-    # Of the message that these ten columns are from, as text in the order of versions. A deleted
+    # Product.flags with spaces between. NULL: none, or a row from before this column.
+    Column("flags", Text),
+    # Of the message that these eleven columns are from, as text in the order of versions. A deleted
     # product has a newer version than its content. NULL: no content, or that of a row from before
     # this column.
     Column("content_version", Bytewise),

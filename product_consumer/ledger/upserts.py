@@ -22,6 +22,7 @@ CONTENT = (
     "description",
     "category",
     "brand",
+    "flags",
     "content_version",
 )
 _VERSION = ("version_rank", "version_value", "payload_hash")

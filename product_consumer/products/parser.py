@@ -23,6 +23,7 @@ from product_consumer.messages.envelopes import open_body
 from product_consumer.messages.fields import (
     check_schema_version,
     first_sent_at,
+    integer_of_double,
     none_if_blank,
     original_sent_at,
     payload_hash,
@@ -47,7 +48,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 RANK_VERSION, RANK_EVENT_TIME, RANK_SENT_TIME = 2, 1, 0
 _MAX_VERSION = 2**63 - 1
-_VERSION_TEXT = re.compile(r"-?[0-9]+")
+_VERSION_TEXT = re.compile(r"(?P<integer>-?[0-9]+)(?:\.0+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class ProductParser(MessageParser):
         flags: list[str],
     ) -> _Precedence:
         number = _version_number(valid.version)
-        event_time = self._event_time(valid, now)
+        event_time = self._event_time(valid, now, flags, decides=number is None)
         if event_time is not None and event_time.timezone_assumed:
             flags.append("timezone_assumed")
         observed_at = event_time.at if event_time else first_sent_at(message, now)
@@ -128,10 +129,28 @@ class ProductParser(MessageParser):
         return _Precedence(rank, to_microseconds(observed_at), observed_at)
 
     def _event_time(
-        self, valid: ProductMessage | TombstoneMessage, now: datetime
+        self,
+        valid: ProductMessage | TombstoneMessage,
+        now: datetime,
+        flags: list[str],
+        *,
+        decides: bool,
     ) -> EventTime | None:
-        updated_at = parse_event_time(valid.updated_at, self._zone, now)
-        return updated_at or parse_event_time(valid.timestamp, self._zone, now)
+        """Return the first time of the body; ``decides``: which message is newer, too.
+
+        Beside a version, a time that cannot be read is left out.
+        """
+        for field in ("updated_at", "timestamp"):
+            try:
+                event_time = parse_event_time(getattr(valid, field), self._zone, now)
+            except InvalidMessage:
+                if decides:
+                    raise
+                flags.append(f"{field}_ignored")
+            else:
+                if event_time is not None:
+                    return event_time
+        return None
 
 
 def product_schema() -> dict[str, Any]:
@@ -152,15 +171,18 @@ def _check_kind(fields: Mapping[str, Any]) -> None:
 
 
 def _version_number(raw: object) -> int | None:
-    if raw is None or (isinstance(raw, str) and not raw.strip()):
+    if none_if_blank(raw) is None:
         return None
-    text = str(raw).strip() if isinstance(raw, int | str) and not isinstance(raw, bool) else ""
-    if not _VERSION_TEXT.fullmatch(text):
+    number = integer_of_double(raw)
+    is_readable = isinstance(number, int | str) and not isinstance(number, bool)
+    match = _VERSION_TEXT.fullmatch(str(number).strip() if is_readable else "")
+    if match is None:
         raise InvalidMessage("version_invalid", f"version is {excerpt(raw)}; an integer is needed")
+    digits = match["integer"]
     # By the length first: Python refuses to read an integer of more than 4,300 digits.
-    if len(text) > 100 or not 0 <= int(text) <= _MAX_VERSION:
+    if len(digits) > 100 or not 0 <= int(digits) <= _MAX_VERSION:
         raise InvalidMessage("number_range", f"version {excerpt(raw)} is not from 0 to 2^63-1")
-    return int(text)
+    return int(digits)
 
 
 def _build(content: dict[str, Any], precedence: _Precedence, flags: list[str]) -> Product:

@@ -28,7 +28,14 @@ from product_consumer.products.reviews import (
     parse_rating,
     parse_reviews_count,
 )
-from product_consumer.text import check_text, cut_to_bytes, excerpt
+from product_consumer.text import (
+    check_text,
+    clean_label,
+    cut_to_bytes,
+    excerpt,
+    without_half_at_the_end,
+    without_halves,
+)
 
 MAX_NAME_BYTES = 8 * 1024
 MAX_DESCRIPTION_BYTES = 64 * 1024
@@ -52,38 +59,55 @@ def _validator(clean: _Clean) -> PlainValidator:
     return PlainValidator(validate)
 
 
-def _required_text(wrong_type: str, max_bytes: int | None) -> PlainValidator:
+def _required_text(wrong_type: str, clean_text: _Clean) -> PlainValidator:
     def clean(value: Any, field: str, flags: list[str]) -> str:
         if value is None:
             raise missing(field)
         if not isinstance(value, str):
             raise InvalidMessage(wrong_type, f"{field} is {excerpt(value)}; text is needed")
-        text = check_text(value, field).strip()
+        text: str = clean_text(value, field, flags)
         if not text:
             raise missing(field)
-        return text if max_bytes is None else _cut(text, max_bytes, field, flags)
+        return text
 
     return _validator(clean)
 
 
-def _optional_text(max_bytes: int) -> PlainValidator:
+def _clean_image_url(value: str, field: str, _flags: list[str]) -> str:
+    return check_text(value, field).strip()
+
+
+def _clean_name(value: str, field: str, flags: list[str]) -> str:
+    # Inside a name, half a character is damage of another kind than a cut.
+    mended = _mended(value, without_half_at_the_end(value), field, flags)
+    return _cut(clean_label(check_text(mended, field)), MAX_NAME_BYTES, field, flags)
+
+
+def _optional_text(max_bytes: int, clean_text: Callable[[str], str]) -> PlainValidator:
     def clean(value: Any, field: str, flags: list[str]) -> str | None:
         if value is not None and not isinstance(value, str):
             # A field that the product can do without must not keep it out of the stores.
             flags.append(f"{field}_ignored")
             return None
-        text = check_text(value or "", field).strip()
-        return _cut(text, max_bytes, field, flags) or None
+        text = value or ""
+        mended = _mended(text, without_halves(text), field, flags)
+        return _cut(clean_text(check_text(mended, field)), max_bytes, field, flags) or None
 
     return _validator(clean)
 
 
+def _mended(text: str, mended: str, field: str, flags: list[str]) -> str:
+    if mended != text:
+        flags.append(f"{field}_mended")
+    return mended
+
+
 def _clean_store_url(value: Any, field: str, flags: list[str]) -> str | None:
-    text = check_text(value, field).strip() if isinstance(value, str) else ""
-    # Never cut: the beginning of a link leads somewhere else.
-    is_usable = (value is None or isinstance(value, str)) and len(
-        text.encode()
-    ) <= MAX_STORE_URL_BYTES
+    mended = without_halves(value) if isinstance(value, str) else ""
+    text = check_text(mended, field).strip()
+    # Never cut or mended: a part of a link leads somewhere else.
+    is_whole = value is None or value == mended
+    is_usable = is_whole and len(text.encode()) <= MAX_STORE_URL_BYTES
     if not is_usable:
         flags.append(f"{field}_ignored")
     return text if is_usable and text else None
@@ -110,7 +134,7 @@ def _accepts(*types: str, **more: Any) -> WithJsonSchema:
 
 _TEXT_OR_NULL = _accepts("string", "null")
 _Time = Annotated[Any, _accepts("string", "number", "null")]
-_Label = Annotated[str | None, _optional_text(MAX_LABEL_BYTES), _TEXT_OR_NULL]
+_Label = Annotated[str | None, _optional_text(MAX_LABEL_BYTES, clean_label), _TEXT_OR_NULL]
 
 
 class _AnyMessage(BaseModel):
@@ -153,9 +177,10 @@ class ProductMessage(_AnyMessage):
         default=False, description="True makes the message a tombstone.", examples=[False]
     )
     name: Annotated[
-        str, _required_text("name_type", MAX_NAME_BYTES), _accepts("string", minLength=1)
+        str, _required_text("name_type", _clean_name), _accepts("string", minLength=1)
     ] = Field(
-        description=f"Shown, searched and embedded as it is; cut at {MAX_NAME_BYTES} bytes.",
+        description="Shown, searched and embedded; entities of HTML are resolved. "
+        f"Cut at {MAX_NAME_BYTES} bytes.",
         examples=["Áo thun nam cổ tròn"],
     )
     price: Annotated[Any, _accepts("string", "number", "null")] = Field(
@@ -169,7 +194,7 @@ class ProductMessage(_AnyMessage):
         examples=["VND"],
     )
     image_url: Annotated[
-        str, _required_text("image_url_invalid", None), _accepts("string", minLength=1)
+        str, _required_text("image_url_invalid", _clean_image_url), _accepts("string", minLength=1)
     ] = Field(
         description="http or https address of the product's image.",
         examples=["https://cdn.example/img/abc123.jpg"],
@@ -181,17 +206,25 @@ class ProductMessage(_AnyMessage):
     )
     rating: Annotated[
         float | None,
-        _validator(lambda value, _field, _flags: parse_rating(value)),
+        _validator(parse_rating),
         _accepts("string", "number", "null", minimum=0, maximum=MAX_RATING),
-    ] = Field(default=None, description="Stars, 0 to 5.", examples=["4.8", 4.8])
+    ] = Field(
+        default=None,
+        description="Stars, 0 to 5; left out where it cannot be read.",
+        examples=["4.8", 4.8],
+    )
     reviews_count: Annotated[
         int | None,
-        _validator(lambda value, _field, _flags: parse_reviews_count(value)),
+        _validator(parse_reviews_count),
         _accepts("string", "integer", "null", minimum=0, maximum=MAX_REVIEWS_COUNT),
-    ] = Field(default=None, description="Number of reviews.", examples=["1520", 1520])
-    description: Annotated[str | None, _optional_text(MAX_DESCRIPTION_BYTES), _TEXT_OR_NULL] = (
-        Field(default=None, description=f"Cut at {MAX_DESCRIPTION_BYTES} bytes.")
+    ] = Field(
+        default=None,
+        description="Number of reviews; left out where it cannot be read.",
+        examples=["1520", 1520],
     )
+    description: Annotated[
+        str | None, _optional_text(MAX_DESCRIPTION_BYTES, str.strip), _TEXT_OR_NULL
+    ] = Field(default=None, description=f"Cut at {MAX_DESCRIPTION_BYTES} bytes.")
     category: _Label = Field(default=None, description=f"Cut at {MAX_LABEL_BYTES} bytes.")
     brand: _Label = Field(default=None, description=f"Cut at {MAX_LABEL_BYTES} bytes.")
 

@@ -61,6 +61,19 @@ def numbered(value: int, **overrides: object) -> Product:
     return factories.product(**(defaults | overrides))
 
 
+def test_the_flags_are_those_of_the_newest_content(ledger: Ledger) -> None:
+    assert ledger.flags("abc123") == ()
+    ledger.record([change(numbered(2, flags=("rating_ignored", "timezone_assumed")))])
+    ledger.record([change(numbered(1, flags=("brand_ignored",)))])
+    assert ledger.flags("abc123") == ("rating_ignored", "timezone_assumed")
+
+    ledger.record([change(factories.tombstone(version=factories.version(3)))])
+    assert ledger.flags("abc123") == ("rating_ignored", "timezone_assumed")
+
+    ledger.record([change(numbered(4))])
+    assert ledger.flags("abc123") == ()
+
+
 def test_a_first_message_becomes_revision_one(ledger: Ledger) -> None:
     row = ledger.record([change(factories.product())]).rows["abc123"]
 

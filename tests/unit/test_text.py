@@ -1,5 +1,6 @@
 """Text from outside: its digits, where it is cut, and how it is quoted on a terminal."""
 
+import html
 import unicodedata
 
 import pytest
@@ -8,10 +9,13 @@ from hypothesis import strategies as st
 
 from product_consumer.text import (
     MAX_EXCERPT_CHARACTERS,
+    clean_label,
     cut_to_bytes,
     excerpt,
     plain_digits,
     printable,
+    without_half_at_the_end,
+    without_halves,
 )
 
 ENCODABLE_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -50,6 +54,59 @@ def test_cut_text_is_the_longest_beginning_that_fits(text: str, max_bytes: int):
 
 def test_a_lone_surrogate_is_cut_to_a_question_mark():
     assert cut_to_bytes("a\ud800b", 10) == "a?b"
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_text_without_halves_can_be_stored_as_utf_8(text: str):
+    whole = without_halves(text)
+
+    assert whole.encode().decode() == whole
+    assert without_halves(whole) == whole
+
+
+@given(ENCODABLE_TEXT)
+def test_whole_text_is_not_mended(text: str):
+    assert without_halves(text) == without_half_at_the_end(text) == text
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("Cr&egrave;me br&ucirc;l&eacute;e", "Crème brûlée"),
+        ("Salt &amp; pepper", "Salt & pepper"),
+        ("Salt &amp;amp; pepper", "Salt & pepper"),
+        ("Salt &AMP; pepper", "Salt & pepper"),
+        ("Caf&#233; &#xE9; &#xe9;", "Café é é"),
+        ("Tom&#39s &quot;best&quot;", 'Tom\'s "best"'),
+        ("a &amp b &amp", "a & b &"),
+        ("&nbsp;Mug&nbsp;", "Mug"),
+        ("1 &lt; 2", "1 < 2"),
+        ("Waschma&shy;schine", "Waschmaschine"),
+        ("Wasch\u00adma\u00adschine", "Waschmaschine"),
+        ("\ufeffMug", "Mug"),
+        ("fish&chips; dollars&cents", "fish&chips; dollars&cents"),
+        ("H&M AT&T R&D; Q&A", "H&M AT&T R&D; Q&A"),
+        ("?a=1&copy=2&amp=3", "?a=1&copy=2&amp=3"),
+        ("کتاب\u200cخانه", "کتاب\u200cخانه"),  # noqa: RUF001
+        ("a\u200bb \u202egpj", "a\u200bb \u202egpj"),
+        ("\N{MAN}\u200d\N{WOMAN}", "\N{MAN}\u200d\N{WOMAN}"),
+        ("<b>Mug</b>", "<b>Mug</b>"),
+        ("&#0;&#xD800;&#x7FFFFF;", "\ufffd\ufffd\ufffd"),
+        ("a&#27;&#1;b", "ab"),
+    ],
+)
+def test_a_label_is_cleaned_as_a_page_shows_it(written: str, shown: str):
+    assert clean_label(written) == shown
+
+
+@given(ENCODABLE_TEXT, st.integers(1, 2))
+def test_an_escaped_label_is_the_same_label(text: str, times: int):
+    escaped = text.replace("&", "+")
+    plain = clean_label(escaped)
+    for _ in range(times):
+        escaped = html.escape(escaped)
+
+    assert clean_label(escaped) == plain
 
 
 @pytest.mark.parametrize(

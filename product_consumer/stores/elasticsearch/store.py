@@ -24,7 +24,7 @@ from product_consumer.stores.elasticsearch.errors import (
     translated_errors,
 )
 from product_consumer.stores.elasticsearch.index import IndexSetup
-from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS
+from product_consumer.stores.text_folding import MAX_QUERY_CHARACTERS, visible
 
 # One pool serves all threads; a thread waits for a free connection without a limit.
 _MAX_CONNECTIONS = 64
@@ -107,7 +107,7 @@ class ElasticsearchStore:
         size = min(limit, MAX_SEARCH_LIMIT)
         if size < 1:
             return []
-        query = normalize("NFC", text[:MAX_QUERY_CHARACTERS])
+        query = _searchable(text[:MAX_QUERY_CHARACTERS])
         with translated_errors():
             response = self._client.search(
                 index=self._alias,
@@ -144,8 +144,7 @@ def _operation(row: ProductRow) -> Iterator[dict[str, Any]]:
     yield {"index": target}
     yield {
         "id": row.id,
-        # asciifolding knows composed letters only.
-        "product_name": normalize("NFC", row.name),
+        "product_name": _searchable(row.name),
         "store_url": row.store_url,
         "price": price_as_double(row.price_minor, row.currency),
         "currency": row.currency,
@@ -154,6 +153,14 @@ def _operation(row: ProductRow) -> Iterator[dict[str, Any]]:
         "last_update": row.last_update.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "image_url": row.image_url,
     }
+
+
+def _searchable(text: str) -> str:
+    """Return a name, or a query, as the index's analyzer reads it right.
+
+    The analyzer folds composed letters only, and keeps invisible characters within words.
+    """
+    return normalize("NFC", visible(text))
 
 
 def _is_valid_id(product_id: str) -> bool:

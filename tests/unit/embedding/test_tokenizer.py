@@ -17,6 +17,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from product_consumer.embedding import tokenizer
 from product_consumer.embedding.tokenizer import LockedTokenizer, QuickTokenizer, make_tokenizer
+from product_consumer.text import clean_label
 
 NASTY = [
     "",
@@ -131,6 +132,17 @@ def test_cleaning_changes_nothing_in_printable_ascii_without_entities(text: str)
     assert text.isprintable()
     assert ftfy.fix_text(text) == text
     assert html.unescape(text) == text
+
+
+@pytest.mark.parametrize("name", ["Salt & pepper", 'Tom\'s "best" <b>mug</b>', "a&amp b", "Mug"])
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_name_has_the_ids_of_what_was_crawled(name: str, times: int) -> None:
+    crawled = name
+    for _ in range(times):
+        crawled = html.escape(crawled)
+    quick, _ = pair()
+
+    assert quick(clean_label(crawled)).tolist() == quick(crawled).tolist()
 
 
 def test_a_text_far_beyond_the_context_is_cut_before_it_is_cleaned() -> None:

@@ -75,11 +75,34 @@ def test_without_an_event_time_the_sent_time_is_the_time_observed():
     assert parse(body_text(without=("timestamp",))).observed_at == SENT_AT
 
 
-@pytest.mark.parametrize("number", [17, "17", " 17 "])
+@pytest.mark.parametrize("number", [17, "17", " 17 ", 17.0, "17.0"])
 def test_a_version_ranks_first_and_the_event_time_is_still_observed(number):
     parsed = parse(body_text(version=number))
     assert (parsed.version.rank, parsed.version.value) == (2, 17)
     assert parsed.observed_at == OBSERVED_AT
+
+
+@pytest.mark.parametrize("time", ["yesterday", "9999-12-31T23:59:59Z", 0, [], True, "11/12/2026"])
+def test_beside_a_version_a_time_that_cannot_be_read_is_left_out_with_a_flag(time):
+    parsed = parse(body_text(version=17, updated_at=time))
+    assert (parsed.version.rank, parsed.observed_at) == (2, OBSERVED_AT)
+    assert parsed.flags == ("updated_at_ignored",)
+
+
+def test_beside_a_version_bad_times_leave_the_time_of_sending():
+    parsed = parse(body_text(version=17, updated_at="x", timestamp="y"))
+    assert parsed.observed_at == SENT_AT
+    assert parsed.flags == ("updated_at_ignored", "timestamp_ignored")
+
+
+def test_a_tombstone_with_a_version_needs_no_time_that_can_be_read():
+    assert parse(tombstone_text(version=3, timestamp="x")).flags == ("timestamp_ignored",)
+
+
+@pytest.mark.parametrize("field", ["updated_at", "timestamp"])
+def test_a_time_that_decides_which_message_is_newer_is_never_left_out(field):
+    fields: dict[str, Any] = {field: "yesterday"}
+    assert reason_of(body_text(**fields)) == "time_invalid"
 
 
 @pytest.mark.parametrize("number", [0, 2**63 - 1])
@@ -124,7 +147,11 @@ def test_an_event_time_outranks_the_original_version():
         {"price": "1,299,000 VND"},
         {"rating": 4.80, "reviews_count": 1520},
         {"reviews_count": "1,520"},
+        {"reviews_count": "1,520 ratings"},
+        {"rating": "4.8 out of 5 stars"},
         {"name": "  Áo thun nam cổ tròn "},
+        {"name": "&Aacute;o thun nam c\u1ed5 tr&ograve;n"},
+        {"brand": ["x"]},
         {"timestamp": "2026-11-20T00:00:00Z"},
         {"version": 9},
         {"colour": "red"},
@@ -214,7 +241,7 @@ def test_of_several_problems_the_same_one_is_always_reported(body, reason):
 
 def test_a_detail_quotes_braces_as_they_are():
     with pytest.raises(InvalidMessage) as caught:
-        parse(body_text(rating="{price} {0}"))
+        parse(body_text(deleted="{price} {0}"))
     assert "{price} {0}" in caught.value.detail
 
 
@@ -240,6 +267,24 @@ def test_now_defaults_to_the_clock():
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     fresh = body_text(timestamp=an_hour_ago.isoformat())
     assert PARSER.parse(message(fresh)).observed_at == an_hour_ago
+
+
+NEVER_REQUIRED = ("rating", "reviews_count", "description", "brand", "category", "store_url")
+# The only values that reject a product for such a field: what shows a wrong producer.
+OPTIONAL_VALUES = (
+    st.none()
+    | st.booleans()
+    | st.floats(0, 5)
+    | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Nd"]), max_size=20)
+    | st.lists(st.text(max_size=3), max_size=2)
+    | st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
+)
+
+
+@given(st.dictionaries(st.sampled_from(NEVER_REQUIRED), OPTIONAL_VALUES))
+def test_an_optional_field_never_costs_a_product_its_place(fields: dict[str, Any]):
+    delivered = Message("m", "r", json.dumps(product_body(**fields)), 1, SENT_AT)
+    assert PARSER.parse(delivered, now=SENT_AT).name == product_body()["name"]
 
 
 JSON_VALUES = st.recursive(

@@ -1,5 +1,6 @@
 """The shape of a message: what each field accepts, what it becomes, and the published schema."""
 
+from decimal import Decimal
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -28,7 +29,7 @@ BAD_VALUES: dict[str, tuple[Any, str]] = {
     "deleted": ("yes", "deleted_type"),
     "name": (5, "name_type"),
     "image_url": (5, "image_url_invalid"),
-    "rating": ("six", "review_invalid"),
+    "rating": (6, "review_range"),
     "reviews_count": (-1, "review_range"),
 }
 REQUIRED = ["id", "name", "price", "image_url"]
@@ -117,7 +118,8 @@ def test_missing_fields_are_reported_before_bad_ones(missing: set[str], bad: set
 
 
 def test_braces_of_a_value_are_no_placeholders() -> None:
-    assert refusal(product_body(rating="{detail}")).detail == 'rating is "{detail}"'
+    detail = refusal(product_body(deleted="{detail}")).detail
+    assert detail == 'deleted is "{detail}"; true or false is needed'
 
 
 @pytest.mark.parametrize(
@@ -125,6 +127,8 @@ def test_braces_of_a_value_are_no_placeholders() -> None:
     [
         (123, "123"),
         (-5, "-5"),
+        (Decimal("4711.0"), "4711"),
+        ("4711.0", "4711.0"),
         ("  abc ", "abc"),
         ("cafe\N{COMBINING ACUTE ACCENT}", "café"),
         ("a\N{NO-BREAK SPACE}b", "a\N{NO-BREAK SPACE}b"),
@@ -184,6 +188,86 @@ def test_a_text_that_a_product_can_do_without_is_left_out(
 
     assert getattr(taken, field) is None
     assert flags == ([f"{field}_ignored"] if flag else [])
+
+
+@pytest.mark.parametrize("field", ["rating", "reviews_count"])
+@pytest.mark.parametrize("value", ["many", True, [1], {"value": 4}])
+def test_a_review_that_cannot_be_read_is_left_out(field: str, value: object) -> None:
+    taken, flags = shaped(**{field: value})
+
+    assert getattr(taken, field) is None
+    assert flags == [f"{field}_ignored"]
+
+
+@pytest.mark.parametrize("field", ["description", "category", "brand"])
+@pytest.mark.parametrize(
+    ("cut", "kept"),
+    [
+        ("a gift for you \ud83c", "a gift for you"),
+        ("Acme \udf81", "Acme"),
+        ("\udf81 Acme", "Acme"),
+        ("A\ud83c\ud83cB", "AB"),
+        ("family \N{MAN}\N{ZERO WIDTH JOINER}\ud83d", "family \N{MAN}"),
+        ("\ud83c", None),
+    ],
+)
+def test_half_a_character_in_a_text_that_a_product_can_do_without_is_dropped(
+    field: str, cut: str, kept: str | None
+) -> None:
+    taken, flags = shaped(**{field: cut})
+
+    assert getattr(taken, field) == kept
+    assert flags == [f"{field}_mended"]
+
+
+@pytest.mark.parametrize(
+    "cut",
+    ["Mug \ud83c", "Mug \ud83c ", "Mug \ud83c...", "Mug \ud83c…", "Mug \ud83d", "Mug\ud840"],
+)
+def test_a_name_that_was_cut_amid_a_character_is_mended(cut: str) -> None:
+    taken, flags = shaped(name=cut)
+
+    assert taken.name.rstrip(" .…") == "Mug"
+    assert flags == ["name_mended"]
+
+
+@pytest.mark.parametrize("name", ["Mu\ud83cg", "\ud83c Mug", "Mug \ud83c\ud83c", "Mug\ud800"])
+def test_a_name_that_is_damaged_otherwise_is_refused(name: str) -> None:
+    assert refusal(product_body(name=name)).reason == "text_invalid"
+
+
+@pytest.mark.parametrize("field", ["id", "image_url"])
+def test_a_field_that_must_be_exact_is_never_mended(field: str) -> None:
+    assert refusal(product_body(**{field: "https://x.example/\ud83c"})).reason == "text_invalid"
+
+
+def test_a_link_with_half_a_character_is_left_out() -> None:
+    taken, flags = shaped(store_url="https://shop.example/\ud83c")
+
+    assert (taken.store_url, flags) == (None, ["store_url_ignored"])
+
+
+@pytest.mark.parametrize("field", ["name", "category", "brand"])
+@pytest.mark.parametrize(
+    ("crawled", "shown"),
+    [
+        ("Cr&egrave;me br&ucirc;l&eacute;e", "Crème brûlée"),
+        ("Salt &amp;amp; pepper", "Salt & pepper"),
+        ("Geschirr\u00adspüler", "Geschirrspüler"),
+        ("Geschirr&shy;spüler", "Geschirrspüler"),
+    ],
+)
+def test_names_and_labels_are_kept_as_a_page_shows_them(
+    field: str, crawled: str, shown: str
+) -> None:
+    taken, flags = shaped(**{field: crawled})
+
+    assert (getattr(taken, field), flags) == (shown, [])
+
+
+@pytest.mark.parametrize("name", ["&shy;", "\u00ad \ufeff", "&nbsp;"])
+def test_a_name_that_shows_nothing_is_missing(name: str) -> None:
+    assert refusal(product_body(name=name)).reason == "missing:name"
 
 
 def test_a_link_is_never_cut() -> None:

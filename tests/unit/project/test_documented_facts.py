@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.tables import metadata as order_tables
 from product_consumer.pipeline.stages import OTHER_STAGE_SECONDS, stage_timeouts
 from product_consumer.products.parser import ProductParser, product_schema
+from product_consumer.products.reviews import parse_rating, parse_reviews_count
 from product_consumer.settings import Settings
 from product_consumer.stores.elasticsearch.index import FIELDS as ELASTICSEARCH_FIELDS
 from product_consumer.stores.milvus.rows import SCALARS
@@ -143,6 +145,24 @@ def test_a_price_is_parsed_as_documented(raw: str, documented: str) -> None:
         assert parse_price(value, None, "VND") == Price(int(re.sub(r"\D", "", amount)), currency)
 
 
+@pytest.mark.parametrize("row", table(MESSAGES, "shown"), ids=lambda row: row[0])
+@pytest.mark.parametrize(("column", "parse"), [(0, parse_rating), (2, parse_reviews_count)])
+def test_a_review_is_parsed_as_documented(
+    row: list[str], column: int, parse: Callable[[object, str, list[str]], float | None]
+) -> None:
+    for code in codes(row[column]):
+        flags: list[str] = []
+        if codes(row[column + 1]):
+            with pytest.raises(InvalidMessage, match=codes(row[column + 1])[0]):
+                parse(json.loads(code), "field", flags)
+            continue
+        number = parse(json.loads(code), "field", flags)
+        documented = {"unknown": (None, []), "left out": (None, ["field_ignored"])}
+        assert (number, flags) == documented.get(row[column + 1]) or (
+            number == float(row[column + 1]) and not flags
+        )
+
+
 @pytest.mark.parametrize("row", table(MESSAGES, "form"), ids=lambda row: row[0])
 def test_a_time_is_parsed_in_every_documented_form(row: list[str]) -> None:
     read = parse_event_time(json.loads(codes(row[1])[0]), UTC, NOW)
@@ -163,7 +183,7 @@ def test_documented_flags_exist() -> None:
     rows = [*table(MESSAGES, "flag"), *table(ORDERS, "flag")]
     flags = {code for row in rows for code in codes(row[0])}
     # Some flags are composed: a field's name and one of these endings.
-    endings = ("_ignored", "_cut")
+    endings = ("_ignored", "_cut", "_mended")
     documented = {flag for flag in flags if not flag.endswith(endings)}
 
     assert documented - texts_of_the_code() == set()
