@@ -1,10 +1,10 @@
 """Amounts of money: integer minor units and an ISO 4217 code; major units for people.
 
 Codes and minor units are ISO 4217's own table (package ``iso4217``), because the ledger's contract
-is ISO minor units; CLDR's digits (Babel) describe cash and display and differ for some currencies.
+is ISO minor units. How many decimals people write is another matter: ``messages/cldr.py``.
 """
 
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from iso4217 import Currency
@@ -15,6 +15,11 @@ from product_consumer.text import excerpt
 # Gold, test and "no currency" codes have no minor unit and price nothing.
 EXPONENTS: Final = {c.value: c.exponent for c in Currency if c.exponent is not None}
 """How many decimals each currency has, by its code."""
+# A sum of doubles is off by a few units in the 16th digit: 3 * 19.99 is 59.97 or
+# 59.96999999999999. A greater difference was meant.
+_DOUBLE_NOISE: Final = Decimal("1e-14")
+# Every decimal of so many digits survives in a double, so noise shows in later ones only.
+_DIGITS_OF_A_DOUBLE: Final = 15
 
 
 def currency_exponent(code: str) -> int:
@@ -26,6 +31,18 @@ def currency_exponent(code: str) -> int:
     if exponent is None:
         raise InvalidMessage("currency_unknown", f"{excerpt(code)} is not a currency of ISO 4217")
     return exponent
+
+
+def without_noise(amount: Decimal, exponent: int) -> Decimal:
+    """Return an amount without the rounding noise of doubles: 24.990000000000002 is 24.99.
+
+    ``exponent``: how many decimals the amount has. Any other amount is returned as it is.
+    """
+    is_noisy = len(amount.as_tuple().digits) > _DIGITS_OF_A_DOUBLE
+    if not is_noisy or not amount or not -20 < amount.adjusted() < 20:
+        return amount
+    rounded = amount.quantize(Decimal(1).scaleb(-exponent), rounding=ROUND_HALF_EVEN)
+    return rounded if abs(rounded - amount) <= abs(amount) * _DOUBLE_NOISE else amount
 
 
 def to_major(minor: int, currency: str) -> Decimal:

@@ -1,127 +1,61 @@
-"""Currency symbols and words -> ISO 4217 codes, and the decimal separator of each currency."""
+"""Which currency a price is in: the evidence, from the strongest to the weakest.
 
-import re
-from typing import Final
+1. A mark in the price that means one currency: US$, €, zł.
+2. The currency field of the message.
+3. The default currency, where it is written with the mark of the price.
+4. The usual meaning of that mark: $ is USD.
+
+A price without any mark is in the currency of its field, else in the default currency.
+"""
+
+import html
+from collections.abc import Sequence
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.money import EXPONENTS
-from product_consumer.text import excerpt
+from product_consumer.messages.currency_marks import Mark, find_mark, known_mark
+from product_consumer.text import check_text, excerpt, plain_digits
 
-# The usual way to write prices where the currency is used (CLDR). EUR and CHF are in neither set:
-# with them 1.299 and 1,299 are both ambiguous.
-_POINT_IS_DECIMAL = (
-    "AED AUD BDT CAD CNY EGP GBP GHS HKD ILS INR KES LKR "
-    "MXN MYR NGN NPR NZD PHP PKR QAR SAR SGD THB TWD USD"
-)
-_COMMA_IS_DECIMAL = "ARS BRL COP CZK DKK HUF IDR NOK PLN RON RSD RUB SEK TRY UAH UYU"
-POINT_IS_DECIMAL: Final = frozenset(_POINT_IS_DECIMAL.split())
-COMMA_IS_DECIMAL: Final = frozenset(_COMMA_IS_DECIMAL.split())
-
-_DOLLARS = (
-    "USD ARS AUD BBD BMD BND BSD BZD CAD CLP COP DOP FJD GYD HKD "
-    "JMD KYD LRD MXN NAD NZD SBD SGD SRD TTD TWD UYU XCD"
-)
-_SYMBOLS_OF_CODES = {
-    _DOLLARS: "$ dollar dollars",
-    "USD": "us$ u.s.$",
-    "AUD": "a$ au$",
-    "CAD": "c$ ca$",
-    "HKD": "hk$",
-    "MXN": "mx$",
-    "NZD": "nz$",
-    "SGD": "s$",
-    "TWD": "nt$",
-    "BRL": "r$",
-    "VND": "₫ đ vnđ đồng dong",
-    "EUR": "€ euro euros",
-    "GBP EGP FKP GIP LBP SDG SHP SSP SYP": "£",
-    "JPY CNY": "¥",
-    "JPY": "円 yen jp¥",
-    "CNY": "yuan rmb cn¥",
-    "CNY TWD": "元",
-    "KRW": "₩ 원 won",
-    "THB": "฿ บาท baht",
-    "IDR": "rp",
-    "MYR": "rm",
-    "INR": "₹",
-    "INR LKR MUR NPR PKR SCR": "rs",
-    "PHP": "₱",
-    "ILS": "₪",
-    "TRY": "₺ tl",
-    "RUB": "₽ руб",  # noqa: RUF001
-    "UAH": "₴ грн",
-    "KZT": "₸",
-    "PLN": "zł",
-    "CZK": "kč",
-    "HUF": "ft",
-    "RON": "lei",
-    "CHF": "fr sfr",
-    "SEK NOK DKK ISK": "kr",
-    "NGN": "₦",
-    "GHS": "₵",
-    "CRC": "₡",
-    "PYG": "₲",
-    "LAK": "₭",
-    "KHR": "៛",
-    "BDT": "৳",
-    "MNT": "₮",
-    "GEL": "₾",
-    "AZN": "₼",
-    "AMD": "֏",
-}
-_CODES_OF_SYMBOL: Final = {
-    symbol: frozenset(codes.split())
-    for codes, symbols in _SYMBOLS_OF_CODES.items()
-    for symbol in symbols.split()
-}
-# The meaning of $, ¥ and £ where nothing else names a currency; "kr" and "Rs" have none.
-_USUAL: Final = ("USD", "JPY", "GBP")
-
-_NOT_WORDS = sorted((s for s in _CODES_OF_SYMBOL if not s.isalpha()), key=len, reverse=True)
-SYMBOL_OR_WORD: Final = re.compile(
-    "|".join(map(re.escape, _NOT_WORDS)) + r"|[^\W\d_]+|\S", re.IGNORECASE
-)
-"""Splits text without digits into currency symbols, words and single characters."""
+MAX_FIELD_CHARACTERS = 100
 
 
-def codes_of_symbol(symbol: str) -> frozenset[str]:
-    """Return the codes that a symbol, word or code may mean; case is ignored, empty if unknown."""
-    if symbol.upper() in EXPONENTS:
-        return frozenset((symbol.upper(),))
-    return _CODES_OF_SYMBOL.get(symbol.casefold(), frozenset())
+def choose_currency(marks: Sequence[Mark], field: Mark | None, default_currency: str) -> str:
+    """Return the currency that the marks of a price, its field and the default agree on.
 
-
-def choose_currency(symbols: list[frozenset[str]], field: object, default_currency: str) -> str:
-    """Return the currency named by the symbols in a price, else by the field, else by the default.
-
-    ``symbols``: the possible codes of each symbol. The field decides a shared symbol ($, ¥, £, kr,
-    Rs). Raises ``InvalidMessage``: ``currency_mismatch`` when symbols and field exclude each other,
-    ``currency_unknown`` when nothing names a currency, or the field names an unknown one.
+    Raises ``InvalidMessage``: ``currency_mismatch`` when marks and field exclude each other,
+    ``currency_unknown`` when nothing names a currency.
     """
-    named = list(symbols)
-    if field is not None and field != "":
-        named.append(_codes_of_field(field))
+    named = [*marks, field] if field else [*marks]
     if not named:
         return _default(default_currency)
-    possible = frozenset.intersection(*named)
+    possible = frozenset.intersection(*(mark.codes for mark in named))
     if not possible:
-        readings = " against ".join("/".join(sorted(codes)[:4]) for codes in named)
+        readings = " against ".join("/".join(sorted(mark.codes)[:4]) for mark in named)
         raise InvalidMessage(
             "currency_mismatch", f"the price and its currency disagree: {readings}"
         )
-    if len(possible) == 1:
+    is_certain = field is not None or any(mark.certain for mark in named)
+    if len(possible) == 1 and is_certain:
         return next(iter(possible))
-    for code in (*_USUAL, default_currency):
-        if code in possible:
+    for code in (default_currency, *(mark.usual for mark in named)):
+        if code in possible and code:
             return code
     raise InvalidMessage("currency_unknown", f"could be any of {', '.join(sorted(possible))}")
 
 
-def _codes_of_field(field: object) -> frozenset[str]:
-    codes = codes_of_symbol(field.strip()) if isinstance(field, str) else frozenset()
-    if not codes:
+def read_field(field: object) -> Mark | None:
+    """Return what a currency field means; None where it is absent.
+
+    Raises ``InvalidMessage("currency_unknown")`` for anything but a mark of a currency.
+    """
+    if field is None or field == "":
+        return None
+    mark = None
+    if isinstance(field, str) and len(field) <= MAX_FIELD_CHARACTERS:
+        text = plain_digits(html.unescape(check_text(field, "currency")))
+        mark = known_mark(text) or find_mark(text)
+    if mark is None:
         raise InvalidMessage("currency_unknown", f"currency is {excerpt(field)}")
-    return codes
+    return mark
 
 
 def _default(default_currency: str) -> str:

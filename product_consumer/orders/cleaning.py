@@ -7,13 +7,13 @@ Every function takes the raw JSON value, appends a flag for each change it made,
 import re
 import unicodedata
 from collections.abc import Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any
 
 from product_consumer.errors import InvalidMessage
 from product_consumer.messages.fields import missing, read_id
 from product_consumer.messages.prices import Price, parse_price
-from product_consumer.money import currency_exponent
+from product_consumer.money import currency_exponent, without_noise
 from product_consumer.orders.models import OrderItem, Quantity
 from product_consumer.text import check_text, cut_to_bytes, excerpt
 
@@ -32,9 +32,6 @@ _NUMBERED_ID = re.compile(r"[A-Za-z]{1,3}[0-9]+")
 _NOT_IN_USER_ID = re.compile(r"[:*?\[\]]")
 _QUANTITY_TEXT = re.compile(r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,9})?")
 _NEGATIVE_TEXT = re.compile(r"^[-\N{MINUS SIGN}]\s*[$€£¥₫]?\s*[0-9]|^\([^)]*[0-9][^)]*\)$")
-# A sum of doubles is off by a few units in the 16th digit: 3 * 19.99 is 59.97 or
-# 59.96999999999999. A greater difference was meant.
-_DOUBLE_NOISE = Decimal("1e-14")
 
 _PAYMENT_METHODS = {
     "".join(character for character in name.casefold() if character.isalnum()): name
@@ -210,7 +207,7 @@ def _quantity(raw: object, flags: list[str]) -> Quantity:
         raise InvalidMessage("quantity_range", f"quantity {excerpt(raw)}; at most {MAX_QUANTITY}")
     if isinstance(value, int):
         return value
-    rounded = _without_noise(value, QUANTITY_DECIMALS)
+    rounded = without_noise(value, QUANTITY_DECIMALS)
     if rounded != value:
         flags.append("amount_float_noise")
     if rounded != round(rounded, QUANTITY_DECIMALS):
@@ -241,14 +238,7 @@ def _read_amount(
     # Zero is an amount in every currency, so its price tells the currency alone.
     zero = parse_price(0, currency_field, default_currency)
     currency = zero.currency if zero else ""
-    rounded = _without_noise(raw, currency_exponent(currency))
+    rounded = without_noise(raw, currency_exponent(currency))
     if rounded != raw:
         flags.append("amount_float_noise")
     return parse_price(rounded, currency, default_currency)
-
-
-def _without_noise(amount: Decimal, exponent: int) -> Decimal:
-    if not amount or not -20 < amount.adjusted() < 20:
-        return amount
-    rounded = amount.quantize(Decimal(1).scaleb(-exponent), rounding=ROUND_HALF_EVEN)
-    return rounded if abs(rounded - amount) <= abs(amount) * _DOUBLE_NOISE else amount

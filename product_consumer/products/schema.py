@@ -190,7 +190,8 @@ class ProductMessage(_AnyMessage):
     )
     currency: Annotated[Any, _TEXT_OR_NULL] = Field(
         default=None,
-        description="ISO 4217 code for a price that names none; must not contradict one that does.",
+        description="ISO 4217 code for a price that names none, or a sign that several currencies "
+        "share; must not contradict the price.",
         examples=["VND"],
     )
     image_url: Annotated[

@@ -11,6 +11,7 @@ from product_consumer.money import (
     money_text,
     price_as_double,
     to_major,
+    without_noise,
 )
 
 
@@ -64,3 +65,19 @@ def test_a_stored_price_outlives_its_currency():
 )
 def test_money_has_the_decimals_of_its_currency(minor, currency, text):
     assert money_text(minor, currency) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "exponent", "cleaned"),
+    [
+        ("24.990000000000002", 2, "24.99"),
+        ("1549.8999999999999", 2, "1549.90"),
+        ("59.96999999999999", 2, "59.97"),
+        ("24.99001", 2, "24.99001"),
+        ("100000000000.001", 2, "100000000000.001"),
+        ("0", 2, "0"),
+        ("1e-17", 2, "1e-17"),
+    ],
+)
+def test_only_the_noise_of_doubles_is_rounded_away(amount, exponent, cleaned):
+    assert without_noise(Decimal(amount), exponent) == Decimal(cleaned)

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from product_consumer.errors import InvalidMessage
@@ -98,16 +98,25 @@ def test_a_price_without_a_known_currency_is_rejected(text, field):
     [
         ("1.299 €", "price_ambiguous"),
         ("1,299 €", "price_ambiguous"),
-        ("1,299 KWD", "price_ambiguous"),
+        ("1.299 CHF", "price_ambiguous"),
+        ("$1.299", "price_ambiguous"),
+        ("$1.500", "price_ambiguous"),
+        ("US$ 2.400", "price_ambiguous"),
+        ("2,500 TL", "price_ambiguous"),
+        ("2,500 zł", "price_ambiguous"),
+        ("18,000 руб.", "price_ambiguous"),
+        ("£18.00 [1]", "price_ambiguous"),
+        ("da 7,32 €", "price_ambiguous"),
+        ("5 تومان", "price_ambiguous"),
         ("1 299.000 ₫", "price_ambiguous"),
         ("12 \u2013 15", "price_ambiguous"),
         ("$12 - $15", "price_ambiguous"),
         ("2 for $5", "price_ambiguous"),
         ("99 € 79 €", "price_ambiguous"),
         ("từ 12.000₫", "price_ambiguous"),
-        ("$1.299", "price_precision"),
         ("12.5 ₫", "price_precision"),
-        ("Rp 1,299", "price_precision"),
+        ("24.99001 USD", "price_precision"),
+        ("19.989999771118164 USD", "price_precision"),
         ("0.125 $", "price_precision"),
         (Decimal("1E-300"), "price_precision"),
         ("1e5", "price_invalid"),
@@ -118,6 +127,19 @@ def test_a_price_without_a_known_currency_is_rejected(text, field):
         ("50%", "price_invalid"),
         ("12\u00b2 $", "price_invalid"),
         ("12\u00bd $", "price_invalid"),
+        ("12&sup2; $", "price_invalid"),
+        ("12 km", "price_invalid"),
+        ("5 kg", "price_invalid"),
+        ("$5/kg", "price_invalid"),
+        ("$5/month", "price_invalid"),
+        ("5+ $", "price_invalid"),
+        ("5 K", "price_invalid"),
+        ("5 cents", "price_invalid"),
+        ("free shipping", "price_invalid"),
+        ("!", "price_invalid"),
+        ("12,50,- €", "price_invalid"),
+        ("12 - €", "price_invalid"),
+        ("$(5.00)", "price_invalid"),
         ("1.2.3", "price_invalid"),
         ("12.34.567 ₫", "price_invalid"),
         ("0.299.000 ₫", "price_invalid"),
@@ -140,7 +162,13 @@ def test_a_price_without_a_single_reading_is_rejected(raw, reason):
     assert reason_of(raw) == reason
 
 
-@pytest.mark.parametrize("raw", [None, "", "  ", "free", "FREE", "n/a", " N/A\n"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(None, "", "  ", "free", "FREE", "n/a", " N/A\n"),
+        *("Free!", "free!!", "N/A.", "FREE*", "&nbsp;", f"{NBSP}Free{NBSP}!"),
+    ],
+)
 def test_an_unknown_price_is_none_even_without_a_currency(raw):
     assert parse_price(raw, None, "") is None
 
@@ -149,6 +177,22 @@ def test_an_unknown_price_is_none_even_without_a_currency(raw):
     ("raw", "minor"), [(1299, 129900), (19.99, 1999), (Decimal("19.990"), 1999), (Decimal("-0"), 0)]
 )
 def test_a_number_is_in_major_units_and_stays_exact(raw, minor):
+    assert parse_price(raw, "USD", "") == Price(minor, "USD")
+
+
+@pytest.mark.parametrize(
+    ("raw", "minor"),
+    [
+        (24.990000000000002, 2499),
+        (Decimal("24.990000000000002"), 2499),
+        ("24.990000000000002", 2499),
+        (1549.8999999999999, 154990),
+        (0.1 + 0.2, 30),
+        (3 * 19.99, 5997),
+        ("$ 1,549.8999999999999", 154990),
+    ],
+)
+def test_the_rounding_noise_of_doubles_is_cleaned(raw: object, minor: int):
     assert parse_price(raw, "USD", "") == Price(minor, "USD")
 
 
@@ -182,7 +226,7 @@ def test_every_european_price_is_read_back(minor: int):
     assert parse_price(text, None, "") == Price(minor, "EUR")
 
 
-@given(st.text(alphabet="0123456789.,' -+eE$€₫đVNDUSk\u00a0\u2013\u066b", max_size=20))
+@given(st.text(alphabet="0123456789.,' -+eE$€₫đVNDUSk&;*/:()\u00a0\u2013\u066b", max_size=20))
 def test_any_price_like_text_gives_a_price_in_range_or_a_named_reason(text: str):
     try:
         price = parse_price(text, None, "VND")
@@ -199,4 +243,6 @@ def test_an_accepted_price_has_the_digits_that_were_written(text: str):
     except InvalidMessage:
         return
     written = "".join(character for character in text if character.isdigit()).strip("0")
+    # Longer numbers are those of doubles, and lose their noise.
+    assume(len(written) <= 15)
     assert str(price.minor if price else "").strip("0") == written

@@ -18,6 +18,7 @@ TOP_LEVEL = ("data_management", "thread_runner")
 
 # Third-party clients and the files, relative to the package, that may import them.
 HOMES = {
+    "babel": ("messages/cldr.py",),
     "boto3": ("queues/sqs/client.py",),
     "botocore": ("queues/sqs/client.py",),
     "elasticsearch": ("stores/elasticsearch/",),
@@ -28,7 +29,7 @@ HOMES = {
     "milvus_lite": ("stores/milvus/embedded_server.py",),
     "moto": ("demo/",),
     "open_clip": ("embedding/", "demo/"),
-    "price_parser": ("messages/prices.py",),
+    "price_parser": ("messages/price_numbers.py",),
     "prometheus_client": ("metrics.py",),
     "psycopg": ("database/",),
     "pycurl": ("images/",),
