@@ -274,7 +274,7 @@ NEVER_REQUIRED = ("rating", "reviews_count", "description", "brand", "category",
 OPTIONAL_VALUES = (
     st.none()
     | st.booleans()
-    | st.floats(0, 5)
+    | st.floats(0, 5, allow_subnormal=False)
     | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Nd"]), max_size=20)
     | st.lists(st.text(max_size=3), max_size=2)
     | st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2)
