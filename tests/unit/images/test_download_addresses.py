@@ -219,13 +219,8 @@ def test_a_redirect_is_followed(server: HostileServer, status: int, location: st
     ("location", "path"),
     [
         ("/red mug.jpg", "/red%20mug.jpg"),
-        (" /p.jpg?at=Jul 30\t", "/p.jpg?at=Jul%2030"),
-        ("/tv-50\".jpg?size='50\"'", "/tv-50%22.jpg?size=%2750%22%27"),
         ("/<a>{b}`c^.jpg?<d>{e}`f^", "/%3Ca%3E%7Bb%7D%60c%5E.jpg?%3Cd%3E{e}`f^"),
-        ("/re\td.jpg", "/red.jpg"),
         ("/caf\u00e9\u00a0noir.jpg", "/caf%C3%A9%C2%A0noir.jpg"),
-        ("/a%20b%22c.jpg", "/a%20b%22c.jpg"),
-        ("red mug.jpg#in front", "/red%20mug.jpg"),
         ("http://{host}/red mug.jpg", "/red%20mug.jpg"),
     ],
 )

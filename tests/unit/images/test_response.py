@@ -112,6 +112,32 @@ def test_a_header_may_end_the_response_before_its_body(header: str, reason: str 
     assert (None if refused is None else reason_of(refused)) == reason
 
 
+@pytest.mark.parametrize(
+    "coding",
+    [
+        *("gzip", "X-GZip", "br", "deflate", "zstd", "compress", "identity, gzip", "gzip, UTF-8"),
+        *("aws-chunked,gzip", "gzip;q=1.0", '"gzip"', ",br"),
+    ],
+)
+def test_a_body_in_a_coding_is_refused(coding: str) -> None:
+    response = received(b"HTTP/1.1 200 OK", f"Content-Encoding: {coding}".encode())
+
+    assert reason_of(response.refusal) == "content_encoding"
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("Identity", "UTF-8", "utf8", "ISO-8859-1", "base64", "binary", "8bit", "aws-chunked"),
+        *("none", "image/jpeg", "", ",", "UTF-8, base64", "identity, aws-chunked", "x-unknown"),
+    ],
+)
+def test_a_body_with_a_label_that_is_no_coding_is_taken(label: str) -> None:
+    header = f"Content-Encoding: {label}".encode()
+
+    assert received(b"HTTP/1.1 200 OK", header, body=b"pixels").body == b"pixels"
+
+
 def test_a_failure_may_announce_headers_that_refuse_an_image() -> None:
     response = received(b"HTTP/1.1 404 No", b"Content-Length: 999999999", b"Content-Encoding: br")
 

@@ -129,6 +129,11 @@ def test_another_name_is_judged_when_its_address_is_known() -> None:
         ("\t /b c.jpg\r\n", "https://cdn.example/b%20c.jpg"),
         ("?from=a\nb", "https://cdn.example/images/a.jpg?from=ab"),
         ("//other .example/b c", "https://other .example/b%20c"),
+        (" /p.jpg?at=Jul 30\t", "https://cdn.example/p.jpg?at=Jul%2030"),
+        ("/re\td.jpg", "https://cdn.example/red.jpg"),
+        ("/a%20b%22c.jpg", "https://cdn.example/a%20b%22c.jpg"),
+        ("/red mug.jpg#in front", "https://cdn.example/red%20mug.jpg#in%20front"),
+        ("/5\".jpg?size='5\"'", "https://cdn.example/5%22.jpg?size=%275%22%27"),
     ],
 )
 def test_a_redirect_is_read_against_the_url_that_it_answers(location: str, target: str) -> None:
