@@ -17,6 +17,7 @@ from product_consumer.api.app import create_app
 from product_consumer.api.schemas import DayResponse, GlobalResponse, UserResponse
 from product_consumer.errors import InvalidMessage
 from product_consumer.images.decoder import FORMATS
+from product_consumer.images.download import MAX_REDIRECTS
 from product_consumer.ledger.tables import metadata as ledger_tables
 from product_consumer.messages.prices import Price, parse_price
 from product_consumer.messages.times import parse_event_time
@@ -193,6 +194,12 @@ def test_the_image_formats_are_those_that_are_decoded() -> None:
     [formats] = [row[1] for row in table(MESSAGES, "rule", "limit") if row[0] == "formats"]
 
     assert tuple(formats.split(", ")) == FORMATS
+
+
+def test_the_number_of_redirects_is_that_which_is_followed() -> None:
+    [redirects] = [row[1] for row in table(MESSAGES, "rule", "limit") if row[0] == "redirects"]
+
+    assert int(redirects.partition(",")[0]) == MAX_REDIRECTS
 
 
 def test_every_guarantee_names_tests_that_exist() -> None:
