@@ -4,11 +4,12 @@ The files of all locales take about a second to read. So signs and names are rea
 has a mark that ``currency_marks`` does not know. Separators are read for one currency at a time.
 """
 
-import threading
+import pickle
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from babel import Locale, UnknownLocaleError, localedata
@@ -19,8 +20,6 @@ from product_consumer.money import EXPONENTS
 from product_consumer.text import plain_digits
 
 _NOT_A_COUNTRY = ("EU", "X")
-# Babel keeps what it read without the parents of a locale where it looks for whole locales.
-_READING: Final = threading.Lock()
 _DROPPED: Final = str.maketrans("", "", " .'`\u2018\u2019\u02bb\u02bc\u200b")
 
 
@@ -71,7 +70,7 @@ def separators_of(currency: str) -> Separators:
         grouping, decimal = grouping & its_grouping, decimal & its_decimal
     if decimals_in_use(currency) == 3:
         # Here both readings of 1,299 make sense. A minority that reads it otherwise counts too.
-        for name in _locale_names():
+        for name in localedata.locale_identifiers():
             if name.endswith(f"_{country}"):
                 its_grouping, its_decimal = _separators_of_locale(name)
                 grouping, decimal = grouping - its_decimal, decimal - its_grouping
@@ -103,21 +102,15 @@ def _users(currency: str) -> list[str]:
 
 def _separators_of_locale(name: str) -> tuple[set[str], set[str]]:
     """Return grouping and decimal signs; of "und_US", those of most people in the United States."""
-    with _READING:
-        try:
-            symbols: Any = Locale.parse(name).number_symbols
-        except (UnknownLocaleError, ValueError):
-            return set(), set()
-        latin = symbols.get("latn", {})
-        return (
-            {latin[name] for name in ("group", "currencyGroup") if name in latin},
-            {latin[name] for name in ("decimal", "currencyDecimal") if name in latin},
-        )
-
-
-def _locale_names() -> list[str]:
-    with _READING:
-        return list(localedata.locale_identifiers())
+    try:
+        symbols: Any = Locale.parse(name).number_symbols
+    except (UnknownLocaleError, ValueError):
+        return set(), set()
+    latin = symbols.get("latn", {})
+    return (
+        {latin[name] for name in ("group", "currencyGroup") if name in latin},
+        {latin[name] for name in ("decimal", "currencyDecimal") if name in latin},
+    )
 
 
 @cache
@@ -129,12 +122,11 @@ def _words_of_names(currency: str) -> frozenset[str]:
 @cache
 def _written() -> _Written:
     signs, names = set(), set()
-    with _READING:
-        for data in _locales():
-            signs.update(data.get("currency_symbols", {}).items())
-            names.update(data.get("currency_names", {}).items())
-            for code, forms in data.get("currency_names_plural", {}).items():
-                names.update((code, form) for form in forms.values())
+    for data in _locales():
+        signs.update(data.get("currency_symbols", {}).items())
+        names.update(data.get("currency_names", {}).items())
+        for code, forms in data.get("currency_names_plural", {}).items():
+            names.update((code, form) for form in forms.values())
     written = _Written()
     for code, sign in signs:
         if code in EXPONENTS and sign != code and fold(sign):
@@ -147,7 +139,10 @@ def _written() -> _Written:
 
 
 def _locales() -> Iterator[Any]:
-    """Read the data of all locales. A locale's parents are locales too, so none is merged."""
-    for name in list(localedata.locale_identifiers()):
-        yield localedata.load(name, merge_inherited=False)
-        localedata.clear_caches()
+    """Read the files of all locales. A locale's parents are locales too, so none is merged.
+
+    Not by ``localedata.load``, which keeps all of them: some 150 MB.
+    """
+    for name in localedata.locale_identifiers():
+        data = Path(localedata.resolve_locale_filename(name)).read_bytes()
+        yield pickle.loads(data)  # noqa: S301  (a file of the package Babel)

@@ -34,7 +34,7 @@ _MARKS_OF_CODES: Final = {
     "NZD": "nz$",
     "SGD": "s$",
     "TWD": "nt$ ntd",
-    "BRL": "r$",
+    "BRL": "r$ br$",
     "BBD": "bds$",
     "JMD": "j$",
     "TTD": "tt$",
@@ -64,7 +64,9 @@ _MARKS_OF_CODES: Final = {
     "BYN ETB": "br",
     "UAH": "₴ грн",
     "KZT": "₸ тг",
-    "UZS": "сум сўм soʻm",  # noqa: RUF001
+    "KRW": "kr₩",
+    "UZS": "сум сўм",
+    "UZS KGS": "soʻm som",  # noqa: RUF001
     "KGS": "⃀ сом",
     "PLN": "zł zl zlotych złotych",
     "CZK": "kč kc",

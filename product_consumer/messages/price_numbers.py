@@ -93,7 +93,8 @@ def _is_decimal_by_custom(sign: str, is_lone: bool, price: str, currency: str) -
     decimals, custom = decimals_in_use(currency), separators_of(currency)
     if is_lone and sign != ARABIC_DECIMAL and (decimals == 0 or sign in custom.grouping):
         return False
-    if decimals == 3 and (sign in custom.decimal or sign == ARABIC_DECIMAL):
+    # "1 299,500" is grouped already, so its comma does not group.
+    if decimals == 3 and (not is_lone or sign in custom.decimal or sign == ARABIC_DECIMAL):
         return True
     raise InvalidMessage("price_ambiguous", f"{excerpt(price)} in {currency}: group or decimals?")
 

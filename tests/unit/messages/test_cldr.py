@@ -79,9 +79,3 @@ def test_every_sign_and_name_of_a_locale_is_found() -> None:
             assert not called or all(
                 is_word_of_name(fold(word), code) for word in called.split() if len(fold(word)) > 1
             )
-
-
-def test_babel_still_reads_whole_locales_afterwards() -> None:
-    assert codes_of_sign("€") == {"EUR"}
-    # Its own file says nothing of decimals: they are those of Spanish in Latin America.
-    assert Locale.parse("es_MX").number_symbols["latn"]["decimal"] == "."

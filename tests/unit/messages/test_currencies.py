@@ -80,7 +80,7 @@ def test_the_field_counts_before_the_default(code: str, default: str) -> None:
     assert chosen("$", field=code, default=default) == code
 
 
-@pytest.mark.parametrize("mark", ["kr", "Rs", "FCFA", "ريال", "Bs"])
+@pytest.mark.parametrize("mark", ["kr", "Rs", "FCFA", "ريال", "Bs", "som"])
 def test_a_sign_without_a_usual_meaning_is_refused_beside_a_default_of_another_sign(
     mark: str,
 ) -> None:

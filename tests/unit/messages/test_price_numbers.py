@@ -40,6 +40,7 @@ def test_numbers_are_found_without_what_belongs_to_the_word_before(text: str, nu
         (".75", "", "USD", "0.75"),
         ("1299,500", "", "EUR", "1299.500"),
         ("1'299\u066b500", "", "KWD", "1299.500"),
+        ("1 299,500", "", "KWD", "1299.500"),
     ],
 )
 def test_an_amount_has_one_reading_by_the_custom_of_its_currency(
