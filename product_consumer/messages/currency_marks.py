@@ -102,6 +102,10 @@ _MARKS_OF_CODES: Final = {
     "LYD": "ld",
     "ZMW": "zk",
     "KES": "kshs",
+    "EGP": "e£ £e",
+    "EGP SLE": "le",
+    "LBP": "l£",
+    "SYP": "s£",
     "ZWG": "z$",
 }
 _MARKS_OF_USUAL_CODES: Final = {
