@@ -204,12 +204,6 @@ def find_mark(text: str) -> Mark | None:
     return None
 
 
-def codes_of_symbol(symbol: str) -> frozenset[str]:
-    """Return the codes that a symbol, word or code may mean; case is ignored, empty if unknown."""
-    mark = known_mark(symbol) or find_mark(symbol)
-    return mark.codes if mark else frozenset()
-
-
 def belongs_to(text: str, currency: str) -> bool:
     """Tell whether some locale uses the text as the sign, the name or a word of a currency."""
     folded = fold(text)

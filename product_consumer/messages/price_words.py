@@ -82,7 +82,7 @@ def _marks(
     while position < len(tokens):
         for end in range(min(len(tokens), position + _LONGEST_MARK), position, -1):
             text = side[tokens[position].start() : tokens[end - 1].end()]
-            mark = None if _is_article(text) else look_up(text)
+            mark = look_up(text)
             if mark is not None:
                 marks.append(mark)
                 break
@@ -100,6 +100,8 @@ def _is_article(text: str) -> bool:
 
 
 def _usual_mark(text: str, currency: str) -> Mark | None:
+    if _is_article(text):
+        return None
     mark = known_mark(text)
     if mark and currency and currency not in mark.codes and belongs_to(text, currency):
         # Languages share words: "сум" is the som of Uzbekistan, and in Tatar the rouble.
@@ -108,6 +110,8 @@ def _usual_mark(text: str, currency: str) -> Mark | None:
 
 
 def _mark_in_any_language(text: str, currency: str) -> Mark | None:
+    if _is_article(text):
+        return None
     if currency and belongs_to(text, currency):
         return Mark(frozenset((currency,)))
     return find_mark(text)

@@ -6,18 +6,20 @@ from hypothesis import strategies as st
 
 from product_consumer.errors import InvalidMessage
 from product_consumer.messages.currencies import choose_currency, read_field
-from product_consumer.messages.currency_marks import Mark, codes_of_symbol, find_mark, known_mark
+from product_consumer.messages.currency_marks import Mark, find_mark, known_mark
 from product_consumer.money import EXPONENTS, currency_exponent
 
 CODES = st.sampled_from(sorted(EXPONENTS))
 MARKS = ["$", "US$", "¥", "£", "€", "₫", "kr", "Rs", "元", "円", "VNĐ", "zł", "R$", "L", "lei"]
-DOLLARS = codes_of_symbol("$")
 
 
 def mark_of(text: str) -> Mark:
     mark = known_mark(text) or find_mark(text)
     assert mark is not None
     return mark
+
+
+DOLLARS = mark_of("$").codes
 
 
 def chosen(*marks: str, field: object = None, default: str = "") -> str:

@@ -7,11 +7,16 @@ from hypothesis import strategies as st
 from product_consumer.messages.cldr import codes_of_sign, fold
 from product_consumer.messages.currency_marks import (
     belongs_to,
-    codes_of_symbol,
     find_mark,
     known_mark,
 )
 from product_consumer.money import EXPONENTS
+
+
+def codes_of_symbol(text: str) -> frozenset[str]:
+    mark = known_mark(text) or find_mark(text)
+    return mark.codes if mark else frozenset()
+
 
 CODES = st.sampled_from(sorted(EXPONENTS))
 

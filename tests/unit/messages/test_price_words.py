@@ -40,6 +40,7 @@ def test_a_sign_that_other_currencies_have_is_that_of_the_field_where_a_locale_w
     ("side", "is_behind", "reason"),
     [
         ("only a $", False, "price_invalid"),
+        ("a $", False, "price_invalid"),
         ("K", True, "price_invalid"),
         ("M LSL", True, "price_invalid"),
         ("triệu", True, "price_invalid"),
