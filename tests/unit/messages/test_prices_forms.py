@@ -154,3 +154,14 @@ def test_a_shared_sign_is_first_that_of_the_default_currency(text, default, mino
 def test_the_name_of_another_currency_is_a_mismatch(text: str, field: str):
     with pytest.raises(InvalidMessage, match="currency_mismatch"):
         parse_price(text, field, "VND")
+
+
+@pytest.mark.parametrize(
+    "word", ["k", "K", "M", "T", "mil", "mn", "jt", "lakh", "triệu", "тыс", "万", "천", "kg", "%"]
+)
+def test_no_multiplier_or_unit_is_a_mark_of_any_currency(word: str):
+    for code in CODES:
+        with pytest.raises(InvalidMessage):
+            parse_price(f"5 {word}", code, "")
+        with pytest.raises(InvalidMessage):
+            parse_price(f"5{word}", None, code)
