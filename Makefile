@@ -9,7 +9,7 @@ IN_BLOCKS := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-workers test-faults test-units test-contracts soak bench check lint types imports docs train-demo-model clean
+.PHONY: help setup demo test test-workers test-faults test-outages test-units test-project test-contracts soak bench check lint types imports docs train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,17 +25,26 @@ test: lint imports types docs
 else
 # The longest come first, and many of them wait more than they work: no core is idle at the end.
 test: $(INSTALLED)  ## All checks and all tests, four at a time: what CI runs
-	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-faults test-units test-workers test-contracts lint imports types docs
+	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-faults test-units test-workers test-contracts test-outages test-project lint imports types docs
 endif
 
-test-faults: $(INSTALLED)  ## What must survive crashes and outages; waits more than it works
-	$(BIN)/python -m pytest tests/faults
+# Two jobs, since the one waits while the other works.
+OUTAGES := $(addprefix tests/faults/test_,outages.py refused_writes.py thread_faults.py stops.py signals.py clock.py)
+
+test-faults: $(INSTALLED)  ## What must survive crashes, redelivery and hostile input
+	$(BIN)/python -m pytest tests/faults $(OUTAGES:%=--ignore=%)
+
+test-outages: $(INSTALLED)  ## What must survive outages and stops; waits more than it works
+	$(BIN)/python -m pytest $(OUTAGES)
 
 test-workers: $(INSTALLED)  ## The tests of whole workers
 	$(BIN)/python -m pytest tests/acceptance
 
 test-units: $(INSTALLED)  ## The tests of single modules
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit --ignore=tests/unit/project --ignore=tests/unit/runtime
+
+test-project: $(INSTALLED)  ## The tests of processes, and of the project's own rules
+	$(BIN)/python -m pytest tests/unit/runtime tests/unit/project
 
 test-contracts: $(INSTALLED)  ## What every queue, every store and the ledgers must do
 	$(BIN)/python -m pytest tests/contracts

@@ -55,7 +55,7 @@ def check_an_outage(world: FaultWorld, store: str, count: int, seconds: float) -
 
 
 @pytest.mark.parametrize(
-    "store", ["milvus", "ledger", pytest.param("elasticsearch", marks=pytest.mark.soak)]
+    "store", ["milvus", *(pytest.param(name, marks=pytest.mark.soak) for name in STORES[1:])]
 )
 def test_a_store_outage_costs_no_message_and_ends_by_itself(world: FaultWorld, store: str) -> None:
     check_an_outage(world, store, count=500, seconds=5)
@@ -110,6 +110,7 @@ def break_for_a_while(world: FaultWorld, dependency: str, kind: str, seconds: fl
         time.sleep(seconds)
 
 
+@pytest.mark.soak
 def test_connections_that_are_reset_lose_nothing(world: FaultWorld) -> None:
     workers = under_load(world, 300)
     for dependency in world.proxies:
