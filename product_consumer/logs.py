@@ -12,6 +12,8 @@ from product_consumer.text import printable
 _NOISY_LOGGERS = (
     *("grpc", "elastic_transport", "huggingface_hub", "sqlalchemy.pool"),
     *("botocore.credentials", "urllib3.connection"),
+    # SQLAlchemy logs under the name of a pool's class.
+    "product_consumer.database.pool.BudgetPool",
 )
 _OURS = {"product_consumer", "data_management", "thread_runner", "__main__"}
 

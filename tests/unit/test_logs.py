@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from product_consumer.database.pool import BudgetPool
 from product_consumer.logs import configure_logging
 
 
@@ -28,6 +29,7 @@ def restored_root() -> Iterator[None]:
         ("a.library", logging.INFO, False),
         ("a.library", logging.WARNING, True),
         ("sqlalchemy.pool.impl.QueuePool", logging.ERROR, False),
+        (f"{BudgetPool.__module__}.{BudgetPool.__name__}", logging.INFO, False),
     ],
 )
 def test_our_lines_are_logged_and_of_libraries_their_warnings(
