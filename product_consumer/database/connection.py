@@ -36,7 +36,7 @@ from product_consumer.database.errors import translated_errors
 from product_consumer.database.pool import MAY_TAKE, BudgetPool
 from product_consumer.database.postgres import PostgresConnector, Session, is_server_to_leave
 from product_consumer.database.postgres_url import read_postgres_url
-from product_consumer.errors import ConfigurationError, LedgerUnavailable
+from product_consumer.errors import ConfigurationError, LedgerUnavailable, RejectMessage
 from product_consumer.settings import Settings
 
 _LONG_SECONDS = 600
@@ -127,15 +127,20 @@ class Database:
     def rehearsing(self) -> Iterator[Connection]:
         """A transaction whose statements are taken back, and which is committed all the same.
 
-        It fails wherever a real one would: a lock, a missing right, a server that only reads.
+        It fails wherever a real one would: a lock, a missing right, a server that only reads. What
+        is written in it is good, so a refusal of it raises ``LedgerUnavailable``, too.
         """
-        with self.writing() as connection:
-            if self.is_sqlite:
-                # Nobody reads this number. Writing it makes the commit reach the disk.
-                connection.exec_driver_sql("PRAGMA user_version = 0")
-            savepoint = connection.begin_nested()
-            yield connection
-            savepoint.rollback()
+        try:
+            with self.writing() as connection:
+                if self.is_sqlite:
+                    # Nobody reads this number. Writing it makes the commit reach the disk.
+                    connection.exec_driver_sql("PRAGMA user_version = 0")
+                savepoint = connection.begin_nested()
+                yield connection
+                savepoint.rollback()
+        except RejectMessage as error:
+            detail = f"refuses even a test record: {error.detail}"
+            raise LedgerUnavailable("ledger", detail) from error
 
     def writing_in_steps(self) -> AbstractContextManager[Connection]:
         """A connection for statements that may stay when a later one fails.

@@ -50,14 +50,8 @@ class OrderComponents:
 
     def open_queue(self) -> None:
         """Connect to the queue and check that messages may be received and settled."""
-        queue = open_queue(self._settings, StreamName.ORDERS)
-        try:
-            queue.probe()
-        except BaseException:
-            queue.close()
-            raise
-        self.queue = queue
-        self._closing.callback(queue.close)
+        self.queue = open_queue(self._settings, StreamName.ORDERS)
+        self._closing.callback(self.queue.close)
         self.in_flight = InFlightTracker(self.queue, self._settings.sqs_visibility_timeout_seconds)
 
     def open_ledger(self) -> None:

@@ -12,13 +12,14 @@ from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.products.parser import ProductParser
-from product_consumer.products.shared_stores import SharedStores, share, store_probe
+from product_consumer.products.shared_stores import SharedStores, share
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.opening import open_queue
 from product_consumer.settings import Settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import Stores, open_stores, reach_servers
+from product_consumer.stores.probe import probe_writing
 from product_consumer.streams import StreamName
 
 if TYPE_CHECKING:
@@ -78,14 +79,8 @@ class ProductComponents:
 
     def open_queue(self) -> None:
         """Connect to the queue and check that messages may be received and settled."""
-        queue = open_queue(self._settings, StreamName.PRODUCTS)
-        try:
-            queue.probe()
-        except BaseException:
-            queue.close()
-            raise
-        self.queue = queue
-        self._closing.callback(queue.close)
+        self.queue = open_queue(self._settings, StreamName.PRODUCTS)
+        self._closing.callback(self.queue.close)
         self.in_flight = InFlightTracker(self.queue, self._settings.sqs_visibility_timeout_seconds)
 
     def open_ledger(self) -> None:
@@ -126,9 +121,10 @@ class ProductComponents:
         """Connect to the stores, create what is missing, check that they are of this ledger."""
         stores = open_stores(self._settings)
         try:
-            stores.setup(self.ledger.identity())
+            identity = self.ledger.identity()
+            stores.setup(identity)
             for store in stores.all:
-                store_probe(self.ledger, store)()
+                probe_writing(store, identity.dimension)
         except BaseException:
             stores.close()
             raise
@@ -155,7 +151,7 @@ class ProductComponents:
 
         def check(store: ProductStore) -> str:
             store.setup(identity)
-            store_probe(self.ledger, store)()
+            probe_writing(store, identity.dimension)
             return store.describe()
 
         return {store.name: partial(check, store) for store in stores.all}

@@ -56,7 +56,7 @@ class Transport(Protocol):
 
 
 def open_queue(settings: Settings, stream: StreamName) -> MessageQueue:
-    """Connect to a stream's queue and check that it can be used.
+    """Connect to a stream's queue and check that messages may be received and settled.
 
     Raises ``ConfigurationError`` when no retry can help (no URL, an unknown scheme, no such queue)
     and ``QueueUnavailable`` when it cannot be reached now; then it may be called again.
@@ -65,7 +65,13 @@ def open_queue(settings: Settings, stream: StreamName) -> MessageQueue:
     transport = _transport_of(address)
     is_default = stream is StreamName.PRODUCTS
     label = transport.NAME if is_default else f"{transport.NAME} ({stream})"
-    return transport.open_queue(settings, address, label)
+    queue = transport.open_queue(settings, address, label)
+    try:
+        queue.probe()
+    except BaseException:
+        queue.close()
+        raise
+    return queue
 
 
 def open_dead_letter_queue(
