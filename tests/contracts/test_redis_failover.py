@@ -21,8 +21,8 @@ from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import new_context
 from tests.acceptance import world
 from tests.support import backends
+from tests.support.forwarder import Forwarder
 from tests.support.order_factories import order
-from tests.support.tcp_name import TcpName
 
 pytestmark = pytest.mark.backend
 
@@ -75,6 +75,11 @@ def ledger(tmp_path: Path) -> Iterator[OrderLedger]:
         yield opened
 
 
+def behind(name: Forwarder) -> str:
+    """The address of the server that a name leads to."""
+    return f"redis://127.0.0.1:{name.port}"
+
+
 def open_stats(url: str) -> RedisStats:
     return RedisStats(url, main_currency="USD", timeout_seconds=2)
 
@@ -87,7 +92,10 @@ def test_a_demoted_server_is_left_and_what_the_new_one_lacks_is_filled(
     pair: Pair, ledger: OrderLedger
 ) -> None:
     pair.replicate(0, 1)
-    with TcpName(pair.urls[0]) as name, closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s:
+    with (
+        Forwarder(pair.urls[0]) as name,
+        closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s,
+    ):
         probes = {"ledger": ledger.probe, "redis": s.probe}
         writer = RedisWriter(ledger, s, Breakers(probes, new_context()))
         ledger.record([order(order_id="ORD1", user_id="U1")])
@@ -112,7 +120,10 @@ def test_an_idle_worker_leaves_a_demoted_server_which_is_not_filled_when_it_come
     pair: Pair,
 ) -> None:
     pair.replicate(0, 1)
-    with TcpName(pair.urls[0]) as name, closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s:
+    with (
+        Forwarder(pair.urls[0]) as name,
+        closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s,
+    ):
         assert s.finish_filling(s.start_filling())
         wait_until(lambda: pair.servers[1].hget("order-stats", "filled") is not None)
         pair.promote(1)
@@ -126,7 +137,10 @@ def test_an_idle_worker_leaves_a_demoted_server_which_is_not_filled_when_it_come
 
 
 def test_every_connection_to_a_demoted_server_is_left(pair: Pair) -> None:
-    with TcpName(pair.urls[0]) as name, closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s:
+    with (
+        Forwarder(pair.urls[0]) as name,
+        closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s,
+    ):
         s.write([a_hash(s)])
         with s._server.connected() as client:
             pool: Any = vars(client)["connection_pool"]

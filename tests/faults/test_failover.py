@@ -110,15 +110,12 @@ def test_of_several_hosts_the_promoted_one_is_found(
 def test_sessions_with_a_demoted_server_are_left_when_its_name_moves(
     world: World, cluster: Cluster
 ) -> None:
-    def address(server: backends.Backend) -> tuple[str, int]:
-        return "127.0.0.1", urlsplit(server.url).port or 0
-
-    with Forwarder(address(cluster.primary)) as name:
+    with Forwarder(cluster.primary.url) as name:
         worker = working(world, f"127.0.0.1:{name.port}")
         cluster.promote()
         cluster.restart_demoted()
         worker.wait_for_log("read-only")
 
-        name.target = address(cluster.standby)
+        name.lead_to(cluster.standby.url)
 
         check_that_it_goes_on(world, worker, cluster)

@@ -6,18 +6,24 @@ import socket
 import threading
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 
 class Forwarder:
-    """Forwards connections to ``target``; connections that are open stay with their server."""
+    """Forwards connections to a server; connections that are open stay with theirs."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
-        self.target = target
+    def __init__(self, server_url: str) -> None:
+        self.lead_to(server_url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._ends: list[socket.socket] = []
         self._flowing = threading.Event()
         self._flowing.set()
+
+    def lead_to(self, server_url: str) -> None:
+        """Forward new connections to this server."""
+        address = urlsplit(server_url)
+        self._target = (str(address.hostname), int(address.port or 0))
 
     def freeze(self) -> None:
         """Forward nothing more on the connections that are open, and keep them open."""
@@ -45,7 +51,7 @@ class Forwarder:
             while True:
                 client, _ = self._listener.accept()
                 try:
-                    server = socket.create_connection(self.target, timeout=5)
+                    server = socket.create_connection(self._target, timeout=5)
                 except OSError:
                     client.close()
                     continue

@@ -147,7 +147,7 @@ def test_an_idle_connection_whose_server_is_frozen_is_replaced(
     monkeypatch.setattr(pool, "_TEST_SECONDS", 0.0)
     monkeypatch.setattr(pool, "_WATCH_SECONDS", 0.02)
     url = sqlalchemy.make_url(postgres_url)
-    with Forwarder((str(url.host), url.port or 5432)) as name:
+    with Forwarder(postgres_url) as name:
         through = url.set(host="127.0.0.1", port=name.port).render_as_string(hide_password=False)
         with closing(Database(through, timeout_seconds=0.5, connections=4)) as database:
             assert one(database) == 1

@@ -13,7 +13,7 @@ import pytest
 from product_consumer.errors import StoreUnavailable
 from product_consumer.orders.redis.client import RedisClient
 from product_consumer.orders.redis.stats import RedisStats
-from tests.support.tcp_name import TcpName
+from tests.support.forwarder import Forwarder
 
 _COMMAND = re.compile(rb"^\*\d+\r", re.MULTILINE)
 
@@ -60,7 +60,7 @@ def test_a_server_that_refuses_is_left_for_the_one_that_the_name_leads_to_now(
 ) -> None:
     with (
         refusing(error) as refusing_url,
-        TcpName(refusing_url) as name,
+        Forwarder(refusing_url) as name,
         closing(
             RedisStats(f"redis://127.0.0.1:{name.port}", main_currency="USD", timeout_seconds=2)
         ) as stats,
