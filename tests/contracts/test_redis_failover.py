@@ -94,7 +94,7 @@ def test_a_demoted_server_is_left_and_what_the_new_one_lacks_is_filled(
     pair.replicate(0, 1)
     with (
         Forwarder(pair.urls[0]) as name,
-        closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s,
+        closing(open_stats(behind(name))) as s,
     ):
         probes = {"ledger": ledger.probe, "redis": s.probe}
         writer = RedisWriter(ledger, s, Breakers(probes, new_context()))
@@ -122,7 +122,7 @@ def test_an_idle_worker_leaves_a_demoted_server_which_is_not_filled_when_it_come
     pair.replicate(0, 1)
     with (
         Forwarder(pair.urls[0]) as name,
-        closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s,
+        closing(open_stats(behind(name))) as s,
     ):
         assert s.finish_filling(s.start_filling())
         wait_until(lambda: pair.servers[1].hget("order-stats", "filled") is not None)
@@ -139,7 +139,7 @@ def test_an_idle_worker_leaves_a_demoted_server_which_is_not_filled_when_it_come
 def test_every_connection_to_a_demoted_server_is_left(pair: Pair) -> None:
     with (
         Forwarder(pair.urls[0]) as name,
-        closing(open_stats(f"redis://127.0.0.1:{name.port}")) as s,
+        closing(open_stats(behind(name))) as s,
     ):
         s.write([a_hash(s)])
         with s._server.connected() as client:
