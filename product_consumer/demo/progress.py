@@ -84,7 +84,8 @@ class Progress:
     def _log_lines(self, ended: Event) -> None:
         logged, logged_at = 0, monotonic()
         for done in self._each_count(ended):
-            if done != logged and monotonic() - logged_at >= LINE_SECONDS:
+            is_news = logged != done < self.total
+            if is_news and monotonic() - logged_at >= LINE_SECONDS:
                 logged, logged_at = done, monotonic()
                 log.info("Handled %s", self.in_words())
         log.info("Handled %s", self.in_words())

@@ -64,6 +64,16 @@ def test_off_a_terminal_a_short_run_is_one_line(caplog: pytest.LogCaptureFixture
     assert caplog.messages == ["Handled 100 of 100 product messages and 40 of 40 orders"]
 
 
+def test_the_last_line_is_said_once_however_slow_the_counting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
+    caplog.set_level(logging.INFO)
+    progress_of(FakeFeed(3, 1), FakeFeed(0, 1)).watch(threading.Event())
+
+    assert len(set(caplog.messages)) == len(caplog.messages)
+
+
 def test_nothing_is_repeated_while_nothing_moves(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -71,7 +81,7 @@ def test_nothing_is_repeated_while_nothing_moves(
     caplog.set_level(logging.INFO)
     progress_of(FakeFeed(10, 10, idle_counts=40), FakeFeed(0, 1)).watch(threading.Event())
 
-    assert set(caplog.messages) == {"Handled 10 of 10 product messages and 0 of 0 orders"}
+    assert caplog.messages == ["Handled 10 of 10 product messages and 0 of 0 orders"]
 
 
 def test_on_a_terminal_one_bar_is_drawn_again_and_again(
