@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 
 from product_consumer.api.service import order_service
+from product_consumer.queue_addresses import StreamName
 from product_consumer.runtime.exit_codes import exit_code_of_errors
 from product_consumer.runtime.options import Options, read_options
 from product_consumer.runtime.processes import run_processes
@@ -22,7 +23,6 @@ from product_consumer.runtime.signals import leave
 from product_consumer.runtime.stream import Stream
 from product_consumer.runtime.worker import Worker
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ pipeline     what every stream needs between queue and work: batches, breakers, 
 ledger       SQL: newest state of every product, history, pending checks
 products     the product stream
 orders       the order stream
+streams      records, pictures and texts on RabbitMQ, and the stages of a model pipeline
 sync         keeps the stores equal to the ledger: write, sweep, rebuild
 search       products by text, image or keywords, fused
 quality      advice on orders and products: rules, and optionally a language model
@@ -26,7 +27,7 @@ money        amounts in minor units, and as people read them
 text         what text may be stored, where it is cut, how it is shown
 vectors      arithmetic on the embeddings of a batch
 settings     every setting: typed, ranged, with its default
-streams      the streams, and which settings name their queues
+queue_addresses  the streams, and which settings name their queues
 refusals     which errors at a start are final, and which are waited for
 environment  the only reader of the environment and of .env
 metrics      what is counted and timed

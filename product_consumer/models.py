@@ -16,6 +16,28 @@ https://www.elastic.co/guide/en/elasticsearch/reference/8.19/mapping-id-field.ht
 
 
 @dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a message says of itself beside its body, where its queue carries such things.
+
+    Empty where nothing is said. All of it was written by a producer, so nothing of it is trusted.
+    """
+
+    message_id: str = ""
+    content_type: str = ""
+    content_encoding: str = ""
+    correlation_id: str = ""
+    reply_to: str = ""
+    """The queue that an answer goes to."""
+    app_id: str = ""
+    timestamp: datetime | None = None
+    headers: Mapping[str, object] = field(default_factory=dict)
+    """Of any type: text, numbers, bytes, lists, nested."""
+
+
+NO_ENVELOPE = Envelope()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One delivery of a queue: a body, and the handle that settles it."""
 
@@ -29,6 +51,7 @@ class Message:
     """When the queue accepted it, UTC."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Message attributes that are text."""
+    envelope: Envelope = NO_ENVELOPE
 
 
 @dataclass(frozen=True, slots=True, order=True)

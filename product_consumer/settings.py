@@ -37,7 +37,7 @@ from product_consumer.network.named_addresses import (
     check_queue_url,
     with_old_names,
 )
-from product_consumer.streams import QUEUE_SETTINGS, QueueAddress, StreamName
+from product_consumer.queue_addresses import QUEUE_SETTINGS, QueueAddress, StreamName
 
 DEFAULT_MODEL = "ViT-L-14-336"
 MAX_THREADS = 256

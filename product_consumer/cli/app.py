@@ -16,8 +16,8 @@ import typer
 from product_consumer.cli import dead_letters, orders, serve
 from product_consumer.cli.configuration import command_settings
 from product_consumer.cli.output import EXIT_UNAVAILABLE, end_by, print_json
+from product_consumer.queue_addresses import QUEUE_SETTINGS, StreamName
 from product_consumer.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_USAGE
-from product_consumer.streams import QUEUE_SETTINGS, StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:

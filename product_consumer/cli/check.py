@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from product_consumer.errors import ProductConsumerError
 from product_consumer.orders.components import OrderComponents
 from product_consumer.products.components import ProductComponents
+from product_consumer.queue_addresses import StreamName
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
 
 CheckResult = tuple[str, bool, str]
 """Component, whether it works, and a line of text: what was reached, or which setting is wrong."""

@@ -20,9 +20,9 @@ from product_consumer.cli.dead_letter_views import (
     message_lines,
     plural,
 )
+from product_consumer.queue_addresses import StreamName
 from product_consumer.runtime.exit_codes import EXIT_USAGE
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import typer
 
 from product_consumer.cli.configuration import command_settings
 from product_consumer.errors import ConfigurationError
+from product_consumer.queue_addresses import QueueAddress, StreamName
 from product_consumer.settings import Settings
-from product_consumer.streams import QueueAddress, StreamName
 from product_consumer.text import printable
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from product_consumer.orders.parser import OrderParser
 from product_consumer.orders.pipeline import OrderPipeline
 from product_consumer.orders.redis.stats import RedisStats, open_redis_stats
 from product_consumer.pipeline.context import ProcessContext, new_context
+from product_consumer.queue_addresses import StreamName
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.opening import open_queue
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
 
 
 class OrderComponents:

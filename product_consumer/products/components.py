@@ -13,6 +13,7 @@ from product_consumer.ledger.ledger import Ledger, open_ledger
 from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.products.parser import ProductParser
 from product_consumer.products.shared_stores import SharedStores, share
+from product_consumer.queue_addresses import StreamName
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.queues.opening import open_queue
@@ -20,7 +21,6 @@ from product_consumer.settings import Settings
 from product_consumer.stores.base import ProductStore
 from product_consumer.stores.opening import Stores, open_stores, reach_servers
 from product_consumer.stores.probe import probe_writing
-from product_consumer.streams import StreamName
 
 if TYPE_CHECKING:
     from product_consumer.embedding.embedder import Embedder

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from product_consumer.models import Message
+from product_consumer.models import NO_ENVELOPE, Envelope, Message
 from product_consumer.outcomes import Rejected
 
 MAX_RECEIVED = 10
@@ -32,6 +32,8 @@ class Outgoing:
 
     body: str | bytes
     attributes: Mapping[str, str]
+    envelope: Envelope = NO_ENVELOPE
+    """For queues that carry one; others leave it out."""
 
 
 @dataclass(frozen=True, slots=True)

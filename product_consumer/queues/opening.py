@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from product_consumer.errors import ConfigurationError
+from product_consumer.queue_addresses import QueueAddress, StreamName
 from product_consumer.queues.base import MessageQueue, QueueUrls, Sender
 from product_consumer.settings import Settings
-from product_consumer.streams import QueueAddress, StreamName
 
 
 class Transport(Protocol):

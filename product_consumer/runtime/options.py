@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from product_consumer.environment import provide_temporary_directory, read_systemd_environment
 from product_consumer.logs import configure_logging
+from product_consumer.queue_addresses import StreamName
 from product_consumer.runtime.child_process import end_with_parent
 from product_consumer.runtime.exit_codes import UsageError
 from product_consumer.runtime.supervisor import dump_stacks_on_request
 from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import MAX_PROCESSES, MAX_THREADS, Settings, read_settings
-from product_consumer.streams import StreamName
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from product_consumer.errors import ConfigurationError
+from product_consumer.queue_addresses import StreamName
 from product_consumer.settings import Settings, read_settings
-from product_consumer.streams import StreamName
 from scripts import configuration_page
 from tests.support.paths import REPOSITORY
 

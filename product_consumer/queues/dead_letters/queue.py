@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
+from product_consumer.queue_addresses import StreamName
 from product_consumer.queues.base import MAX_RECEIVED, MessageQueue, size_bytes
 from product_consumer.queues.dead_letters.file import RejectedFile
 from product_consumer.queues.dead_letters.redrive import (
@@ -25,7 +26,6 @@ from product_consumer.queues.dead_letters.redrive import (
 )
 from product_consumer.queues.opening import open_dead_letter_queue
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 from product_consumer.environment import is_set, variable_quoted_in
 from product_consumer.errors import ConfigurationError, ProductConsumerError, QueueUnavailable
 from product_consumer.network.tls import cause_in_words, why_plain_fails
+from product_consumer.queue_addresses import QueueAddress, StreamName
 from product_consumer.queues.sqs.error_codes import NO_SUCH_QUEUE, bare_code
 from product_consumer.refusals import SQS, find_refusal
 from product_consumer.settings import Settings
-from product_consumer.streams import QueueAddress, StreamName
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -5,6 +5,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from product_consumer.errors import ConfigurationError
+from product_consumer.queue_addresses import QueueAddress
 from product_consumer.queues.base import QueueUrls
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs.admin import set_up_queues
@@ -13,7 +14,6 @@ from product_consumer.queues.sqs.conversion import queue_name
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.queues.sqs.sender import SqsSender
 from product_consumer.settings import Settings
-from product_consumer.streams import QueueAddress
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

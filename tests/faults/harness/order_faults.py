@@ -18,8 +18,8 @@ from product_consumer.orders import components
 from product_consumer.orders.ledger import OrderBatchRecord, OrderLedger
 from product_consumer.orders.models import Order
 from product_consumer.orders.redis.stats import StatsHash
+from product_consumer.queue_addresses import StreamName
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
 from tests.faults.harness.faults import Fault, FaultyQueue
 from tests.faults.harness.order_checker import PREFIX
 from tests.faults.harness.recording import History, RecordedQueue

@@ -17,11 +17,11 @@ sys.modules["product_consumer.embedding.embedder"] = fake_embedder
 import thread_runner  # noqa: E402
 from product_consumer.pipeline import batch  # noqa: E402
 from product_consumer.products import components  # noqa: E402
+from product_consumer.queue_addresses import StreamName  # noqa: E402
 from product_consumer.queues import in_flight  # noqa: E402
 from product_consumer.runtime import supervisor  # noqa: E402
 from product_consumer.settings import Settings  # noqa: E402
 from product_consumer.stores.opening import Stores  # noqa: E402
-from product_consumer.streams import StreamName  # noqa: E402
 from tests.faults.harness import faults, steps  # noqa: E402
 from tests.faults.harness.order_faults import wrap_order_components  # noqa: E402
 from tests.faults.harness.recording import (  # noqa: E402

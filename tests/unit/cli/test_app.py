@@ -5,10 +5,10 @@ from typer.testing import CliRunner
 
 from product_consumer.cli import rebuild
 from product_consumer.cli.app import app
+from product_consumer.queue_addresses import StreamName
 from product_consumer.queues import opening
 from product_consumer.queues.base import QueueUrls
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from product_consumer.errors import ConfigurationError
+from product_consumer.queue_addresses import QueueAddress, StreamName
 from product_consumer.queues import opening
 from product_consumer.queues.base import MessageQueue, QueueUrls, Sender
 from product_consumer.queues.memory import InMemoryQueue
@@ -21,7 +22,6 @@ from product_consumer.queues.opening import (
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.queues.sqs.sender import SqsSender
 from product_consumer.settings import Settings, read_settings
-from product_consumer.streams import QueueAddress, StreamName
 from tests.support.sqs import QUEUE_URL, sqs_settings
 
 OTHER_URL = "other://user:password@host/products"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from product_consumer.queue_addresses import StreamName
 from product_consumer.runtime.options import Options, read_options
 from product_consumer.settings import MAX_PROCESSES, MAX_THREADS
-from product_consumer.streams import StreamName
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

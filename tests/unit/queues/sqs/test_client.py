@@ -3,8 +3,8 @@
 import pytest
 
 from product_consumer.errors import ConfigurationError
+from product_consumer.queue_addresses import StreamName
 from product_consumer.queues.sqs.client import sqs_client
-from product_consumer.streams import StreamName
 from tests.support.sqs import sqs_settings
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
 from product_consumer.outcomes import Rejected
+from product_consumer.queue_addresses import StreamName
 from product_consumer.queues.base import QueueUrls
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs import opening
@@ -20,7 +21,6 @@ from product_consumer.queues.sqs.opening import open_queue
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.queues.sqs.sender import publish
 from product_consumer.settings import Settings
-from product_consumer.streams import StreamName
 from tests.support.certificate_authority import Authority, tls_server
 from tests.support.factories import message
 from tests.support.sqs import QUEUE_URL, sqs_settings
