@@ -28,10 +28,14 @@ class Envelope:
     correlation_id: str = ""
     reply_to: str = ""
     """The queue that an answer goes to."""
+    kind: str = ""
     app_id: str = ""
+    priority: int | None = None
     timestamp: datetime | None = None
     headers: Mapping[str, object] = field(default_factory=dict)
     """Of any type: text, numbers, bytes, lists, nested."""
+    not_copied: tuple[str, ...] = ()
+    """Names of what the message has and a copy of it must not have, or cannot."""
 
 
 NO_ENVELOPE = Envelope()
@@ -52,6 +56,8 @@ class Message:
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Message attributes that are text."""
     envelope: Envelope = NO_ENVELOPE
+    is_sent_time_known: bool = True
+    """False where the queue has none: ``sent_at`` is the time of this delivery then."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 POSTGRESQL, MILVUS, ELASTICSEARCH = "PostgreSQL", "Milvus", "Elasticsearch"
-REDIS, SQS = "Redis", "SQS"
+REDIS, SQS, RABBITMQ = "Redis", "SQS", "RabbitMQ"
 IMPOSSIBLE_HOST = "impossible host"
 """Code of an error that names a host which no name server can ever know."""
 TLS_ONLY = "speaks TLS only"
@@ -106,6 +106,11 @@ def _sqs(
     setting: str | None, why: str, *words: str, codes: Iterable[str] = (), dependency: str = SQS
 ) -> Refusal:
     return Refusal(dependency, setting, why, tuple(codes), words)
+
+
+def _rabbitmq(setting: str | None, why: str, *words: str, codes: Iterable[str] = ()) -> Refusal:
+    """``setting``: the newest name of that of the product queue; another queue has its own."""
+    return Refusal(RABBITMQ, setting, why, tuple(codes), words)
 
 
 # What happens before the log-in has no SQLSTATE: libpq reports it as text.
@@ -247,5 +252,16 @@ _SQS = (
     _sqs("AWS_ENDPOINT_URL", "it is no address", "Invalid endpoint: ", "Not supported URL scheme"),
     _sqs("AWS_ENDPOINT_URL", "it is no port", "Port out of range", "Port could not be cast"),
 )
-REFUSALS = _POSTGRESQL + _MILVUS + _ELASTICSEARCH + _REDIS + _SQS
+_RABBITMQ = (
+    _rabbitmq(None, "the virtual host is starting", "vhost … is down"),
+    _rabbitmq(None, "other clients will go away", "limit … is reached"),
+    *_tls(RABBITMQ, "QUEUE_URL", "QUEUE_URL"),
+    _rabbitmq("QUEUE_URL", _LOG_IN, codes=("ProbableAuthenticationError", "AuthenticationError")),
+    _rabbitmq("QUEUE_URL", "there is no such virtual host", "vhost … not found"),
+    _rabbitmq("QUEUE_URL", "the user may not use this virtual host", "access to vhost … refused"),
+    _rabbitmq("QUEUE_URL", "there is no such queue, setup-queues makes it", codes=("404",)),
+    _rabbitmq("QUEUE_URL", "the user has no right to do this", codes=("403",)),
+    _rabbitmq("QUEUE_URL", "another connection has the queue for itself", codes=("405",)),
+)
+REFUSALS = _POSTGRESQL + _MILVUS + _ELASTICSEARCH + _REDIS + _SQS + _RABBITMQ
 """Every row, in the order in which they are tried."""

@@ -28,13 +28,15 @@ from product_consumer.errors import ConfigurationError
 from product_consumer.models import VECTOR_FIELDS
 from product_consumer.network.named_addresses import (
     DatabaseUrl,
+    DeadLetterUrl,
     ElasticsearchUrl,
     EndpointUrl,
     HeaderSecret,
     ListeningHost,
+    ManagementUrl,
     MilvusUri,
     ModelUrl,
-    check_queue_url,
+    QueueUrl,
     with_old_names,
 )
 from product_consumer.queue_addresses import QUEUE_SETTINGS, QueueAddress, StreamName
@@ -55,15 +57,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     # Queue. URLs of some transports hold a password, so they have no repr.
-    queue_url: str | None = Field(default=None, repr=False)
-    dead_letter_queue_url: str | None = Field(default=None, repr=False)
-    sqs_queue_url: str | None = Field(default=None, repr=False)
-    sqs_dead_letter_queue_url: str | None = Field(default=None, repr=False)
-    orders_queue_url: str | None = Field(default=None, repr=False)
-    orders_dead_letter_queue_url: str | None = Field(default=None, repr=False)
+    queue_url: QueueUrl | None = Field(default=None, repr=False)
+    dead_letter_queue_url: DeadLetterUrl | None = Field(default=None, repr=False)
+    sqs_queue_url: QueueUrl | None = Field(default=None, repr=False)
+    sqs_dead_letter_queue_url: DeadLetterUrl | None = Field(default=None, repr=False)
+    orders_queue_url: QueueUrl | None = Field(default=None, repr=False)
+    orders_dead_letter_queue_url: DeadLetterUrl | None = Field(default=None, repr=False)
+    visibility_timeout_seconds: int | None = Field(default=None, ge=2, le=43_200)
     sqs_visibility_timeout_seconds: int = Field(default=120, ge=2, le=43_200)
     # 10 and not 20: a stop waits for the open long poll.
     sqs_wait_seconds: int = Field(default=10, ge=0, le=20)
+    rabbitmq_management_url: ManagementUrl | None = None
     aws_endpoint_url: EndpointUrl | None = None
     aws_region: str | None = None
     sqs_access_key: HeaderSecret | None = None
@@ -187,25 +191,11 @@ class Settings(BaseModel):
             raise ValueError("is no IANA time zone; one is America/New_York") from None
         return value
 
-    @field_validator(
-        "queue_url",
-        "dead_letter_queue_url",
-        "sqs_queue_url",
-        "sqs_dead_letter_queue_url",
-        "orders_queue_url",
-        "orders_dead_letter_queue_url",
-    )
+    @field_validator("sqs_queue_url", "sqs_dead_letter_queue_url", "sqs_visibility_timeout_seconds")
     @classmethod
-    def _check_queue_url(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None:
-            return None
-        check_queue_url(value)
-        if value.startswith("http") and value.endswith(".fifo"):
-            # A FIFO queue delivers one message per group at a time, and a dead-letter queue breaks
-            # its order. The ledger keeps the newest message whatever the order of arrival.
-            raise ValueError("a FIFO queue is not supported: use a standard queue")
+    def _check_older_name(cls, value: Any, info: ValidationInfo) -> Any:
         newer_name = str(info.field_name).removeprefix("sqs_")
-        if info.data.get(newer_name) not in (None, value):
+        if value is not None and info.data.get(newer_name) not in (None, value):
             raise ValueError(f"differs from {newer_name.upper()}: set one of the two")
         return value
 
@@ -235,6 +225,11 @@ class Settings(BaseModel):
     def _first_set(self, names: tuple[str, ...]) -> tuple[str, str | None]:
         values = {name: getattr(self, name.lower()) for name in names}
         return next(((name, url) for name, url in values.items() if url), (names[0], None))
+
+    @property
+    def lease_seconds(self) -> int:
+        """How long a received message stays hidden, from the newest setting that is set."""
+        return self.visibility_timeout_seconds or self.sqs_visibility_timeout_seconds
 
     @property
     def reject_log_path(self) -> Path:

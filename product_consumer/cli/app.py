@@ -60,14 +60,24 @@ def main() -> None:
 
 @app.command("setup-queues")
 def setup_queues(
-    name: Annotated[str, typer.Option(help="Name of the product queue.")] = "products",
-    orders_name: Annotated[str, typer.Option(help="Name of the order queue.")] = "orders",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the product queue. [default: products]")
+    ] = None,
+    orders_name: Annotated[
+        str | None, typer.Option(help="Name of the order queue. [default: orders]")
+    ] = None,
     stream: Annotated[
         list[StreamName] | None, typer.Option(help="Only these; may be given twice.")
     ] = None,
     max_receive_count: Annotated[
-        int, typer.Option(min=1, max=1000, help="Receives before the queue itself moves a message.")
-    ] = 12,
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Receives before the queue itself moves a message. "
+            "[default: 12 on SQS, 50 on RabbitMQ]",
+        ),
+    ] = None,
 ) -> None:
     """Create the queues for products and orders, each with its dead-letter queue and the redrive
     policy between them.

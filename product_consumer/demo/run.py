@@ -177,7 +177,7 @@ class Demo:
         self._closing.callback(client.close)
 
         def set_up(name: str) -> QueueUrls:
-            hidden_seconds = settings.sqs_visibility_timeout_seconds
+            hidden_seconds = settings.lease_seconds
             return set_up_queues(client, name, visibility_timeout_seconds=hidden_seconds)
 
         products, orders = set_up("products"), set_up("orders")

@@ -13,6 +13,7 @@ from product_consumer.network import service_links
 from product_consumer.network.addresses import check_host, check_port, check_url
 
 _HTTP = ("http", "https")
+_AMQP = ("amqp", "amqps")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.IGNORECASE)
 _QUEUE_EXAMPLE = "https://sqs.us-east-1.amazonaws.com/123456789012/products"
 _DATABASE = re.compile(
@@ -39,15 +40,32 @@ def with_old_names(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def check_queue_url(url: str) -> str:
+def _check_queue(url: str) -> str:
     """A queue's URL with any scheme: ``queues/opening.py`` knows which there are."""
     scheme, separator, _ = url.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
         raise ValueError(f"needs the queue's whole URL, such as {_QUEUE_EXAMPLE}")
+    if scheme.lower() in _AMQP:
+        # It may name several nodes; its transport reads it.
+        return url
     check_url(url, (scheme.lower(),), _QUEUE_EXAMPLE)
     if scheme.lower() in _HTTP and not urlsplit(url).path.strip("/"):
         raise ValueError(f"names no queue: needs a URL such as {_QUEUE_EXAMPLE}")
+    if scheme.lower() in _HTTP and url.endswith(".fifo"):
+        # A FIFO queue delivers one message per group at a time, and a dead-letter queue breaks its
+        # order. The ledger keeps the newest message whatever the order of arrival.
+        raise ValueError("a FIFO queue is not supported: use a standard queue")
     return url
+
+
+def _check_dead_letter_queue(text: str) -> str:
+    """A URL, or for some transports the name of a queue on the same server."""
+    return _check_queue(text) if "://" in text or not text.isprintable() else text
+
+
+def _check_management(secret: SecretStr) -> SecretStr:
+    check_url(secret.get_secret_value(), _HTTP, "http://host:15672")
+    return secret
 
 
 def _check_database(secret: SecretStr) -> SecretStr:
@@ -104,6 +122,9 @@ def _check_header(secret: SecretStr) -> SecretStr:
     return secret
 
 
+QueueUrl = Annotated[str, AfterValidator(_check_queue)]
+DeadLetterUrl = Annotated[str, AfterValidator(_check_dead_letter_queue)]
+ManagementUrl = Annotated[SecretStr, AfterValidator(_check_management)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database)]
 MilvusUri = Annotated[str, BeforeValidator(_check_milvus)]
 ElasticsearchUrl = Annotated[SecretStr, BeforeValidator(_check_elasticsearch)]

@@ -56,7 +56,7 @@ class OrderParser(MessageParser):
         Raises ``InvalidMessage`` with a reason that no retry can change, and ``IgnoreMessage`` for
         a message that carries nothing. No body makes it raise anything else.
         """
-        fields = open_body(message.body)
+        fields = self.open(message)
         _check_kind(fields)
         check_schema_version(fields.get("schema_version"))
         _check_required(fields)
@@ -76,6 +76,8 @@ class OrderParser(MessageParser):
         stated_at = self._stated_at(fields.get(time_field), now or datetime.now(UTC), flags)
         if stated_at is not None and time_field != _TIME:
             flags.append("time_from_timestamp")
+        if stated_at is None and not message.is_sent_time_known:
+            flags.append("sent_time_unknown")
         content = {
             "order_id": order_id,
             "user_id": user_id,

@@ -23,6 +23,9 @@ class Queue(Protocol):
     @property
     def label(self) -> str: ...
 
+    @property
+    def max_hold_seconds(self) -> float: ...
+
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]: ...
 
     def acknowledge(self, messages: Sequence[Message]) -> None: ...
@@ -75,7 +78,7 @@ class GuardedQueue:
     @contextmanager
     def holding(self, messages: Sequence[Message]) -> Iterator[None]:
         """Keep received messages hidden during the block, in which they are settled."""
-        with self._in_flight.track(messages), self._hold.messages():
+        with self._in_flight.track(messages), self._hold.messages(self._queue.max_hold_seconds):
             yield
 
     def settle(self, messages: Sequence[Message], outcomes: Sequence[Outcome]) -> Settled:

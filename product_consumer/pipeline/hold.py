@@ -25,9 +25,12 @@ class Hold:
         self._threads = threading.local()
 
     @contextmanager
-    def messages(self) -> Iterator[None]:
-        """Hold the messages that the calling thread has just received, during the block."""
-        self._threads.ends_at = self._clock() + self._seconds
+    def messages(self, most_seconds: float = inf) -> Iterator[None]:
+        """Hold the messages that the calling thread has just received, during the block.
+
+        ``most_seconds``: a limit of their queue.
+        """
+        self._threads.ends_at = self._clock() + min(self._seconds, most_seconds)
         try:
             yield
         finally:

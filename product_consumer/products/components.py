@@ -81,7 +81,7 @@ class ProductComponents:
         """Connect to the queue and check that messages may be received and settled."""
         self.queue = open_queue(self._settings, StreamName.PRODUCTS)
         self._closing.callback(self.queue.close)
-        self.in_flight = InFlightTracker(self.queue, self._settings.sqs_visibility_timeout_seconds)
+        self.in_flight = InFlightTracker(self.queue, self._settings.lease_seconds)
 
     def open_ledger(self) -> None:
         """Create or check the ledger's tables."""

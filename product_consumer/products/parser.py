@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from product_consumer.errors import InvalidMessage
-from product_consumer.messages.envelopes import open_body
 from product_consumer.messages.fields import (
     check_schema_version,
     first_sent_at,
@@ -70,7 +69,7 @@ class ProductParser(MessageParser):
         Raises ``InvalidMessage`` with a reason that no retry can change, and ``IgnoreMessage`` for
         a message that carries nothing. No body makes it raise anything else.
         """
-        fields = open_body(message.body)
+        fields = self.open(message)
         _check_kind(fields)
         check_schema_version(fields.get("schema_version"))
         clock = now or datetime.now(UTC)
@@ -126,6 +125,8 @@ class ProductParser(MessageParser):
         if number is not None:
             return _Precedence(RANK_VERSION, number, observed_at)
         rank = RANK_EVENT_TIME if event_time else RANK_SENT_TIME
+        if rank == RANK_SENT_TIME and not message.is_sent_time_known:
+            flags.append("sent_time_unknown")
         return _Precedence(rank, to_microseconds(observed_at), observed_at)
 
     def _event_time(

@@ -57,8 +57,13 @@ class MessageQueue(Protocol):
 
     label: str
     """Short name for log lines: ``SQS``, ``SQS (orders)``, ``memory``."""
-    counts_lag_seconds: float
-    """How long ``backlog`` may take to show a change; 0 where it counts what is there."""
+    max_hold_seconds: float
+    """Longest time that a message may wait in hand for another dependency."""
+
+    @property
+    def counts_lag_seconds(self) -> float:
+        """How long ``backlog`` may take to show a change; 0 where it counts what is there."""
+        ...
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         """Wait up to ``wait_seconds`` for at most ``max_messages`` (1 to ``MAX_RECEIVED``); may

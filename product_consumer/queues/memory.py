@@ -44,6 +44,7 @@ class InMemoryQueue:
 
     label = "memory"
     counts_lag_seconds = 0.0
+    max_hold_seconds = 3600.0
 
     def __init__(
         self,

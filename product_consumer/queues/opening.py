@@ -22,11 +22,13 @@ class Transport(Protocol):
 
     NAME: str
     """For log lines."""
+    HAS_DEAD_LETTER_URLS: bool
+    """Whether a dead-letter queue is named by a URL, not by its name on the same server."""
 
     def open_queue(self, settings: Settings, address: QueueAddress, label: str) -> MessageQueue:
         """Connect to a queue and check that it and its dead-letter queue can be used.
 
-        What it receives stays hidden for ``settings.sqs_visibility_timeout_seconds``, which the
+        What it receives stays hidden for ``settings.lease_seconds``, which the
         in-flight tracker extends. Without a dead-letter queue, rejected messages go to a
         ``RejectLog`` at ``settings.reject_log_path``.
         """
@@ -46,11 +48,17 @@ class Transport(Protocol):
         ...
 
     def set_up_queue(
-        self, settings: Settings, address: QueueAddress, name: str, max_receive_count: int, /
+        self,
+        settings: Settings,
+        address: QueueAddress,
+        name: str | None,
+        max_receive_count: int | None,
+        /,
     ) -> QueueUrls:
         """Create a queue and its dead-letter queue, or bring existing ones up to date.
 
-        ``address`` may have no URL; where it has one, the URL names the server.
+        ``address`` may have no URL; where it has one, the URL names the server. Without a name or a
+        count the transport chooses.
         """
         ...
 
@@ -93,12 +101,16 @@ def open_sender(settings: Settings, address: QueueAddress) -> Sender:
 
 
 def set_up_queue(
-    settings: Settings, stream: StreamName, name: str, *, max_receive_count: int = 12
+    settings: Settings,
+    stream: StreamName,
+    name: str | None = None,
+    *,
+    max_receive_count: int | None = None,
 ) -> QueueUrls:
     """Create a stream's queue and its dead-letter queue, on SQS unless its URL says otherwise.
 
-    After ``max_receive_count`` receives the queue moves a message by itself. Raises
-    ``ConfigurationError`` or ``QueueUnavailable``.
+    After ``max_receive_count`` receives the queue moves a message by itself. The transport chooses
+    what is not given. Raises ``ConfigurationError`` or ``QueueUnavailable``.
     """
     address = settings.queue_of(stream)
     transport = _sqs() if address.url is None else _transport_of(address)
@@ -111,18 +123,30 @@ def _sqs() -> Transport:
     return opening
 
 
+def _rabbitmq() -> Transport:
+    from product_consumer.queues.rabbitmq import opening
+
+    return opening
+
+
 # Loaded when chosen: clients are slow to import, and those of other transports may be missing.
-_TRANSPORTS: dict[str, Callable[[], Transport]] = {"https": _sqs, "http": _sqs}
+_TRANSPORTS: dict[str, Callable[[], Transport]] = {
+    "https": _sqs,
+    "http": _sqs,
+    "amqp": _rabbitmq,
+    "amqps": _rabbitmq,
+}
 
 
 def _transport_of(address: QueueAddress) -> Transport:
     load = _loader(address.require_url(), address.url_setting)
-    if address.dead_letter_url is not None:
+    transport = load()
+    if address.dead_letter_url is not None and transport.HAS_DEAD_LETTER_URLS:
         load_other = _loader(address.dead_letter_url, address.dead_letter_url_setting)
         if load_other is not load:
             problem = f"needs a queue of the same kind as {address.url_setting}"
             raise ConfigurationError(address.dead_letter_url_setting, problem)
-    return load()
+    return transport
 
 
 def _loader(url: str, setting: str) -> Callable[[], Transport]:

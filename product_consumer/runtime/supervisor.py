@@ -83,13 +83,14 @@ class Supervisor:
         self,
         consumers: Sequence[Callable[[threading.Event], None]],
         *,
-        poll_seconds: float | None,
+        poll_seconds: Callable[[], float] | None,
         may_end: threading.Event | None = None,
     ) -> int:
         """Return the exit code once every thread has ended. Raises ``FatalError``.
 
-        ``poll_seconds``: None runs until a signal. A number also ends the run when the queues were
-        empty at two polls so far apart; polls count once ``may_end`` is set.
+        ``poll_seconds``: None runs until a signal. A function, asked before each poll, also ends
+        the run when the queues were empty at two polls so far apart; polls count once ``may_end``
+        is set.
         """
         with self._counting_deaths():
             for stream in self._streams:
@@ -114,18 +115,21 @@ class Supervisor:
         thread.start()
         return thread
 
-    def _wait(self, poll_seconds: float | None, may_end: threading.Event | None) -> None:
+    def _wait(
+        self, poll_seconds: Callable[[], float] | None, may_end: threading.Event | None
+    ) -> None:
         stopping = self._shutdown.stopping
-        empty_polls, next_poll = 0, monotonic() + (poll_seconds or 0.0)
+        empty_polls, next_poll = 0, monotonic() + (poll_seconds() if poll_seconds else 0.0)
         while not stopping.wait(_CHECK_SECONDS):
             self._check_threads()
             self._outages.report()
             self._notify_status()
             if poll_seconds is None or monotonic() < next_poll:
                 continue
-            next_poll = monotonic() + poll_seconds
             if may_end is None or may_end.is_set():
                 empty_polls = empty_polls + 1 if self._is_empty() else 0
+            # Afterwards: a poll may have learnt of other consumers.
+            next_poll = monotonic() + poll_seconds()
             if empty_polls == EMPTY_POLLS:
                 log.info("The queue is empty")
                 stopping.set()

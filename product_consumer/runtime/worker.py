@@ -128,7 +128,11 @@ class Worker:
         with ExitStack() as running:
             for stream in self._streams:
                 running.enter_context(stream.background)
-            return supervisor.run(consumers, poll_seconds=self._poll_seconds(), may_end=may_end)
+            return supervisor.run(
+                consumers,
+                poll_seconds=self._poll_seconds if self._options.until_empty else None,
+                may_end=may_end,
+            )
 
     def _consumers(self, consumer: Callable[..., RunsConsumer]) -> list[Consume]:
         """Return what the consumer threads run, one function for each."""
@@ -154,10 +158,8 @@ class Worker:
             for number in range(settings.threads)
         ]
 
-    def _poll_seconds(self) -> float | None:
-        """Return the pause between two polls for an empty queue; None without ``--until-empty``."""
-        if not self._options.until_empty:
-            return None
+    def _poll_seconds(self) -> float:
+        """Return the pause between two polls for an empty queue."""
         # The counts that end a run span the lag: see ``Supervisor.run``.
         lag_seconds = max(stream.queue.counts_lag_seconds for stream in self._streams)
         return max(1.0, lag_seconds / EMPTY_POLLS)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from product_consumer.errors import ConfigurationError
 from product_consumer.network.addresses import check_host
@@ -56,6 +56,16 @@ class AmqpUrl:
     queue: str
     setting: str
     """The setting or option that named them, for errors."""
+
+    @property
+    def shown(self) -> str:
+        """The URL without passwords, for a person; options of a node are left out."""
+        urls = []
+        for node in self.nodes:
+            scheme = "amqps" if node.is_tls else "amqp"
+            user, vhost = quote(node.user, safe=""), quote(node.vhost, safe="")
+            urls.append(f"{scheme}://{user}:***@{node.address}/{vhost}")
+        return f"{','.join(urls)}?queue={quote(self.queue, safe='')}"
 
     def with_queue(self, name: str) -> "AmqpUrl":
         """Return another queue of the same server; raises ``ConfigurationError`` for no name."""

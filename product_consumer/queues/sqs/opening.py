@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 NAME = "SQS"
+HAS_DEAD_LETTER_URLS = True
+DEFAULT_RECEIVE_COUNT = 12
+"""Of a redrive policy; above the default of ``MAX_ATTEMPTS``."""
 AWS_COUNTS_LAG_SECONDS = 60.0
 """AWS's own counts lag by up to a minute."""
 
@@ -45,7 +48,7 @@ def open_queue(settings: Settings, address: QueueAddress, label: str = NAME) -> 
         queue_url,
         dead_letter_queue_url,
         reject_log,
-        settings.sqs_visibility_timeout_seconds,
+        settings.lease_seconds,
         label,
         # Servers that speak the API of SQS count what is there.
         0.0 if settings.aws_endpoint_url else AWS_COUNTS_LAG_SECONDS,
@@ -81,16 +84,19 @@ def open_sender(settings: Settings, address: QueueAddress) -> SqsSender:
 
 
 def set_up_queue(
-    settings: Settings, address: QueueAddress, name: str, max_receive_count: int
+    settings: Settings, address: QueueAddress, name: str | None, max_receive_count: int | None
 ) -> QueueUrls:
-    """Create a queue and its dead-letter queue, or set the attributes of existing ones."""
+    """Create a queue and its dead-letter queue, or set the attributes of existing ones.
+
+    Without a name it is the stream's.
+    """
     client = sqs_client(settings, address)
     try:
         return set_up_queues(
             client,
-            name,
-            visibility_timeout_seconds=settings.sqs_visibility_timeout_seconds,
-            max_receive_count=max_receive_count,
+            name or str(address.stream),
+            visibility_timeout_seconds=settings.lease_seconds,
+            max_receive_count=max_receive_count or DEFAULT_RECEIVE_COUNT,
         )
     finally:
         client.close()

@@ -31,7 +31,8 @@ MAX_WAIT_SECONDS = 20
 # SQS hides a message for 43,200 s at most, counted from its receive, and refuses more. One hour
 # less leaves room for the time that a message was held before it is delayed.
 MAX_DELAY_SECONDS = 43_200 - 3_600
-
+MAX_HOLD_SECONDS = 3600.0
+"""Giving a message back costs it one of the receives that a redrive policy counts."""
 
 _SYSTEM_ATTRIBUTES: Final[list[Literal["SentTimestamp", "ApproximateReceiveCount"]]] = [
     "SentTimestamp",
@@ -45,6 +46,8 @@ class SqsQueue:
     Rejected messages go to ``reject_log`` where there is no dead-letter queue, or it refuses the
     copy. ``close`` closes the client too.
     """
+
+    max_hold_seconds = MAX_HOLD_SECONDS
 
     def __init__(
         self,

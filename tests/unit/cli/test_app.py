@@ -43,7 +43,7 @@ def test_queues_are_printed_as_settings_that_every_version_reads(
 def test_the_queue_of_one_stream_is_set_up_alone(asked: list[tuple[StreamName, str, int]]) -> None:
     CliRunner().invoke(app, ["setup-queues", "--stream", "orders"])
 
-    assert asked == [(StreamName.ORDERS, "orders", 12)]
+    assert asked == [(StreamName.ORDERS, None, None)]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ OTHER_URL = "other://user:password@host/products"
 class RecordingTransport:
     """A transport that takes down what it was asked for."""
 
+    HAS_DEAD_LETTER_URLS = True
     NAME = "Other"
 
     def __init__(self) -> None:
@@ -185,7 +186,7 @@ def test_queues_are_set_up_on_sqs_where_no_url_says_otherwise(fake_sqs: Recordin
     urls = set_up_queue(settings(), StreamName.ORDERS, "orders")
 
     assert urls == QueueUrls("other://host/a", "other://host/b")
-    assert fake_sqs.asked == [(None, "orders", 12)]
+    assert fake_sqs.asked == [(None, "orders", None)]
 
 
 def test_a_sender_of_sqs_knows_the_name_of_its_queue() -> None:

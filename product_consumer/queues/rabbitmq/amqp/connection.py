@@ -1,0 +1,302 @@
+"""The I/O thread: connections to RabbitMQ that open again for ever. The only file with pika.
+
+One thread runs everything that pika does. Other threads hand it work by ``post`` and ``ask``; one
+wake-up carries all that was posted meanwhile. Whatever is not said to be for any thread is for the
+I/O thread alone.
+"""
+
+import logging
+import random
+import ssl
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NoAnswer
+from contextlib import suppress
+from functools import partial
+from threading import Thread
+from time import monotonic
+from typing import Any, TypeVar
+
+import pika
+import pika.data
+import pika.spec
+from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.channel import Channel
+from pika.exceptions import AMQPError, ShortStringTooLong, UnsupportedAMQPFieldException
+
+from product_consumer.queues.rabbitmq.amqp.lenient_headers import lenient_table, lenient_value
+from product_consumer.queues.rabbitmq.url import Node
+
+__all__ = [
+    "GET_EMPTY",
+    "UNWRITABLE",
+    "Answer",
+    "Channel",
+    "IoThread",
+    "Link",
+    "Properties",
+    "settle",
+]
+
+log = logging.getLogger(__name__)
+
+Properties = pika.BasicProperties
+Answer = Future[Any]
+GET_EMPTY = pika.spec.Basic.GetEmpty
+"""The answer of a queue that has nothing."""
+UNWRITABLE = (ShortStringTooLong, UnsupportedAMQPFieldException, struct.error)
+"""Errors of properties that AMQP has no way to write."""
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0
+HANDSHAKE_SECONDS = 15.0
+HEARTBEAT_SECONDS = 20
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 30.0
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+_CLOSE_SECONDS = 3.0
+
+# pika logs every lost connection as an error with a traceback; it is told once, by its outage.
+logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
+# It has no other place for this, and an error in it would end the I/O thread at every delivery.
+pika.data.decode_value = lenient_value(pika.data.decode_value)  # type: ignore[assignment]
+pika.data.decode_table = lenient_table(pika.data.decode_table)  # type: ignore[assignment]
+
+
+class IoThread:
+    """A thread with an event loop, which owns connections and everything on them."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = IOLoop()
+        self._posted: deque[Callable[[], object]] = deque()
+        self._is_woken = False
+        self._is_closing = False
+        self._links: list[Link] = []
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def post(self, action: Callable[[], object]) -> None:
+        """Run ``action`` soon, in the order of the calls; for any thread."""
+        self._posted.append(action)
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.add_callback_threadsafe(self._run_posted)
+
+    def ask(self, start: Callable[[Answer], object], seconds: float) -> Any:
+        """Return the result that ``start``, run in the I/O thread, brings about; for other threads.
+
+        Raises what it sets, and ``TimeoutError`` after ``seconds``.
+        """
+        answer: Answer = Future()
+
+        def guarded() -> None:
+            try:
+                start(answer)
+            except Exception as error:
+                settle(answer, error=error)
+
+        self.post(guarded)
+        try:
+            return answer.result(seconds)
+        except NoAnswer:
+            answer.cancel()
+            raise
+
+    def later(self, seconds: float, action: Callable[[], object]) -> None:
+        """Run ``action`` once after a time."""
+        self._loop.call_later(seconds, action)
+
+    def add(self, link: "Link") -> None:
+        """Reset this link, too, when the loop fails; for any thread."""
+        self._links.append(link)
+
+    def close(self) -> None:
+        """Close every connection and end the thread, within seconds; for any other thread."""
+        self._is_closing = True
+        self.post(self._close_links)
+        self._thread.join(_CLOSE_SECONDS + 1.0)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    @property
+    def loop(self) -> IOLoop:
+        """What pika's connections run on."""
+        return self._loop
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._loop.start()
+            except Exception as error:
+                log.exception("RabbitMQ: connections are opened again after an unexpected error")
+                for link in self._links:
+                    link.reset(error)
+                # What was posted behind the error.
+                self._loop.add_callback_threadsafe(self._run_posted)
+            if self._is_closing:
+                return
+
+    def _run_posted(self) -> None:
+        self._is_woken = False
+        while self._posted:
+            self._posted.popleft()()
+
+    def _close_links(self) -> None:
+        for link in self._links:
+            link.close()
+        self._end_when_closed(monotonic() + _CLOSE_SECONDS)
+
+    def _end_when_closed(self, deadline: float) -> None:
+        if monotonic() >= deadline or all(link.is_closed for link in self._links):
+            self._loop.stop()
+        else:
+            self.later(0.02, lambda: self._end_when_closed(deadline))
+
+
+class Link:
+    """A connection to one of several nodes that opens again for ever, after growing pauses.
+
+    A pause is about a quarter of the outage so far: the end of an outage is seen within a
+    quarter of its time, and within ``MAX_PAUSE_SECONDS``. ``on_open`` is called after each opening,
+    and ``on_lost`` with the cause after each loss and each failed attempt.
+    """
+
+    def __init__(
+        self,
+        io: IoThread,
+        nodes: Sequence[Node],
+        name: str,
+        on_open: Callable[[], object],
+        on_lost: Callable[[BaseException], object],
+    ) -> None:
+        """``name``: shown by the server's management page."""
+        self._io = io
+        self._nodes = nodes
+        self._name = name
+        self._on_open, self._on_lost = on_open, on_lost
+        self._connection: SelectConnection | None = None
+        self._attempts = 0
+        # Changes with each attempt and each loss: what an older connection still says is dropped.
+        self._epoch = 0
+        self._lost_at: float | None = None
+        self._is_closing = False
+        self.on_blocked: Callable[[bool], object] = lambda _is_blocked: None
+        io.add(self)
+
+    def open(self) -> None:
+        """Connect to the next node."""
+        if self._is_closing:
+            return
+        node = self._nodes[self._attempts % len(self._nodes)]
+        self._attempts += 1
+        self._epoch += 1
+        epoch = self._epoch
+        try:
+            self._connection = SelectConnection(
+                _parameters(node, self._name),
+                on_open_callback=lambda _connection: self._opened(epoch),
+                on_open_error_callback=lambda _connection, error: self._failed(epoch, error),
+                on_close_callback=lambda _connection, error: self._failed(epoch, error),
+                custom_ioloop=self._io.loop,
+            )
+        except (AMQPError, OSError, ValueError) as error:
+            self._io.post(partial(self._failed, epoch, error))
+            return
+        for watch, is_blocked in (
+            (self._connection.add_on_connection_blocked_callback, True),
+            (self._connection.add_on_connection_unblocked_callback, False),
+        ):
+            watch(partial(self._blocked, epoch, is_blocked))
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
+    @property
+    def is_closed(self) -> bool:
+        return self._connection is None or self._connection.is_closed
+
+    def channel(self, on_open: Callable[[Channel], object]) -> Channel:
+        """Open a channel; raises one of pika's errors where the connection is not open."""
+        if self._connection is None:
+            raise ConnectionError("not connected")
+        return self._connection.channel(on_open_callback=on_open)
+
+    def reset(self, error: BaseException) -> None:
+        """Leave a connection whose state nobody knows, and open another."""
+        connection = self._connection
+        self._failed(self._epoch, error)
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+    def close(self) -> None:
+        """Close the connection for good."""
+        self._is_closing = True
+        connection = self._connection
+        if connection is not None and not (connection.is_closing or connection.is_closed):
+            with suppress(AMQPError):
+                connection.close()
+
+    def _opened(self, epoch: int) -> None:
+        if epoch == self._epoch:
+            self._lost_at = None
+            self._on_open()
+
+    def _failed(self, epoch: int, error: BaseException) -> None:
+        if epoch != self._epoch or self._is_closing:
+            return
+        self._epoch += 1
+        self._connection = None
+        now = monotonic()
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        self._on_lost(error)
+        pause = min(MAX_PAUSE_SECONDS, max(MIN_PAUSE_SECONDS, (now - self._lost_at) / 4))
+        jitter = random.uniform(0.5, 1.0)  # noqa: S311
+        has_tried_all = self._attempts % len(self._nodes) == 0
+        self._io.later(pause * jitter if has_tried_all else 0.0, self.open)
+
+    def _blocked(self, epoch: int, is_blocked: bool, *_frames: object) -> None:
+        if epoch == self._epoch:
+            self.on_blocked(is_blocked)
+
+
+def settle(answer: Answer, result: object = None, error: BaseException | None = None) -> None:
+    """Give an answer, unless there is one or nobody waits for it any more."""
+    if answer.done() or not answer.set_running_or_notify_cancel():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)
+
+
+def _parameters(node: Node, name: str) -> pika.ConnectionParameters:
+    limit_ms = node.options.get("connection_timeout")
+    limit_seconds = int(limit_ms) / 1000 if limit_ms else None
+    return pika.ConnectionParameters(
+        host=node.host,
+        port=node.port,
+        virtual_host=node.vhost,
+        credentials=pika.PlainCredentials(node.user, node.password),
+        heartbeat=int(node.options.get("heartbeat", HEARTBEAT_SECONDS)),
+        socket_timeout=limit_seconds or CONNECT_SECONDS,
+        stack_timeout=limit_seconds or HANDSHAKE_SECONDS,
+        connection_attempts=1,
+        ssl_options=_tls(node) if node.is_tls else None,
+        client_properties={"connection_name": name, "product": "product-consumer"},
+        tcp_options=_KEEPALIVE,
+    )
+
+
+def _tls(node: Node) -> pika.SSLOptions:
+    """Return how to speak TLS; raises ``OSError`` for files that cannot be read."""
+    options = node.options
+    context = ssl.create_default_context(cafile=options.get("cacertfile"))
+    if options.get("verify") == "verify_none":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if "certfile" in options:
+        context.load_cert_chain(options["certfile"], options["keyfile"])
+    return pika.SSLOptions(context, options.get("server_name_indication", node.host))
