@@ -88,8 +88,7 @@ def setup_queues(
     names = {StreamName.PRODUCTS: name, StreamName.ORDERS: orders_name}
     for chosen in stream or names:
         urls = set_up_queue(settings, chosen, names[chosen], max_receive_count=max_receive_count)
-        # The oldest names, which every version reads.
-        url_setting, dead_letter_url_setting = QUEUE_SETTINGS[chosen][-1]
+        url_setting, dead_letter_url_setting = QUEUE_SETTINGS[chosen][0]
         print(f"{url_setting}={urls.queue_url}")
         print(f"{dead_letter_url_setting}={urls.dead_letter_queue_url}")
 

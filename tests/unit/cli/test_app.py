@@ -12,35 +12,38 @@ from product_consumer.settings import Settings
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[StreamName, str, int]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[StreamName, str | None, int | None]]:
     """Which queues were set up; they are not."""
-    asked: list[tuple[StreamName, str, int]] = []
+    asked: list[tuple[StreamName, str | None, int | None]] = []
 
     def set_up_queue(
-        _settings: Settings, stream: StreamName, name: str, *, max_receive_count: int
+        _settings: Settings, stream: StreamName, name: str | None, *, max_receive_count: int | None
     ) -> QueueUrls:
         asked.append((stream, name, max_receive_count))
-        return QueueUrls(f"https://host/{name}", f"https://host/{name}-dead")
+        url = f"https://host/{name or stream}"
+        return QueueUrls(url, f"{url}-dead")
 
     monkeypatch.setattr(opening, "set_up_queue", set_up_queue)
     return asked
 
 
-def test_queues_are_printed_as_settings_that_every_version_reads(
-    asked: list[tuple[StreamName, str, int]],
+def test_queues_are_printed_as_settings(
+    asked: list[tuple[StreamName, str | None, int | None]],
 ) -> None:
     result = CliRunner().invoke(app, ["setup-queues", "--name", "p", "--max-receive-count", "9"])
 
     assert result.stdout.splitlines() == [
-        "SQS_QUEUE_URL=https://host/p",
-        "SQS_DEAD_LETTER_QUEUE_URL=https://host/p-dead",
+        "QUEUE_URL=https://host/p",
+        "DEAD_LETTER_QUEUE_URL=https://host/p-dead",
         "ORDERS_QUEUE_URL=https://host/orders",
         "ORDERS_DEAD_LETTER_QUEUE_URL=https://host/orders-dead",
     ]
-    assert asked == [(StreamName.PRODUCTS, "p", 9), (StreamName.ORDERS, "orders", 9)]
+    assert asked == [(StreamName.PRODUCTS, "p", 9), (StreamName.ORDERS, None, 9)]
 
 
-def test_the_queue_of_one_stream_is_set_up_alone(asked: list[tuple[StreamName, str, int]]) -> None:
+def test_the_queue_of_one_stream_is_set_up_alone(
+    asked: list[tuple[StreamName, str | None, int | None]],
+) -> None:
     CliRunner().invoke(app, ["setup-queues", "--stream", "orders"])
 
     assert asked == [(StreamName.ORDERS, None, None)]

@@ -4,10 +4,17 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+UNREADABLE = "(unreadable headers)"
+"""Name of the one header of a table that cannot be read."""
+
 Reader = Callable[[bytes, int], tuple[Any, int]]
 
 _FLOATS = {b"f": (">f", 4), b"d": (">d", 8)}
 _TIMESTAMP = (">Q", 8)
+
+
+class Unreadable:
+    """A value that nobody knows, so that nobody can write it either."""
 
 
 def lenient_value(read_value: Reader) -> Reader:
@@ -34,7 +41,7 @@ def lenient_value(read_value: Reader) -> Reader:
 
 
 def lenient_table(read_table: Reader) -> Reader:
-    """Return a reader of a table that gives an empty one where ``read_table`` fails.
+    """Return a reader of a table that gives ``UNREADABLE`` alone where ``read_table`` fails.
 
     It fails at a type that it does not know, whose length nobody can tell, and at tables nested
     deeper than the stack.
@@ -45,6 +52,6 @@ def lenient_table(read_table: Reader) -> Reader:
             return read_table(encoded, offset)
         except Exception:
             size_bytes: int = struct.unpack_from(">I", encoded, offset)[0]
-            return {}, offset + 4 + size_bytes
+            return {UNREADABLE: Unreadable()}, offset + 4 + size_bytes
 
     return read
