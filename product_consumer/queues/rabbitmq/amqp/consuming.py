@@ -96,7 +96,9 @@ class ConsumingChannel:
     def tick(self) -> None:
         """Give back what was kept too long, and what nobody asks for; runs twice a second."""
         self._io.later(_TICK_SECONDS, self.tick)
-        self.give_back(self._deliveries.take_overdue())
+        overdue = self._deliveries.take_overdue()
+        if overdue:
+            self.release(overdue)
         if self._state is _State.CONSUMING:
             idle = self._deliveries.take_buffer(IDLE_SECONDS)
             if idle:
