@@ -20,6 +20,8 @@ import sqlalchemy
 from product_consumer.settings import Settings
 from tests.support import backends
 from tests.support.paths import REPOSITORY
+from tests.support.rabbitmq import RabbitClient
+from tests.support.rabbitmq_node import RabbitNode, RabbitServer
 from tests.support.tools import skipping_without_tools
 
 MEMORY_DISK = Path("/dev/shm")
@@ -35,11 +37,21 @@ SERVER_FIXTURES = {
     "toxiproxy_url",
     "redis_server",
     "redis_url",
+    "rabbitmq_server",
+    "rabbitmq",
+    "rabbitmq_node",
 }
 
 
 # A test parameter with one of these values names a server that the test asks for.
-SERVER_PARAMETERS = {"sqs", "elasticsearch_server", "postgresql", "pgbouncer", "milvus_server"}
+SERVER_PARAMETERS = {
+    "sqs",
+    "rabbitmq",
+    "elasticsearch_server",
+    "postgresql",
+    "pgbouncer",
+    "milvus_server",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -185,6 +197,41 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitServer]:
+    """A RabbitMQ with its management API; use queue names of your own."""
+    external = os.environ.get("TEST_RABBITMQ_URL")
+    if external:
+        yield RabbitServer(external, os.environ.get("TEST_RABBITMQ_MANAGEMENT_URL"))
+        return
+    with RabbitNode() as node:
+        yield node
+
+
+@pytest.fixture
+def rabbitmq(rabbitmq_server: RabbitServer) -> Iterator[RabbitClient]:
+    """A plain client of the shared RabbitMQ; it makes queue names and removes their queues."""
+    with RabbitClient(rabbitmq_server) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def local_rabbitmq_node(rabbitmq_server: RabbitServer) -> Iterator[RabbitNode]:
+    """The shared RabbitMQ where it runs on this machine, else a node of its own."""
+    if isinstance(rabbitmq_server, RabbitNode):
+        yield rabbitmq_server
+        return
+    with RabbitNode() as node:
+        yield node
+
+
+@pytest.fixture
+def rabbitmq_node(local_rabbitmq_node: RabbitNode) -> Iterator[RabbitNode]:
+    """A node that runs, and that the test may stop, crash and pause."""
+    yield local_rabbitmq_node
+    local_rabbitmq_node.heal()
 
 
 @pytest.fixture

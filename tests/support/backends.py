@@ -37,6 +37,8 @@ LOG_LINES_SHOWN = 40
 GO_PROGRAMS = Path("/usr/local/go/bin")
 # Debian keeps each major version in a directory of its own.
 POSTGRES_VERSIONS = Path("/usr/lib/postgresql")
+# Debian leaves /usr/sbin, where RabbitMQ's command is, out of a user's PATH.
+RABBITMQ_PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 JAVA_HINT = "a JDK from 17 on, and Maven"
 
 _NGINX = """
@@ -155,7 +157,7 @@ def start_milvus(data_dir: Path | None = None, port: int | None = None) -> Backe
             *(program, "server", "--host", "127.0.0.1", "--port", str(port)),
             *("--data-dir", str(data_dir or scratch / "data")),
         ],
-        _accepts_connections,
+        accepts_connections,
         port=port,
     )
 
@@ -236,6 +238,33 @@ def start_toxiproxy(port: int | None = None) -> Backend:
     )
 
 
+def start_rabbitmq(
+    data_dir: Path | None = None,
+    port: int | None = None,
+    *,
+    management_port: int | None = None,
+    conf: Sequence[str] = (),
+    advanced: str = "",
+) -> Backend:
+    """A RabbitMQ node with its own epmd; user and password are ``guest``.
+
+    ``conf``: lines of rabbitmq.conf; ``advanced``: an Erlang term of advanced.config. Its queues
+    outlive it only in ``data_dir``. ``RABBITMQ_SUITE`` names a Debian release with another version.
+    """
+    require("setpriv", "python3")
+    _require_rabbitmq()
+    extra = [f"RABBITMQ_CONF={chr(10).join(conf)}"]
+    extra += [f"RABBITMQ_ADVANCED={advanced}"] if advanced else []
+    management = [str(management_port)] if management_port else []
+
+    def command(port: int, scratch: Path) -> list[str]:
+        data = str(data_dir or scratch / "data")
+        return ["env", *extra, str(SERVERS / "start-rabbitmq"), str(port), data, *management]
+
+    # The node opens its port last, after its queues and its plugins.
+    return _start("amqp", command, accepts_connections, port=port)
+
+
 def start_redis(port: int | None = None, *options: str) -> Backend:
     """Redis without persistence; ``options`` such as ``--requirepass x`` go to the server."""
     require("redis-server")
@@ -245,7 +274,7 @@ def start_redis(port: int | None = None, *options: str) -> Backend:
             *("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(scratch)),
             *("--save", "", "--appendonly", "no", *options),
         ],
-        _accepts_connections,
+        accepts_connections,
         port=port,
     )
 
@@ -260,7 +289,7 @@ def start_sentinel(*monitored: str) -> Backend:
         where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(scratch))
         return ["redis-server", str(config), "--sentinel", *where]
 
-    return _start("redis", command, _accepts_connections)
+    return _start("redis", command, accepts_connections)
 
 
 def start_nginx(root: Path, status_log: Path | None = None, port: int | None = None) -> Backend:
@@ -276,7 +305,7 @@ def start_nginx(root: Path, status_log: Path | None = None, port: int | None = N
         config.write_text(_NGINX.format(scratch=scratch, port=port, root=root, log=access_log))
         return ["nginx", "-e", "stderr", "-p", str(scratch), "-c", str(config)]
 
-    return _start("http", command, _accepts_connections, port=port)
+    return _start("http", command, accepts_connections, port=port)
 
 
 def create_database(server_url: str, name: str) -> str:
@@ -403,7 +432,7 @@ def _responds(path: str) -> Callable[[str], bool]:
     return is_ready
 
 
-def _accepts_connections(url: str) -> bool:
+def accepts_connections(url: str) -> bool:
     address = urlsplit(url)
     try:
         with socket.create_connection((str(address.hostname), address.port or 0), timeout=5):
@@ -418,6 +447,15 @@ def _runs_sql(url: str) -> bool:
     except sqlalchemy.exc.OperationalError:
         return False
     return True
+
+
+def _require_rabbitmq() -> None:
+    if os.environ.get("RABBITMQ_SUITE"):
+        require("mmdebstrap", "unshare", hint="to lay out another release's RabbitMQ")
+        if os.geteuid() != 0:
+            raise MissingTool("not installed: a RabbitMQ of RABBITMQ_SUITE, which needs root")
+    elif not RABBITMQ_PROGRAM.exists():
+        raise MissingTool("not installed: rabbitmq-server")
 
 
 def _postgres_programs() -> Path:

@@ -66,6 +66,7 @@ def test_every_start_script_is_executable() -> None:
     assert [script.name for script in scripts] == [
         "start-elasticmq",
         "start-elasticsearch",
+        "start-rabbitmq",
         "start-toxiproxy",
     ]
     assert all(os.access(script, os.X_OK) for script in scripts)

@@ -48,6 +48,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(nothing))
     monkeypatch.setattr(backends, "GO_PROGRAMS", nothing)
     monkeypatch.setattr(backends, "POSTGRES_VERSIONS", nothing)
+    monkeypatch.setattr(backends, "RABBITMQ_PROGRAM", nothing / "rabbitmq-server")
     # Milvus Lite is looked for beside it.
     monkeypatch.setattr(sys, "executable", str(nothing / "python"))
 

@@ -1,0 +1,155 @@
+"""A RabbitMQ to talk to, and a node of one's own to stop, crash and pause."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlsplit
+
+from tests.support import backends
+
+COMMAND_SECONDS = 60.0
+STOP_SECONDS = 60.0
+ALARM_LEVEL = "0.00000001"
+NO_ALARM_LEVEL = "0.4"
+
+
+class RabbitServer:
+    """Addresses and a login on a running server."""
+
+    def __init__(self, url: str, management_url: str | None = None) -> None:
+        """``url``: ``amqp://user:password@host:port/vhost``, without a queue."""
+        parts = urlsplit(url)
+        self.host = str(parts.hostname)
+        self.port = parts.port or 5672
+        self.login = (parts.username or "guest", parts.password or "guest")
+        self.vhost_path = parts.path
+        self.management_url = management_url
+
+    def url(
+        self, queue: str | None = None, *, port: int | None = None, login: str | None = None
+    ) -> str:
+        """The URL of a queue or of the server; ``port`` of a proxy, ``login`` as ``user:password``,
+        percent-encoded.
+        """
+        login = login or ":".join(quote(part, safe="") for part in self.login)
+        query = "" if queue is None else f"?queue={quote(queue, safe='')}"
+        return f"amqp://{login}@{self.host}:{port or self.port}{self.vhost_path}{query}"
+
+
+class RabbitNode(RabbitServer):
+    """A node with its own data, which outlive its stops and crashes until it is closed."""
+
+    def __init__(self, conf: Sequence[str] = (), advanced: str = "") -> None:
+        self.data_dir = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
+        self._conf, self._advanced = conf, advanced
+        super().__init__(
+            f"amqp://guest:guest@127.0.0.1:{backends.free_port()}",
+            f"http://127.0.0.1:{backends.free_port()}",
+        )
+        self._backend: backends.Backend | None = None
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        if self._backend is None:
+            raise RuntimeError("the node does not run")
+        return self._backend.process
+
+    @property
+    def is_running(self) -> bool:
+        return self._backend is not None and self._backend.process.poll() is None
+
+    def start(self) -> None:
+        """Start the node with the data that it has, on the ports that it had."""
+        self._backend = backends.start_rabbitmq(
+            self.data_dir,
+            self.port,
+            management_port=urlsplit(str(self.management_url)).port,
+            conf=self._conf,
+            advanced=self._advanced,
+        )
+
+    def stop(self) -> int:
+        """Close the node cleanly; return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(STOP_SECONDS)
+        self._end()
+        return code
+
+    def kill(self) -> None:
+        """End the node at once, as a crash would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._end()
+
+    def pause(self) -> None:
+        """Freeze the node: it keeps its connections and does not answer."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo ``pause``."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def ctl(self, *arguments: str) -> str:
+        """Run ``rabbitmqctl``; return what it printed."""
+        done = subprocess.run(
+            [str(self.data_dir / "rabbitmqctl"), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"rabbitmqctl {arguments}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    @contextlib.contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Block every connection that publishes."""
+        self.ctl("set_vm_memory_high_watermark", ALARM_LEVEL)
+        try:
+            yield
+        finally:
+            self.ctl("set_vm_memory_high_watermark", NO_ALARM_LEVEL)
+
+    def heal(self) -> None:
+        """Make a node that was stopped, crashed or paused take connections again."""
+        if not self.is_running:
+            self._end()
+            self.start()
+            return
+        self.resume()
+        if not backends.accepts_connections(self.url()):
+            self.ctl("start_app")
+
+    def close(self) -> None:
+        """End the node and remove its data."""
+        self._end()
+        shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def _end(self) -> None:
+        if self._backend is not None:
+            self._backend.kill()
+            self._backend.stop()
+            self._backend = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
