@@ -54,6 +54,10 @@ SERVER_PARAMETERS = {
 }
 
 
+# The version that tests ran against, for the summary.
+RABBITMQ_VERSION = pytest.StashKey[str]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also run the long tests (marker soak)")
 
@@ -90,6 +94,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("timeout") is None:
             # Starting a server has limits of its own; a first start collects its jars.
             item.add_marker(pytest.mark.timeout(seconds, func_only=True))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say which RabbitMQ the tests ran against: there are several."""
+    version = config.stash.get(RABBITMQ_VERSION, None)
+    if version is not None:
+        terminalreporter.write_line(f"RabbitMQ {version}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -200,13 +213,14 @@ def redis_url(redis_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server() -> Iterator[RabbitServer]:
+def rabbitmq_server(pytestconfig: pytest.Config) -> Iterator[RabbitServer]:
     """A RabbitMQ with its management API; use queue names of your own."""
     external = os.environ.get("TEST_RABBITMQ_URL")
     if external:
         yield RabbitServer(external, os.environ.get("TEST_RABBITMQ_MANAGEMENT_URL"))
         return
     with RabbitNode() as node:
+        pytestconfig.stash[RABBITMQ_VERSION] = node.version
         yield node
 
 

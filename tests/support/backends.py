@@ -243,23 +243,21 @@ def start_rabbitmq(
     port: int | None = None,
     *,
     management_port: int | None = None,
-    conf: Sequence[str] = (),
-    advanced: str = "",
+    advanced: str = "[].",
 ) -> Backend:
     """A RabbitMQ node with its own epmd; user and password are ``guest``.
 
-    ``conf``: lines of rabbitmq.conf; ``advanced``: an Erlang term of advanced.config. Its queues
-    outlive it only in ``data_dir``. ``RABBITMQ_SUITE`` names a Debian release with another version.
+    ``advanced``: an Erlang term for advanced.config. Its queues outlive it only in ``data_dir``.
+    ``RABBITMQ_SUITE`` names a Debian release with another version.
     """
     require("setpriv", "python3")
     _require_rabbitmq()
-    extra = [f"RABBITMQ_CONF={chr(10).join(conf)}"]
-    extra += [f"RABBITMQ_ADVANCED={advanced}"] if advanced else []
     management = [str(management_port)] if management_port else []
 
     def command(port: int, scratch: Path) -> list[str]:
         data = str(data_dir or scratch / "data")
-        return ["env", *extra, str(SERVERS / "start-rabbitmq"), str(port), data, *management]
+        setting = f"RABBITMQ_ADVANCED={advanced}"
+        return ["env", setting, str(SERVERS / "start-rabbitmq"), str(port), data, *management]
 
     # The node opens its port last, after its queues and its plugins.
     return _start("amqp", command, accepts_connections, port=port)

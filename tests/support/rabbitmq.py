@@ -138,7 +138,7 @@ class RabbitClient:
                 self._connection.close()
 
     def _opened(self) -> BlockingConnection:
-        if self._connection is not None:
+        if self._connection is not None and self._connection.is_open:
             with contextlib.suppress(AMQPError):
                 # Notices that the server has closed it.
                 self._connection.process_data_events(0)

@@ -25,8 +25,8 @@ class Proxy:
     def in_front_of(self, url: str) -> str:
         """Return ``url`` with this proxy in place of its host and port."""
         parts = urlsplit(url)
-        user = f"{parts.username}@" if parts.username else ""
-        return parts._replace(netloc=f"{user}{self.address}").geturl()
+        login, at, _ = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{login}{at}{self.address}").geturl()
 
     @contextmanager
     def down(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.support.rabbitmq import RabbitClient
-from tests.support.rabbitmq_node import RabbitNode, RabbitServer
+from tests.support.rabbitmq_node import Counts, RabbitNode, RabbitServer
 
 
 def processes_with(text: str) -> list[str]:
@@ -30,6 +30,7 @@ def test_what_was_sent_is_counted_and_taken_with_its_properties(rabbitmq: Rabbit
     rabbitmq.publish(queue, b"A", "B", message_id="m", headers={"n": 1})
 
     assert rabbitmq.count(queue) == 2
+    assert rabbitmq.server.counts()[queue] == Counts(ready=2, unacknowledged=0)
     first, second = rabbitmq.take_all(queue)
     assert (first.body, second.body) == (b"A", b"B")
     assert (first.properties.message_id, first.headers) == ("m", {"n": 1})
