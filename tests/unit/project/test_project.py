@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
         yield from nodes_that_run(node)
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """Full names of everything a file imports when it runs, wherever in the file."""
     names: set[str] = set()
