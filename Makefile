@@ -7,6 +7,8 @@ INSTALLED := .venv/.installed
 # Of things that run side by side, each prints when it is done.
 IN_BLOCKS := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
+# A hundred processes start in the tests: none compiles what another one has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-workers test-faults test-outages test-units test-project test-contracts soak bench check lint types imports docs train-demo-model clean
