@@ -249,7 +249,7 @@ def _size_bytes(value: object, depth: int) -> float:
     if isinstance(value, bytes):
         return 5 + len(value)
     if isinstance(value, datetime):
-        return 9
+        return 9 if value.year >= 1970 else float("inf")
     if depth == _MAX_DEPTH or not isinstance(value, list | dict):
         return float("inf")
     if isinstance(value, list):

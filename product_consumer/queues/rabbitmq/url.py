@@ -112,10 +112,10 @@ def _read_node(text: str, setting: str) -> tuple[Node, str | None]:
     scheme = parts.scheme.lower()
     if scheme not in ("amqp", "amqps") or "://" not in text:
         _refuse(setting, f"needs {EXAMPLE}, or amqps:// for TLS")
+    if "#" in text:
+        _refuse(setting, f"has a '#': {_ENCODE}")
     is_tls = scheme == "amqps"
     host, port = _host_and_port(parts, setting)
-    if parts.fragment:
-        _refuse(setting, f"has a '#': {_ENCODE}")
     query = _read_query(parts.query, setting)
     queue = query.pop("queue", None)
     node = Node(
