@@ -7,6 +7,19 @@ from product_consumer.messages.times import to_microseconds
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 
+ATTRIBUTE_NAMES = (
+    "reason",
+    "stage",
+    "detail",
+    "message_id",
+    "original_version",
+    "first_sent",
+    "receive_count",
+    "source_queue",
+)
+"""Of a rejected message's copy."""
+MOVED_BECAUSE = "moved_because"
+"""Attribute of a message that a queue moved by itself, where the queue says why."""
 _MAX_DETAIL_CHARACTERS = 1000
 _MAX_CHARACTERS = 256
 # What SQS allows in bodies and attributes, the Char production of XML 1.0:

@@ -3,15 +3,15 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from product_consumer.models import Message
 from product_consumer.queues.base import Outgoing, Sender
-from product_consumer.queues.rejections import handed_on
+from product_consumer.queues.rejections import ATTRIBUTE_NAMES, MOVED_BECAUSE, handed_on
 
 MOVED_BY_THE_QUEUE = "unknown (moved by the queue)"
-"""The reason of a message that the queue moved by itself: the queue gives none."""
+"""The reason of a message that the queue moved by itself without giving one."""
 _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
 MAX_HELD_BYTES = 64 * 1024 * 1024
 """Bodies held at a time, whatever limit on their number is set."""
@@ -38,7 +38,8 @@ class RejectedMessage:
 
     @property
     def reason(self) -> str:
-        return self._attribute("reason") or MOVED_BY_THE_QUEUE
+        moved_because = self.copies[0].attributes.get(MOVED_BECAUSE)
+        return self._attribute("reason") or moved_because or MOVED_BY_THE_QUEUE
 
     @property
     def stage(self) -> str:
@@ -144,8 +145,9 @@ def redrive(
 
     The body is sent byte for byte, with ``first_sent``, ``original_message_id`` and
     ``original_version``; the version orders the message as when it was first sent. A producer's own
-    attributes, which no worker reads, are not sent. A crash between sending and removing leaves a
-    message in both places; redriven again it is a duplicate, which changes nothing.
+    attributes, which no worker reads, go along where the queue carries an envelope. A crash between
+    sending and removing leaves a message in both places; redriven again it is a duplicate, which
+    changes nothing.
     """
     for start in range(0, len(messages), sender.batch_size):
         if is_stopped():
@@ -177,5 +179,8 @@ def selected(
 
 
 def _outgoing(message: RejectedMessage) -> Outgoing:
-    origin = handed_on(message.copies[0]) | {"original_message_id": message.id}
-    return Outgoing(message.body, origin)
+    first = message.copies[0]
+    origin = handed_on(first) | {"original_message_id": message.id}
+    headers = first.envelope.headers.items()
+    own = {name: value for name, value in headers if name not in ATTRIBUTE_NAMES}
+    return Outgoing(message.body, origin, replace(first.envelope, headers=own))

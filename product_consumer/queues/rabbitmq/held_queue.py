@@ -5,6 +5,7 @@ Nothing is delivered that nobody asked for, so a look at ten messages leaves the
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as NoAnswer
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event
@@ -28,6 +29,7 @@ from product_consumer.queues.rabbitmq.amqp.deliveries import Delivery
 from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
 from product_consumer.queues.rabbitmq.copies import to_message
 from product_consumer.queues.rabbitmq.url import AmqpUrl
+from product_consumer.queues.rejections import MOVED_BECAUSE
 
 _ANSWER_SECONDS = 10.0
 _LOOK_AGAIN_SECONDS = 0.1
@@ -63,7 +65,7 @@ class HeldQueue:
         while len(received) < max_messages:
             delivery = self._ask("receiving", self._get)
             if delivery is not None:
-                received.append(to_message(delivery, datetime.now(UTC)))
+                received.append(_with_reason(to_message(delivery, datetime.now(UTC))))
                 self._held[delivery.receipt] = delivery.tag
             elif received or monotonic() >= ends_at:
                 break
@@ -164,3 +166,16 @@ class HeldQueue:
             raise QueueUnavailable(self.label, f"{action}: no answer in time") from error
         except Exception as error:
             raise unavailable(action, error) from error
+
+
+def _with_reason(message: Message) -> Message:
+    """Return a message with the reason of its last move, if the server moved it."""
+    headers = message.envelope.headers
+    deaths = headers.get("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    reason = headers.get("x-last-death-reason") or (
+        last.get("reason") if isinstance(last, dict) else headers.get("x-first-death-reason")
+    )
+    if not isinstance(reason, str):
+        return message
+    return replace(message, attributes={**message.attributes, MOVED_BECAUSE: reason})
