@@ -23,6 +23,8 @@ MAX_HEADER_BYTES = 16_384
 131,064 bytes: the server ends the connection for more, and a producer may have filled it."""
 RECEIVE_COUNT = "receive_count"
 FIRST_SENT = "first_sent"
+LEFT_OUT = "left_out"
+"""Header of a copy that waits for its retry: what the message had and the copy has not."""
 
 _PERSISTENT: Final = 2
 _MAX_COUNT = 999_999_999

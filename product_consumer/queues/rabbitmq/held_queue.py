@@ -4,27 +4,21 @@ Nothing is delivered that nobody asked for, so a look at ten messages leaves the
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.rabbitmq import topology
-from product_consumer.queues.rabbitmq.amqp.connection import (
-    GET_EMPTY,
-    Answer,
-    Channel,
-    IoThread,
-    Link,
-    settle,
-)
+from product_consumer.queues.rabbitmq.amqp.answers import Answer, NoAnswer, settle
+from product_consumer.queues.rabbitmq.amqp.connection import GET_EMPTY, Channel, IoThread, Link
 from product_consumer.queues.rabbitmq.amqp.deliveries import Delivery
 from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
 from product_consumer.queues.rabbitmq.copies import to_message
@@ -52,6 +46,7 @@ class HeldQueue:
         self._problem: BaseException | None = None
         self._channel: Channel | None = None
         self._held: dict[str, int] = {}
+        self._origin = uuid4().hex[:12]
         self._on_empty: Callable[[], object] = lambda: None
         self._link = Link(self._io, url.nodes, connection_name, self._connected, self._lost)
         self._io.post(self._link.open)
@@ -134,7 +129,7 @@ class HeldQueue:
 
         def got(_channel: Channel, method: Any, properties: Any, body: bytes) -> None:
             tag = method.delivery_tag
-            settle(answer, Delivery(0, tag, body, properties, method.redelivered))
+            settle(answer, Delivery(self._origin, 0, tag, body, properties, method.redelivered))
 
         self._open_channel().basic_get(self._queue, got)
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +13,8 @@ from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.rabbitmq import topology
-from product_consumer.queues.rabbitmq.amqp.connection import Answer, IoThread, Link
+from product_consumer.queues.rabbitmq.amqp.answers import Answer, NoAnswer
+from product_consumer.queues.rabbitmq.amqp.connection import IoThread, Link
 from product_consumer.queues.rabbitmq.amqp.consuming import ConsumingChannel
 from product_consumer.queues.rabbitmq.amqp.deliveries import Deliveries
 from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
@@ -25,6 +25,7 @@ from product_consumer.queues.rabbitmq.amqp.publishing import (
     Publisher,
 )
 from product_consumer.queues.rabbitmq.copies import (
+    LEFT_OUT,
     RECEIVE_COUNT,
     Copy,
     copy_of,
@@ -49,6 +50,7 @@ OTHERS_LAG_SECONDS = 20.0
 _FIRST_WAIT_SECONDS = 0.5
 _MISSING_SECONDS = 5.0
 _MAX_DETAIL_CHARACTERS = 600
+_MAX_NOTE_CHARACTERS = 400
 
 
 class RabbitQueue:
@@ -104,6 +106,10 @@ class RabbitQueue:
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         wait: float = wait_seconds
+        if self._consuming.problem is not None:
+            # The first answer after an outage tells of its end, whether there are messages or not.
+            self._consuming.wait_until_ready(wait)
+            wait = 0.0
         if not self._consuming.is_consuming:
             self._io.post(self._consuming.start)
             wait = max(wait, _FIRST_WAIT_SECONDS)
@@ -133,6 +139,8 @@ class RabbitQueue:
         if not self._deliveries.is_held(message.receipt_handle):
             return
         attributes = handed_on(message) | {RECEIVE_COUNT: str(message.receive_count)}
+        if note := _left_out(message):
+            attributes[LEFT_OUT] = note
         copy = copy_of(_with_id(message), attributes, expiration_ms=round(delay_seconds * 1000))
         name = topology.retry_name_for(self._queue, delay_seconds)
         code = self._publish(name, copy, "delaying")
@@ -148,8 +156,7 @@ class RabbitQueue:
         self.acknowledge([message])
 
     def copy_rejected(self, message: Message, rejected: Rejected) -> None:
-        note = copy_of(message, {}).note
-        if note:
+        if note := _left_out(message):
             detail = (rejected.detail or rejected.reason)[:_MAX_DETAIL_CHARACTERS]
             rejected = replace(rejected, detail=f"{detail}; {note}")
         attributes = rejection_attributes(message, rejected, source_queue=self._queue)
@@ -226,6 +233,12 @@ class RabbitQueue:
         except ConnectionError as error:
             raise unavailable(action, error) from error
         return codes.get(0, "")
+
+
+def _left_out(message: Message) -> str:
+    """Return what a copy of a message lacks, and copies before it lacked; empty for nothing."""
+    notes = (message.attributes.get(LEFT_OUT, ""), copy_of(message, {}).note)
+    return "; ".join(filter(None, notes))[:_MAX_NOTE_CHARACTERS]
 
 
 def _with_id(message: Message) -> Message:

@@ -1,7 +1,6 @@
 """Sends messages to RabbitMQ; each is confirmed."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import TimeoutError as NoAnswer
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -10,6 +9,7 @@ from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Envelope
 from product_consumer.queues.base import Outgoing
 from product_consumer.queues.rabbitmq import topology
+from product_consumer.queues.rabbitmq.amqp.answers import NoAnswer
 from product_consumer.queues.rabbitmq.amqp.connection import IoThread
 from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
 from product_consumer.queues.rabbitmq.amqp.publishing import (

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from product_consumer.queues.rabbitmq.amqp.connection import Answer, Channel, Link, settle
+from product_consumer.queues.rabbitmq.amqp.answers import Answer, settle
+from product_consumer.queues.rabbitmq.amqp.connection import Channel, Link
 from product_consumer.queues.rabbitmq.amqp.errors import is_missing
 
 DELIVERY_LIMIT = 50

@@ -11,8 +11,6 @@ import ssl
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NoAnswer
 from contextlib import suppress
 from functools import partial
 from threading import Thread
@@ -26,24 +24,22 @@ from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 from pika.exceptions import AMQPError, ShortStringTooLong, UnsupportedAMQPFieldException
 
+from product_consumer.queues.rabbitmq.amqp.answers import Answer, NoAnswer, settle
 from product_consumer.queues.rabbitmq.amqp.lenient_headers import lenient_table, lenient_value
 from product_consumer.queues.rabbitmq.url import Node
 
 __all__ = [
     "GET_EMPTY",
     "UNWRITABLE",
-    "Answer",
     "Channel",
     "IoThread",
     "Link",
     "Properties",
-    "settle",
 ]
 
 log = logging.getLogger(__name__)
 
 Properties = pika.BasicProperties
-Answer = Future[Any]
 GET_EMPTY = pika.spec.Basic.GetEmpty
 """The answer of a queue that has nothing."""
 UNWRITABLE = (ShortStringTooLong, UnsupportedAMQPFieldException, struct.error)
@@ -129,6 +125,8 @@ class IoThread:
             try:
                 self._loop.start()
             except Exception as error:
+                if self._is_closing:
+                    return
                 log.exception("RabbitMQ: connections are opened again after an unexpected error")
                 for link in self._links:
                     link.reset(error)
@@ -234,10 +232,12 @@ class Link:
     def close(self) -> None:
         """Close the connection for good."""
         self._is_closing = True
-        connection = self._connection
-        if connection is not None and not (connection.is_closing or connection.is_closed):
-            with suppress(AMQPError):
-                connection.close()
+        if self._connection is None or not self._connection.is_open:
+            # One that is being opened cannot be closed; it ends with its socket.
+            self._connection = None
+            return
+        with suppress(AMQPError):
+            self._connection.close()
 
     def _opened(self, epoch: int) -> None:
         if epoch == self._epoch:
@@ -260,16 +260,6 @@ class Link:
     def _blocked(self, epoch: int, is_blocked: bool, *_frames: object) -> None:
         if epoch == self._epoch:
             self.on_blocked(is_blocked)
-
-
-def settle(answer: Answer, result: object = None, error: BaseException | None = None) -> None:
-    """Give an answer, unless there is one or nobody waits for it any more."""
-    if answer.done() or not answer.set_running_or_notify_cancel():
-        return
-    if error is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(result)
 
 
 def _parameters(node: Node, name: str) -> pika.ConnectionParameters:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from enum import Enum, auto
+from math import inf
 from threading import Condition
 from typing import Any
 
@@ -71,7 +72,7 @@ class ConsumingChannel:
         """Whether messages are being delivered."""
         return self._state in (_State.STARTING, _State.CONSUMING)
 
-    def wait_until_ready(self, seconds: float, tries: int = 1) -> BaseException | None:
+    def wait_until_ready(self, seconds: float, tries: float = inf) -> BaseException | None:
         """Wait for the queue, or for ``tries`` failures; return why it cannot be used."""
         with self._changed:
             self._changed.wait_for(lambda: self.is_ready or self._failures >= tries, seconds)
@@ -171,7 +172,14 @@ class ConsumingChannel:
             self._channel.basic_nack(method.delivery_tag, requeue=True)
             return
         self._deliveries.add(
-            Delivery(generation, method.delivery_tag, body, properties, method.redelivered)
+            Delivery(
+                self._deliveries.origin,
+                generation,
+                method.delivery_tag,
+                body,
+                properties,
+                method.redelivered,
+            )
         )
 
     def _stop(self, then_give_back: list[Delivery]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Condition
 from time import monotonic
+from uuid import uuid4
 
 from product_consumer.queues.rabbitmq.amqp.connection import Properties
 
@@ -21,6 +22,8 @@ takes a channel away that holds a message for 30 minutes."""
 class Delivery:
     """A message as a channel delivered it."""
 
+    origin: str
+    """Of the object that it was delivered to: nobody else can settle it."""
     generation: int
     """Number of the channel; tags are unique within one."""
     tag: int
@@ -32,7 +35,7 @@ class Delivery:
 
     @property
     def receipt(self) -> str:
-        return f"{self.generation}:{self.tag}"
+        return f"{self.origin}:{self.generation}:{self.tag}"
 
 
 class Deliveries:
@@ -42,6 +45,7 @@ class Deliveries:
     """
 
     def __init__(self, lease_seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        self.origin = uuid4().hex[:12]
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._buffer: deque[Delivery] = deque()

@@ -40,7 +40,7 @@ HEADERS = st.dictionaries(st.text(max_size=300) | st.binary(max_size=5), HEADER_
 
 
 def received(body: bytes = b"{}", *, is_redelivered: bool = False, **properties: Any) -> Message:
-    delivery = Delivery(3, 7, body, Properties(**properties), is_redelivered)
+    delivery = Delivery("me", 3, 7, body, Properties(**properties), is_redelivered)
     return to_message(delivery, NOW)
 
 
@@ -55,7 +55,7 @@ def test_a_bare_message_has_the_digest_of_its_body_as_its_id() -> None:
     message = received(b"hello")
 
     assert message.message_id == f"sha256:{hashlib.sha256(b'hello').hexdigest()}"
-    assert (message.body, message.receive_count, message.receipt_handle) == ("hello", 1, "3:7")
+    assert (message.body, message.receive_count, message.receipt_handle) == ("hello", 1, "me:3:7")
 
 
 @pytest.mark.parametrize("message_id", ["", "x" * 201, b"\xff", None])

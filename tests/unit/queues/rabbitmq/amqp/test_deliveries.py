@@ -18,7 +18,7 @@ class Clock:
 
 
 def delivery(tag: int) -> Delivery:
-    return Delivery(1, tag, b"", Properties(), False)
+    return Delivery("me", 1, tag, b"", Properties(), False)
 
 
 def filled(count: int, clock: Clock, lease_seconds: float = 30.0) -> Deliveries:
@@ -59,15 +59,19 @@ def test_a_receipt_settles_once() -> None:
     assert deliveries.settle([taken.receipt, "9:9", "nonsense"]) == []
 
 
+def test_two_objects_give_no_receipt_that_is_equal() -> None:
+    assert Deliveries(1).origin != Deliveries(1).origin
+
+
 def test_what_nobody_extends_is_given_back_in_order() -> None:
     clock = Clock()
     deliveries = filled(3, clock)
     deliveries.take(3, 0)
-    assert deliveries.extend(["1:2"], 60) == set()
+    assert deliveries.extend(["me:1:2"], 60) == set()
     clock.now += 30
 
     assert tags(deliveries.take_overdue()) == [1, 3]
-    assert deliveries.extend(["1:1", "1:2"], 60) == {"1:1"}
+    assert deliveries.extend(["me:1:1", "me:1:2"], 60) == {"me:1:1"}
 
 
 def test_a_lease_ends_for_good_some_day() -> None:
@@ -76,7 +80,7 @@ def test_a_lease_ends_for_good_some_day() -> None:
     deliveries.take(1, 0)
     for _ in range(int(MAX_LEASE_SECONDS / 10) - 1):
         clock.now += 10
-        deliveries.extend(["1:1"], 30)
+        deliveries.extend(["me:1:1"], 30)
         assert deliveries.take_overdue() == []
     clock.now += 10
 
@@ -101,4 +105,4 @@ def test_nothing_of_a_lost_channel_is_left() -> None:
     deliveries.forget()
 
     assert (deliveries.buffered_count, deliveries.held_count) == (0, 0)
-    assert deliveries.settle(["1:1"]) == []
+    assert deliveries.settle(["me:1:1"]) == []
