@@ -84,7 +84,7 @@ class IoThread:
 
         Raises what it sets, and ``TimeoutError`` after ``seconds``.
         """
-        answer: Answer = Future()
+        answer = Answer()
 
         def guarded() -> None:
             try:
