@@ -62,7 +62,8 @@ def _try(name: str, check: Callable[[], str]) -> CheckResult:
 def _queue(components: ProductComponents | OrderComponents) -> str:
     components.open_queue()
     backlog = components.queue.backlog()
-    return f"{components.queue.label}: {backlog.visible} waiting, {backlog.in_flight} in flight"
+    counts = f"{backlog.visible} waiting, {backlog.in_flight} in flight"
+    return f"{components.queue.label}: {counts}; {components.queue.describe()}"
 
 
 def _ledger(components: ProductComponents | OrderComponents) -> str:

@@ -101,6 +101,10 @@ class MessageQueue(Protocol):
         """Raise while the queue would refuse to settle messages; no message is touched."""
         ...
 
+    def describe(self) -> str:
+        """Return what was reached and what cannot be done there, in words, for an operator."""
+        ...
+
     def backlog(self) -> Backlog:
         """Count the messages that wait and those in flight, in any consumer."""
         ...

@@ -128,6 +128,9 @@ class InMemoryQueue:
         with self._changed:
             self._check_available()
 
+    def describe(self) -> str:
+        return "in this process"
+
     def backlog(self) -> Backlog:
         with self._changed:
             self._check_available()

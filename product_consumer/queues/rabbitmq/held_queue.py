@@ -91,6 +91,9 @@ class HeldQueue:
         if self._channel is None:
             raise unavailable("settling", self._problem or ConnectionError("not connected"))
 
+    def describe(self) -> str:
+        return self._link.server
+
     def backlog(self) -> Backlog:
         counts = self._ask("counting", partial(topology.count, self._link, [self._queue]))
         return Backlog(counts[self._queue].ready if self._queue in counts else 0, len(self._held))

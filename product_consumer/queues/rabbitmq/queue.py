@@ -23,6 +23,7 @@ from product_consumer.queues.rabbitmq.amqp.publishing import (
     UNSENDABLE,
     Publication,
     Publisher,
+    nowhere,
 )
 from product_consumer.queues.rabbitmq.copies import (
     LEFT_OUT,
@@ -182,6 +183,25 @@ class RabbitQueue:
         if not self._consuming.is_ready or self._consuming.problem is not None:
             problem = self._consuming.problem or ConnectionError("not connected")
             raise unavailable("settling", problem)
+
+    def describe(self) -> str:
+        to = self.dead_letter_name or self._reject_log.path
+        words = [f"{self._consuming.link.server}, rejected messages go to {to}"]
+        if not self._may_publish():
+            words.append("this user may not publish: no message can be rejected or delayed")
+        if self._management is not None and (
+            limit := self._management.consumer_timeout(self._queue)
+        ):
+            words.append(f"consumer timeout {limit}")
+        return "; ".join(words)
+
+    def _may_publish(self) -> bool:
+        # The server checks the right before it looks for the queue, so nothing arrives anywhere.
+        try:
+            codes = self._publisher.publish([nowhere(self._queue)])
+        except ConnectionError:
+            return False
+        return codes == {0: NO_ROUTE}
 
     def backlog(self) -> Backlog:
         names = [self._queue, *self._known(topology.retry_names(self._queue))]

@@ -13,7 +13,6 @@ from product_consumer.queues.rabbitmq.amqp.answers import NoAnswer
 from product_consumer.queues.rabbitmq.amqp.connection import IoThread
 from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
 from product_consumer.queues.rabbitmq.amqp.publishing import (
-    NO_ROUTE,
     NotConfirmed,
     Publication,
     Publisher,
@@ -72,16 +71,6 @@ class RabbitSender:
             problem = f"{len(codes)} of {count} messages were not sent ({words}), {sent} were"
             raise QueueUnavailable("RabbitMQ", problem)
         return count
-
-    def has_right_to_publish(self) -> bool:
-        """Return whether messages may be sent; one that no queue takes is sent to learn it."""
-        # The server checks the right before it looks for the queue, so nothing arrives anywhere.
-        probe = Outgoing(b"", {})
-        try:
-            codes = self.send([probe], queue_name=f"{self.queue_name}-no-such-queue")
-        except QueueUnavailable:
-            return False
-        return codes.get(0, NO_ROUTE) == NO_ROUTE
 
     def make(self, queues: Iterable[Declaration]) -> list[str]:
         """Make queues that are missing; return their names."""

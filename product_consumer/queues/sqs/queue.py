@@ -21,6 +21,7 @@ from product_consumer.queues.sqs.conversion import (
     text_attributes,
 )
 from product_consumer.queues.sqs.error_codes import CONTENT_REFUSED, STALE
+from product_consumer.text import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -129,6 +130,10 @@ class SqsQueue:
                 # Some servers refuse the call instead of the entry.
                 if sqs_error_code(error.__cause__) not in STALE:
                     raise
+
+    def describe(self) -> str:
+        to = self.dead_letter_queue_url or str(self._reject_log.path)
+        return f"{self.queue_url}, rejected messages go to {printable(to)}"
 
     def backlog(self) -> Backlog:
         with sqs_errors("counting messages"):

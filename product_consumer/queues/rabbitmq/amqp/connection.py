@@ -177,7 +177,10 @@ class Link:
         self._attempts = 0
         # Changes with each attempt and each loss: what an older connection still says is dropped.
         self._epoch = 0
+        self._node = nodes[0]
         self._lost_at: float | None = None
+        self.server = ""
+        """Version and address of the server that was reached last; for any thread."""
         self._is_closing = False
         self.on_blocked: Callable[[bool], object] = lambda _is_blocked: None
         io.add(self)
@@ -186,7 +189,7 @@ class Link:
         """Connect to the next node."""
         if self._is_closing:
             return
-        node = self._nodes[self._attempts % len(self._nodes)]
+        self._node = node = self._nodes[self._attempts % len(self._nodes)]
         self._attempts += 1
         self._epoch += 1
         epoch = self._epoch
@@ -240,7 +243,9 @@ class Link:
             self._connection.close()
 
     def _opened(self, epoch: int) -> None:
-        if epoch == self._epoch:
+        if epoch == self._epoch and self._connection is not None:
+            properties: Any = self._connection.server_properties
+            self.server = f"{properties.get('version', '')} at {self._node.address}"
             self._lost_at = None
             self._on_open()
 

@@ -40,6 +40,11 @@ class Publication:
     properties: Properties
 
 
+def nowhere(queue: str) -> Publication:
+    """Return a publication that no queue takes, to learn whether one may be sent."""
+    return Publication(f"{queue}-no-such-queue", b"", Properties())
+
+
 class NotConfirmed(ConnectionError):
     """The server did not confirm in time, or cannot be asked to."""
 
