@@ -2,24 +2,22 @@
 
     receive -> validate -> look up -> fetch image -> reuse or embed -> store -> acknowledge
 
-``Consumer`` is the loop: it receives messages, hands them to a pipeline, and settles each by its
-outcome, exactly once and last. ``ProductPipeline`` is the work in between. An error becomes an
-outcome in one place, ``product_consumer/pipeline/error_policy.py``.
+``Consumer`` (``product_consumer/pipeline/consumer.py``) is the loop of every stream: it receives
+messages, hands them to a pipeline, and settles each by its outcome, exactly once and last.
+``ProductPipeline`` is the work in between. An error becomes an outcome in one place,
+``product_consumer/pipeline/error_policy.py``.
 """
 
-import logging
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
 from product_consumer.models import Message, Product
-from product_consumer.outcomes import Outcome, Rejected, Released, Stored
-from product_consumer.pipeline.base import Pipeline
+from product_consumer.outcomes import Outcome, Stored
 from product_consumer.pipeline.batch import Batch
+from product_consumer.pipeline.consumer import Consumer
 from product_consumer.pipeline.context import ProcessContext
-from product_consumer.pipeline.guarded_queue import GuardedQueue
 from product_consumer.products.crash_guard import CrashGuard
 from product_consumer.products.embedding_reuse import EmbeddingReuse
 from product_consumer.products.item import ProductItem
@@ -32,57 +30,10 @@ if TYPE_CHECKING:
     # It loads torch, which takes seconds and which a worker for orders alone does without.
     from product_consumer.embedding.embedder import Embedder
 
-log = logging.getLogger(__name__)
+__all__ = ["Consumer", "Items", "ProductBatch", "ProductPipeline"]
 
 Items = list[ProductItem]
 ProductBatch = Batch[ProductItem]
-
-
-class Consumer:
-    """The loop of one consumer thread: receive, process, settle."""
-
-    def __init__(
-        self,
-        number: int,
-        queue: GuardedQueue,
-        pipeline: Pipeline,
-        context: ProcessContext,
-        *,
-        batch_size: int,
-        wait_seconds: int,
-    ) -> None:
-        self.number = number
-        self._queue = queue
-        self._pipeline = pipeline
-        self._stages = context.stages
-        self._metrics = context.metrics
-        self._batch_size = batch_size
-        self._wait_seconds = wait_seconds
-
-    def consume(self, stopping: threading.Event) -> None:
-        """Receive and process batches until asked to stop; a batch in work is settled first."""
-        log.info("Thread %d started consuming from %s...", self.number, self._queue.label)
-        while not stopping.is_set() and self._pipeline.wait_until_ready():
-            with self._stages.stage("receive"):
-                messages = self._queue.receive(self._batch_size, self._wait_seconds)
-            if stopping.is_set():
-                self._queue.give_back([(message, Released("a stop")) for message in messages])
-                break
-            self._metrics.count_received(len(messages))
-            with self._queue.holding(messages):
-                outcomes = self._pipeline.process(messages) if messages else []
-                with self._stages.stage("settle"):
-                    self._report(self._queue.settle(messages, outcomes))
-
-    def _report(self, settled: Sequence[tuple[Message, Outcome]]) -> None:
-        """Count and log what the queue has confirmed."""
-        for message, outcome in settled:
-            if isinstance(outcome, Rejected):
-                self._metrics.count_dead_letter(outcome.reason)
-            self._metrics.count_outcome(outcome, message)
-            log.log(
-                outcome.level, "Thread %d %s", self.number, outcome.in_words(message.message_id)
-            )
 
 
 class ProductPipeline:

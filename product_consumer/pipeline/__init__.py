@@ -1,6 +1,7 @@
 """The modules of every stream between its queue and its work.
 
 base               the contract of a pipeline
+consumer           the loop of one thread: receive, process, settle
 batch              the messages of one receive, and how each gets its outcome
 error_policy       error -> outcome: the one place that decides
 stages             which thread is in which stage, and for how long

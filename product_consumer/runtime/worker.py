@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property
 from itertools import count
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from product_consumer.environment import read_systemd_environment
 from product_consumer.pipeline.backoff import wait_until_available
@@ -19,6 +20,9 @@ from product_consumer.runtime.stream import Stream
 from product_consumer.runtime.supervisor import EMPTY_POLLS, Supervisor, dump_stacks_on_request
 from product_consumer.runtime.systemd import Notifier
 from product_consumer.settings import Settings
+
+if TYPE_CHECKING:
+    from product_consumer.database.connection import Database
 
 UNTIL_EMPTY_WAIT_SECONDS = 2
 """Longest poll with ``--until-empty``: a short poll ends soon after the queue ran empty."""
@@ -63,11 +67,6 @@ class Worker:
         self._options = options
         self._shutdown = Shutdown(settings.drain_seconds, Notifier(read_systemd_environment()))
         self.context = new_context(self._shutdown.stopping)
-        # Imported here: SQLAlchemy takes half a second, and a wrong setting is reported before.
-        from product_consumer.database.connection import open_database
-
-        self.database = open_database(settings)
-        """Shared by all streams of the process; connects when it is first used."""
         self._streams: list[Stream] = []
         self._closing = ExitStack()
 
@@ -76,7 +75,7 @@ class Worker:
         with ExitStack() as opening:
             opening.enter_context(self._shutdown)
             opening.enter_context(serving(self._settings, self.context, self._shutdown))
-            opening.callback(self.database.close)
+            opening.callback(self._close_database)
             self._closing = opening.pop_all()
         return self
 
@@ -87,6 +86,14 @@ class Worker:
         traceback: TracebackType | None,
     ) -> bool | None:
         return self._closing.__exit__(type_, error, traceback)
+
+    @cached_property
+    def database(self) -> "Database":
+        """Shared by all streams of the process; connects when it is first used."""
+        # Imported here: SQLAlchemy takes half a second, and a data stream may need no database.
+        from product_consumer.database.connection import open_database
+
+        return open_database(self._settings)
 
     def open(self, components: AnyComponents) -> AnyComponents:
         """Open components, waiting for what is down; raises ``Stopped`` when asked to stop."""
@@ -133,6 +140,10 @@ class Worker:
                 poll_seconds=self._poll_seconds if self._options.until_empty else None,
                 may_end=may_end,
             )
+
+    def _close_database(self) -> None:
+        if "database" in vars(self):
+            self.database.close()
 
     def _consumers(self, consumer: Callable[..., RunsConsumer]) -> list[Consume]:
         """Return what the consumer threads run, one function for each."""
