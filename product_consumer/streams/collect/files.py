@@ -1,0 +1,91 @@
+"""What happens to a picture or a text: checked, saved as a file, then acknowledged."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from product_consumer.models import Message
+from product_consumer.outcomes import Outcome, Stored
+from product_consumer.pipeline.batch import Batch
+from product_consumer.pipeline.circuit_breaker import Breakers
+from product_consumer.pipeline.context import ProcessContext
+from product_consumer.queues.in_flight import InFlightTracker
+from product_consumer.streams.collect.directory import DEPENDENCY, OutputDirectory, Saved
+from product_consumer.streams.collect.naming import Naming
+
+ALREADY_THERE = "already_there"
+"""Flag of a message whose file was there before, byte for byte."""
+
+
+@dataclass(slots=True, eq=False)
+class FileMessage:
+    """A message on its way into a file. For one thread at a time."""
+
+    message: Message
+    outcome: Outcome | None = None
+    saved: Saved | None = None
+
+
+class FilePipeline:
+    """The steps of a message that becomes a file: check, save, flush. Any thread may call it.
+
+    A batch costs one flush of the directory. ``on_saved`` is called with the number of files that
+    are new, and of those that were there; it must neither block nor raise.
+    """
+
+    def __init__(
+        self,
+        naming: Naming,
+        directory: OutputDirectory,
+        in_flight: InFlightTracker,
+        context: ProcessContext,
+        *,
+        max_attempts: int,
+        on_saved: Callable[[int, int], None] = lambda _new, _there: None,
+    ) -> None:
+        self._naming = naming
+        self._in_flight = in_flight
+        self._context = context
+        self._max_attempts = max_attempts
+        self._on_saved = on_saved
+        self._breakers = Breakers({DEPENDENCY: directory.probe}, context)
+        guarded = partial(self._breakers.guarded, DEPENDENCY)
+        self._keep = guarded("save", directory.save)
+        self._sync = guarded("flush", directory.sync)
+
+    def process(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Return one outcome per message, in order; raises ``FatalError`` only."""
+        items = map(FileMessage, messages)
+        with Batch(items, self._context, max_attempts=self._max_attempts) as batch:
+            with batch.stage("validate"):
+                valid = batch.each("validate", batch.items, self._check)
+            held = batch.release_lost(valid, self._in_flight.is_held)
+            with batch.stage("save"):
+                self._finish(batch.each("save", held, self._save))
+        return batch.outcomes()
+
+    def wait_until_ready(self) -> bool:
+        """Block while the directory takes no files; False when asked to stop."""
+        return self._breakers.wait_until_closed()
+
+    def _check(self, item: FileMessage) -> None:
+        self._naming.check(item.message)
+
+    def _save(self, item: FileMessage) -> None:
+        message = item.message
+        data = message.body if isinstance(message.body, bytes) else message.body.encode()
+        names = self._naming.names(message, data)
+        repeatable = self._naming.is_repeatable(message)
+        item.saved = self._keep(names, data, same_is_saved=repeatable)
+
+    def _finish(self, items: Sequence[FileMessage]) -> None:
+        """Flush the names of the saved files; only then their messages are done."""
+        saved = [(item, item.saved) for item in items if item.saved is not None]
+        if not saved:
+            return
+        self._sync()
+        for item, file in saved:
+            item.outcome = Stored(file.name)
+        there = sum(not file.is_new for _, file in saved)
+        self._context.metrics.count_flags((ALREADY_THERE,) * there)
+        self._on_saved(len(saved) - there, there)
