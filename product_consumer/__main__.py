@@ -1,9 +1,15 @@
 """The operator's console: ``python -m product_consumer COMMAND``."""
 
-from product_consumer.runtime.early_exit import guard_errors
+import sys
+
+from product_consumer.runtime.early_exit import guard_errors, guard_start
 
 if __name__ == "__main__":
-    guard_errors()  # before the slow imports
+    # Before the slow imports. A stop is how these commands end, so it is no failure.
+    if {"produce", "collect", "stage"}.intersection(sys.argv[1:2]):
+        guard_start()
+    else:
+        guard_errors()
 
 from product_consumer.cli.app import main
 

@@ -9,6 +9,7 @@ rebuild              fills one store from the ledger, with a progress bar
 product_views        products and their history as text and JSON
 orders               publish-orders, rebuild-stats, verify-stats
 serve                the order service as a command
+streams              produce and collect: records, pictures, texts
 dead_letters         dlq list, dlq show, dlq redrive
 dead_letter_views    rejected messages as text and JSON
 """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from product_consumer.cli import dead_letters, orders, serve
+from product_consumer.cli import dead_letters, orders, serve, streams
 from product_consumer.cli.configuration import command_settings
 from product_consumer.cli.output import EXIT_UNAVAILABLE, end_by, print_json
 from product_consumer.queue_addresses import QUEUE_SETTINGS, StreamName
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.add_typer(dead_letters.app, name="dlq")
 orders.register(app)
 serve.register(app)
+streams.register(app)
 
 
 class StoreName(StrEnum):

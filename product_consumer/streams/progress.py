@@ -33,19 +33,20 @@ class Progress:
         self._count = 0
         self._others: dict[str, int] = {}
         self._ended = Event()
-        self._began_at = monotonic()
+        self._first_at = self._last_at = 0.0
         self._thread = Thread(target=self._tell, name="progress", daemon=True)
         self._closing = ExitStack()
 
     def add(self, count: int = 1, **others: int) -> None:
         """Count what is done. ``others``: told beside it by their names, such as ``refused``."""
         with self._lock:
+            self._last_at = monotonic()
+            self._first_at = self._first_at or self._last_at
             self._count += count
             for name, more in others.items():
                 self._others[name] = self._others.get(name, 0) + more
 
     def __enter__(self) -> Self:
-        self._began_at = monotonic()
         self._bar: Any = None
         if self._has_bar:
             self._closing.enter_context(logging_redirect_tqdm())
@@ -67,15 +68,15 @@ class Progress:
         log.info("%s", self.in_words())
 
     def in_words(self) -> str:
-        """``Sent 1,200 words, 3 refused (400/s)``."""
+        """``Sent 1,200 of 2,000 words, 3 refused, in 4.2 s``: from the first to the last."""
         with self._lock:
             count, others = self._count, dict(self._others)
+            seconds = self._last_at - self._first_at
         of_total = "" if self._total is None else f" of {self._total:,}"
         beside = "".join(
             f", {number:,} {name.replace('_', ' ')}" for name, number in others.items() if number
         )
-        rate = count / max(monotonic() - self._began_at, 0.001)
-        return f"{self._done} {count:,}{of_total} {self._unit}{beside} ({rate:,.0f}/s)"
+        return f"{self._done} {count:,}{of_total} {self._unit}{beside}, in {seconds:.1f} s"
 
     def _tell(self) -> None:
         told = 0

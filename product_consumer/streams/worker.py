@@ -16,6 +16,9 @@ from product_consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
+# A stop waits for it. It costs the server nothing: messages are waited for in this process.
+_WAIT_SECONDS = 1
+
 OpenStream = Callable[[Worker, MessageQueue, InFlightTracker], Stream]
 """Makes the stream of an open queue.
 
@@ -39,7 +42,9 @@ def run_stream(
     SIGTERM or SIGINT drains the threads and ends with 0. Errors that end the process are told in
     one line, as ``runtime/exit_codes.py`` lists them. ``batch_size``: 1 to ``MAX_RECEIVED``.
     """
-    own = settings.model_copy(update={"threads": threads, "batch_size": batch_size})
+    own = settings.model_copy(
+        update={"threads": threads, "batch_size": batch_size, "sqs_wait_seconds": _WAIT_SECONDS}
+    )
     with (
         exit_code_of_errors() as ending,
         Worker(own, Options((), until_empty=until_empty)) as worker,
@@ -68,9 +73,7 @@ class _Source:
     def open_queue(self) -> None:
         """Connect to the queue, and make it when it is missing."""
         # Imported here: a wrong setting is reported before the client is loaded.
-        from product_consumer.queues.rabbitmq.opening import (  # type: ignore[import-not-found]
-            open_stream_queue,
-        )
+        from product_consumer.queues.rabbitmq.opening import open_stream_queue
 
         settings = self._settings
         queue = open_stream_queue(
@@ -81,7 +84,7 @@ class _Source:
         )
         self._closing.callback(queue.close)
         self.queue = queue
-        self.in_flight = InFlightTracker(queue, settings.sqs_visibility_timeout_seconds)
+        self.in_flight = InFlightTracker(queue, settings.lease_seconds)
 
     def close(self) -> None:
         """Close the connection: what is not settled is ready again at once."""

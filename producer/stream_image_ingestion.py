@@ -1,0 +1,22 @@
+"""Send the files of a directory as pictures.
+
+    python producer/stream_image_ingestion.py [OPTIONS]
+    python -m product_consumer produce images [OPTIONS]
+
+Both are the same program.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from product_consumer.runtime.early_exit import guard_start
+
+if __name__ == "__main__":
+    guard_start()  # before the slow imports, so that a stop meanwhile is clean, too
+
+from product_consumer.cli.streams import produce_images, run_script
+
+if __name__ == "__main__":
+    run_script(produce_images)
