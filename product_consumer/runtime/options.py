@@ -101,7 +101,8 @@ def _follow_parent() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="thread_runner.py",
-        description="Consume product messages (make each product searchable) and orders from SQS.",
+        description="Consume product messages (make each product searchable) and orders, "
+        "from SQS or RabbitMQ.",
     )
     add = parser.add_argument
     add(

@@ -225,8 +225,9 @@ def test_no_transport_is_loaded_before_it_is_chosen() -> None:
     program = """
 import sys
 import product_consumer.cli.app, product_consumer.queues.dead_letters.queue
-import product_consumer.orders.components
-print(*(name for name in sys.modules if name.startswith(("boto", "product_consumer.queues.sqs"))))
+import product_consumer.orders.components, thread_runner
+transports = ("boto", "pika", "product_consumer.queues.sqs")
+print(*(name for name in sys.modules if name.startswith(transports)))
 """
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
