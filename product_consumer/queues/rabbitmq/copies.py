@@ -66,7 +66,7 @@ def to_message(delivery: Delivery, now: datetime) -> Message:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Copy:
     """A message to publish, and the names of what was left out."""
 
@@ -91,18 +91,17 @@ def copy_of(
     ``expiration_ms``: after that time the copy leaves the queue that it is published to.
     """
     envelope = message.envelope
-    headers, unsendable = _inherited(envelope.headers)
+    headers, unsendable = _inherited(envelope.headers) if envelope.headers else ({}, [])
     left_out = [*envelope.not_copied, *unsendable]
-    texts: dict[str, str] = {}
-    for name, field in _TEXT_PROPERTIES.items():
-        value: str = getattr(envelope, field)
-        if value and _is_short(value):
-            texts[name] = value
-        elif value:
+    said = {name: getattr(envelope, field) for name, field in _TEXT_PROPERTIES.items()}
+    texts = {name: value for name, value in said.items() if value}
+    for name, value in texts.items():
+        if not ((value.isascii() and len(value) <= MAX_SHORT_BYTES) or _is_short(value)):
             left_out.append(name)
+            texts[name] = None
     properties = Properties(
         **texts,
-        headers=headers | dict(attributes),
+        headers={**headers, **attributes},
         timestamp=_seconds(envelope.timestamp),
         priority=envelope.priority,
         expiration=None if expiration_ms is None else str(expiration_ms),

@@ -4,7 +4,7 @@ A publication counts once the server has confirmed it. One that no queue took co
 confirmation.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from threading import Condition
 from typing import Any
@@ -31,7 +31,8 @@ UNSENDABLE = "Unsendable"
 _CHUNK = 100
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: there is one for each message, and a frozen one takes four times as long to make.
+@dataclass(slots=True, eq=False)
 class Publication:
     """A message to publish by the default exchange."""
 
@@ -62,11 +63,12 @@ class _Results:
         with self._changed:
             self._open_count += count
 
-    def done(self, position: int, code: str) -> None:
+    def done(self, codes: Mapping[int, str]) -> None:
+        """Take the codes by position, empty for what was taken."""
+        failed = {position: code for position, code in codes.items() if code}
         with self._changed:
-            self._open_count -= 1
-            if code:
-                self.codes[position] = code
+            self._open_count -= len(codes)
+            self.codes |= failed
             self._changed.notify()
 
     def fail(self, error: BaseException) -> None:
@@ -85,14 +87,8 @@ class _Results:
                 raise NotConfirmed(self._error) from self._error
 
 
-@dataclass(slots=True)
-class _Open:
-    """A publication that is not confirmed yet."""
-
-    position: int
-    publication: Publication
-    results: _Results
-    is_returned: bool = False
+_Open = tuple[int, Publication, _Results]
+"""A publication that is not confirmed yet: its position in a call, and the results of the call."""
 
 
 class Publisher:
@@ -111,6 +107,7 @@ class Publisher:
         self._generation = 0
         self._next_tag = 1
         self._open: dict[int, _Open] = {}
+        self._returned_tags: set[int] = set()
         io.post(self.link.open)
 
     def wait_until_ready(self, seconds: float, tries: int = 1) -> BaseException | None:
@@ -160,9 +157,9 @@ class Publisher:
                     mandatory=True,
                 )
             except (ValueError, TypeError, OverflowError, *UNWRITABLE):
-                results.done(position, UNSENDABLE)
+                results.done({position: UNSENDABLE})
                 continue
-            self._open[self._next_tag] = _Open(position, publication, results)
+            self._open[self._next_tag] = (position, publication, results)
             self._next_tag += 1
 
     def _connected(self) -> None:
@@ -188,13 +185,19 @@ class Publisher:
                 self._changed.notify_all()
 
     def _confirmed(self, frame: Any) -> None:
-        is_taken = type(frame.method).__name__.endswith("Ack")
+        code = "" if type(frame.method).__name__.endswith("Ack") else REFUSED
         tag = frame.method.delivery_tag
-        for confirmed in self._tags_until(tag) if frame.method.multiple else [tag]:
+        codes: dict[_Results, dict[int, str]] = {}
+        for confirmed in self._tags_until(tag) if frame.method.multiple else (tag,):
             entry = self._open.pop(confirmed, None)
             if entry is not None:
-                code = NO_ROUTE if entry.is_returned else "" if is_taken else REFUSED
-                entry.results.done(entry.position, code)
+                position, _, results = entry
+                is_returned = confirmed in self._returned_tags
+                codes.setdefault(results, {})[position] = NO_ROUTE if is_returned else code
+        for results, of_call in codes.items():
+            results.done(of_call)
+        if self._returned_tags:
+            self._returned_tags &= self._open.keys()
 
     def _tags_until(self, last: int) -> list[int]:
         """Return the open tags up to one; they are in order."""
@@ -208,15 +211,14 @@ class Publisher:
     def _returned(self, _channel: object, method: Any, properties: Any, body: bytes) -> None:
         """Mark what came back. It has no tag; of equal ones it does not matter which is marked."""
         same = [
-            entry
-            for entry in self._open.values()
-            if not entry.is_returned
-            and entry.publication.queue == method.routing_key
-            and entry.publication.body == body
+            tag
+            for tag, (_, publication, _) in self._open.items()
+            if tag not in self._returned_tags
+            and publication.queue == method.routing_key
+            and publication.body == body
         ]
-        equal = [entry for entry in same if entry.publication.properties == properties]
-        for entry in (equal or same)[:1]:
-            entry.is_returned = True
+        equal = [tag for tag in same if self._open[tag][1].properties == properties]
+        self._returned_tags.update((equal or same)[:1])
 
     def _closed(self, generation: int, error: BaseException) -> None:
         if generation == self._generation:
@@ -242,5 +244,6 @@ class Publisher:
 
     def _fail_open(self, error: BaseException) -> None:
         entries, self._open = self._open, {}
-        for entry in entries.values():
-            entry.results.fail(error)
+        self._returned_tags.clear()
+        for _, _, results in entries.values():
+            results.fail(error)
