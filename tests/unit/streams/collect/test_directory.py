@@ -12,7 +12,6 @@ import pytest
 
 from product_consumer.errors import ConfigurationError, Unavailable
 from product_consumer.streams.collect import aside as aside_module
-from product_consumer.streams.collect import directory as directory_module
 from product_consumer.streams.collect.aside import HiddenFile, UnnamedFile
 from product_consumer.streams.collect.directory import OutputDirectory, Saved
 
@@ -116,7 +115,7 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(Unavailable, match="No space left"):
-        patch.setattr(aside_module.os, "write", refuse)
+        patch.setattr(os, "write", refuse)
         output.save(["a.jpg"], b"picture")
 
     assert list(output.path.iterdir()) == []
@@ -224,7 +223,7 @@ def test_a_file_system_without_hard_links_is_refused(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(directory_module.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
 
     with pytest.raises(ConfigurationError, match="takes no hard links"):
         OutputDirectory(tmp_path, "--output_directory")

@@ -44,7 +44,8 @@ def test_lines_that_do_not_fit_leave_the_file_as_it_was(
     path = tmp_path / "records.jsonl"
     lines = FileOfLines(path, "--output")
     lines.write(["{}"])
-    real, written = os.write, []
+    written: list[int] = []
+    real = os.write
 
     def write(descriptor: int, data: bytes) -> int:
         if written:

@@ -127,9 +127,9 @@ def test_a_stop_ends_the_messages(server: StandIn) -> None:
 
     def endless() -> Iterator[Outgoing]:
         for message in messages(10**9):
-            yield message
             if message.body == "7":
                 stopping.set()
+            yield message
 
     StreamSender(server.open, stopping).send(endless())
 
