@@ -73,6 +73,8 @@ def pytest_configure() -> None:
     # How long an example takes says more of the machine's other work than of the code.
     hypothesis.settings.register_profile("project", deadline=None)
     hypothesis.settings.load_profile("project")
+    # Of several threads for a tiny model, most spin: half the processor time of its tests.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # For servers that live for minutes: half the processor time of a start.
     os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.world import opened_world, wait_until
-from tests.support.tiny_clip import make_tiny_clip
+from tests.acceptance.world import World, wait_until
 
 pytestmark = pytest.mark.timeout(170)
 
@@ -34,16 +33,10 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-def test_a_worker_reports_its_state_while_it_works(tmp_path: Path, elasticmq_url: str) -> None:
-    model = make_tiny_clip(tmp_path)
-    settings = {
-        "OPENCLIP_MODEL": model.model_name,
-        "OPENCLIP_CONFIG": str(model.config_path),
-        "OPENCLIP_PRETRAINED": str(model.weights_path),
-    }
+def test_a_worker_reports_its_state_while_it_works(world: World, tmp_path: Path) -> None:
     address, port = tmp_path / "notify", free_port()
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with closing(manager), opened_world(tmp_path, elasticmq_url, settings) as world:
+    with closing(manager):
         manager.bind(str(address))
         manager.settimeout(60)
         world.send(world.product(1), world.product(2), '{"id": "half')

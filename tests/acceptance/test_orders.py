@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -20,11 +20,10 @@ import pytest
 import redis
 import sqlalchemy
 
-from tests.acceptance.world import World, opened_world
+from tests.acceptance.world import World
 from tests.support import backends
 from tests.support.order_factories import order_body
 from tests.support.paths import REPOSITORY
-from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(170)
 
@@ -33,11 +32,8 @@ FIRST_DAY = date(2026, 10, 1)
 
 
 @pytest.fixture
-def world(tmp_path: Path, elasticmq_url: str) -> Iterator[World]:
-    with opened_world(tmp_path, elasticmq_url, {}) as opened:
-        opened.environment["ORDERS_QUEUE_URL"] = opened.environment.pop("SQS_QUEUE_URL")
-        opened.environment["DEFAULT_CURRENCY"] = "USD"
-        yield opened
+def world(order_world: World) -> World:
+    return order_world
 
 
 @dataclass(frozen=True)
@@ -241,8 +237,7 @@ def test_a_stop_in_the_middle_loses_nothing(world: World) -> None:
     assert query("SELECT SUM(order_count) FROM user_totals") == [(300,)]
 
 
-def test_products_and_orders_share_one_process(world: World, tmp_path: Path) -> None:
-    tiny = make_tiny_clip(tmp_path)
+def test_products_and_orders_share_one_process(world: World, model: Mapping[str, str]) -> None:
     products, orders = world.queue_url, new_queue(world)
     world.send(*(world.product(number) for number in range(5)))
     world.queue_url = orders
@@ -251,9 +246,7 @@ def test_products_and_orders_share_one_process(world: World, tmp_path: Path) -> 
         *("--stream", "products", "--stream", "orders", "--until-empty", "--threads", "2"),
         SQS_QUEUE_URL=products,
         ORDERS_QUEUE_URL=orders,
-        OPENCLIP_MODEL=tiny.model_name,
-        OPENCLIP_CONFIG=str(tiny.config_path),
-        OPENCLIP_PRETRAINED=str(tiny.weights_path),
+        **model,
     )
 
     assert worker.wait() == 0, worker.log

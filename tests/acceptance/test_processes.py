@@ -5,38 +5,31 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 from tests.acceptance.world import World, opened_world, wait_until
+from tests.support.order_factories import order_body
 from tests.support.paths import REPOSITORY
-from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.timeout(300)
 
 COUNT = 30
+IDS = {f"p{number}" for number in range(COUNT)}
 
 
 @pytest.fixture
-def world(tmp_path: Path, elasticmq_url: str) -> Iterator[World]:
-    tiny = make_tiny_clip(tmp_path)
-    model = {
-        "OPENCLIP_MODEL": tiny.model_name,
-        "OPENCLIP_CONFIG": str(tiny.config_path),
-        "OPENCLIP_PRETRAINED": str(tiny.weights_path),
-    }
+def world(tmp_path: Path, elasticmq_url: str, model: Mapping[str, str]) -> Iterator[World]:
+    """A world in which each worker starts its own interpreter, as those of a service do."""
     with opened_world(tmp_path, elasticmq_url, model) as opened:
         yield opened
-
-
-def found_by_keywords(world: World) -> set[str]:
-    search = world.run_console("search", "--keywords", "product number", "--limit", "100", "--json")
-    return {json.loads(line)["id"] for line in search.stdout.splitlines()}
 
 
 def two_free_ports() -> int:
@@ -71,7 +64,9 @@ def test_a_process_killed_under_load_loses_nothing_and_the_service_stops_cleanly
 
     assert service.wait(40) == 0, service.log
     assert world.left_in_queue() == 0
-    assert found_by_keywords(world) == {f"p{number}" for number in range(COUNT)}
+    assert set(world.search("--keywords", "product number")) == {
+        f"p{number}" for number in range(COUNT)
+    }
     assert world.dead_letters() == []
     assert "Process 2: Thread 1 processed ID" in service.log
 
@@ -79,11 +74,21 @@ def test_a_process_killed_under_load_loses_nothing_and_the_service_stops_cleanly
 def test_the_service_ends_when_the_queue_is_empty_and_every_line_says_whose_it_is(
     world: World,
 ) -> None:
-    world.send(*(world.product(number) for number in range(COUNT)))
-    service = world.start_worker("--until-empty", PROCESSES="2", LOG_FORMAT="json")
+    world.send(*(order_body(order_id=f"ORD{number}") for number in range(COUNT)))
+    service = world.start_worker(
+        *("--stream", "orders", "--until-empty"),
+        SQS_QUEUE_URL="",
+        ORDERS_QUEUE_URL=world.queue_url,
+        DEFAULT_CURRENCY="USD",
+        PROCESSES="2",
+        LOG_FORMAT="json",
+    )
 
     assert service.wait(240) == 0, service.log
-    assert found_by_keywords(world) == {f"p{number}" for number in range(COUNT)}
+    with closing(sqlite3.connect(world.data_dir / "products.db")) as connection:
+        counted = connection.execute("SELECT SUM(order_count) FROM user_totals").fetchall()
+    assert counted == [(COUNT,)]
+    assert world.left_in_queue() == 0
     entries = [json.loads(line) for line in service.log.splitlines()]
     assert {entry.get("process") for entry in entries} == {None, 1, 2}
 

@@ -4,14 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.acceptance.world import World, opened_world, wait_until
+from tests.acceptance.world import World, wait_until
 from tests.support.backends import free_port
 from tests.support.fake_openai import FakeOpenAi
 from tests.support.order_factories import ABSENT, order_text
@@ -21,12 +19,9 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-def world(tmp_path: Path, elasticmq_url: str) -> Iterator[World]:
-    with opened_world(tmp_path, elasticmq_url, {}) as opened:
-        opened.environment["ORDERS_QUEUE_URL"] = opened.environment.pop("SQS_QUEUE_URL")
-        opened.environment["DEFAULT_CURRENCY"] = "USD"
-        opened.environment["API_PORT"] = str(free_port())
-        yield opened
+def world(order_world: World) -> World:
+    order_world.environment["API_PORT"] = str(free_port())
+    return order_world
 
 
 def ask(world: World, path: str) -> Any:

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from typer.testing import CliRunner
 
+from product_consumer.cli.app import app
 from tests.support import factories
 from tests.support.paths import REPOSITORY
 
@@ -119,10 +121,12 @@ class World:
         self.sqs.close()
 
     def start_worker(self, *arguments: str, **settings: str) -> Worker:
-        environment = self.environment | settings
-        worker = Worker(environment, self.directory, list(arguments), self.program)
+        worker = self._start(self.environment | settings, list(arguments))
         self._workers.append(worker)
         return worker
+
+    def _start(self, environment: Mapping[str, str], arguments: list[str]) -> Worker:
+        return Worker(environment, self.directory, arguments, self.program)
 
     def run_console(self, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -134,6 +138,13 @@ class World:
             timeout=60,
             check=False,
         )
+
+    def search(self, *arguments: str) -> list[str]:
+        """Return the ids that the console's search finds, best first; it runs in this process."""
+        words = ["search", *arguments, "--limit", "100", "--json"]
+        searched = CliRunner().invoke(app, words, env=self.environment)
+        assert searched.exit_code == 0, (searched.output, searched.exception)
+        return [json.loads(line)["id"] for line in searched.stdout.splitlines()]
 
     def product(self, number: int, **changes: Any) -> dict[str, Any]:
         """A product message with an image of its own on the image host."""

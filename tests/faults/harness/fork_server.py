@@ -4,6 +4,7 @@ Reads one JSON command per line and writes one line for each. ``{"start": {...}}
 ``{"poll": pid}`` returns the exit code (minus the signal that killed it), or null while it runs.
 The server ends, and kills its children, when its standard input ends. A forked worker starts in a
 quarter of a second instead of two. ``--torch`` also loads the modules of the real embedder.
+With ``--program`` a worker is ``thread_runner.py`` as it is, without the harness.
 """
 
 import importlib
@@ -14,6 +15,8 @@ import pkgutil
 import random
 import signal
 import sys
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import product_consumer
@@ -22,18 +25,27 @@ SLOW_OR_ABSENT = ("product_consumer.demo", "product_consumer.__main__")
 NEEDS_TORCH = "product_consumer.embedding."
 
 
-def load(*, with_torch: bool) -> None:
-    if with_torch:
-        importlib.import_module("tests.faults.harness.fake_device")
-    importlib.import_module("tests.faults.harness.worker")
+def load(arguments: Sequence[str]) -> ModuleType:
+    """Import everything that a worker needs; return the module whose ``main`` it runs."""
+    if "--program" in arguments:
+        # It reads this when it is imported. No worker of a test may load from the hub.
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        importlib.import_module("product_consumer.embedding.embedder")
+        importlib.import_module("data_management")
+        worker = importlib.import_module("thread_runner")
+    else:
+        if "--torch" in arguments:
+            importlib.import_module("tests.faults.harness.fake_device")
+        worker = importlib.import_module("tests.faults.harness.worker")
     for module in pkgutil.walk_packages(product_consumer.__path__, "product_consumer."):
         if not module.name.startswith((*SLOW_OR_ABSENT, NEEDS_TORCH)):
             importlib.import_module(module.name)
-    if "torch" in sys.modules and not with_torch:
+    if "torch" in sys.modules and not arguments:
         raise RuntimeError(f"a module outside {NEEDS_TORCH} loads torch")
+    return worker
 
 
-def become_worker(command: dict[str, Any]) -> int:
+def become_worker(worker: ModuleType, command: dict[str, Any]) -> int:
     """Turn this new fork into a worker; return its exit code."""
     os.environ.clear()
     os.environ.update(command["environment"])
@@ -48,19 +60,18 @@ def become_worker(command: dict[str, Any]) -> int:
     device = sys.modules.get("tests.faults.harness.fake_device")
     if device is not None:
         sys.modules["product_consumer.embedding.embedder"] = device
-    worker = importlib.import_module("tests.faults.harness.worker")
     code: int = worker.main()
     return code
 
 
-def serve() -> None:
+def serve(worker: ModuleType) -> None:
     children: set[int] = set()
     for line in sys.stdin:
         command = json.loads(line)
         if "start" in command:
             pid = os.fork()
             if pid == 0:
-                _end(become_worker(command["start"]))
+                _end(become_worker(worker, command["start"]))
             children.add(pid)
             reply: int | None = pid
         else:
@@ -87,7 +98,7 @@ def _exit_code(pid: int) -> int | None:
 
 
 if __name__ == "__main__":
-    load(with_torch="--torch" in sys.argv)
+    loaded = load(sys.argv[1:])
     print(json.dumps("ready"), flush=True)
-    serve()
+    serve(loaded)
     _end(0)

@@ -63,17 +63,24 @@ class ForkServer:
         arguments: Sequence[str] = (),
     ) -> Worker:
         """Start a worker in the world, as ``FaultWorld.start`` does."""
-        log = world.directory / f"worker-{uuid.uuid4().hex[:8]}.log"
-        log.touch()
-        command = {
-            "environment": world.environment | {"HARNESS_FAULT": fault} | dict(settings or {}),
-            "arguments": ["--threads", str(threads), *arguments],
-            "directory": str(world.directory),
-            "log": str(log),
-        }
-        worker = ForkedWorker(self, self.ask({"start": command}), log)
+        environment = world.environment | {"HARNESS_FAULT": fault} | dict(settings or {})
+        worker = self.fork(environment, world.directory, ["--threads", str(threads), *arguments])
         world.adopt(worker)
         return worker
+
+    def fork(
+        self, environment: Mapping[str, str], directory: Path, arguments: Sequence[str]
+    ) -> Worker:
+        """Start a worker with these settings alone; its log is in ``directory``."""
+        log = directory / f"worker-{uuid.uuid4().hex[:8]}.log"
+        log.touch()
+        command = {
+            "environment": dict(environment),
+            "arguments": list(arguments),
+            "directory": str(directory),
+            "log": str(log),
+        }
+        return ForkedWorker(self, self.ask({"start": command}), log)
 
     def ask(self, command: Mapping[str, Any]) -> Any:
         """Send one command and return its reply."""
