@@ -4,6 +4,7 @@ A test that needs a program which is not installed is skipped with the reason on
 machine and fails where ``CI`` is set, so that CI leaves no test out.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ import sqlalchemy
 
 from product_consumer.settings import Settings
 from tests.support import backends
+from tests.support.aws_data import share_descriptions
 from tests.support.paths import REPOSITORY
 from tests.support.rabbitmq import RabbitClient
 from tests.support.rabbitmq_node import RabbitNode, RabbitServer
@@ -75,6 +77,7 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("project")
     # Of several threads for a tiny model, most spin: half the processor time of its tests.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    share_descriptions()
     # For servers that live for minutes: half the processor time of a start.
     os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
@@ -105,6 +108,12 @@ def pytest_terminal_summary(
     version = config.stash.get(RABBITMQ_VERSION, None)
     if version is not None:
         terminalreporter.write_line(f"RabbitMQ {version}")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now, a million objects, out of every search for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

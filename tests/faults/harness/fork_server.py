@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import product_consumer
+from tests.support.aws_data import read_descriptions
 
 SLOW_OR_ABSENT = ("product_consumer.demo", "product_consumer.__main__")
 NEEDS_TORCH = "product_consumer.embedding."
@@ -40,6 +41,7 @@ def load(arguments: Sequence[str]) -> ModuleType:
     for module in pkgutil.walk_packages(product_consumer.__path__, "product_consumer."):
         if not module.name.startswith((*SLOW_OR_ABSENT, NEEDS_TORCH)):
             importlib.import_module(module.name)
+    read_descriptions()
     if "torch" in sys.modules and not arguments:
         raise RuntimeError(f"a module outside {NEEDS_TORCH} loads torch")
     return worker
