@@ -6,5 +6,9 @@ collect    a stream becomes files, or lines of JSON
 records    a body -> the columns of a record -> a line
 content    the format of a picture, by its first bytes
 headers    the headers that our producers add
+stages     one step of a model pipeline from queue to queue
+labels     labels for the stage that classifies
+results    what became of each request, in SQL
+tracing    traces that go from message to message
 progress   a bar on a terminal, a line a second anywhere else
 """

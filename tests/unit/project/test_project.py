@@ -41,7 +41,7 @@ HOMES = {
     "simplejpeg": ("images/",),
     "sqlalchemy": (
         *("database/", "ledger", "orders/ledger.py", "orders/statistics.py", "orders/tables.py"),
-        *("quality/store.py", "quality/tables.py"),
+        *("quality/store.py", "quality/tables.py", "streams/results.py"),
     ),
     "tokenizers": ("embedding/tokenizer.py",),
     "urllib3": ("quality/language_model.py",),
