@@ -68,7 +68,7 @@ CARRIED_BY = {
 }
 
 # The demo's queue: installed with the test tools only.
-DEVELOPMENT_ONLY = {"moto"}
+DEVELOPMENT_ONLY = {"moto", "opentelemetry-api"}
 
 
 def package_files() -> list[Path]:
