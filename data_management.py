@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from product_consumer.images.decoder import ImageDecoder
 from product_consumer.images.fetcher import ImageFetcher
+from product_consumer.ledger.crash_guard import CrashGuard
 from product_consumer.models import Message, Product
 from product_consumer.outcomes import Outcome, Stored
 from product_consumer.pipeline.batch import Batch
 from product_consumer.pipeline.consumer import Consumer
 from product_consumer.pipeline.context import ProcessContext
-from product_consumer.products.crash_guard import CrashGuard
 from product_consumer.products.embedding_reuse import EmbeddingReuse
 from product_consumer.products.item import ProductItem
 from product_consumer.products.parser import ProductParser
@@ -63,7 +63,7 @@ class ProductPipeline:
         self._embedder = embedder
         self._ledger, self._stores, self._breakers = shared.ledger, shared.stores, shared.breakers
         self._reuse = EmbeddingReuse(shared.ledger, embedder, context)
-        self._crash_guard = CrashGuard(shared.ledger)
+        self._crash_guard: CrashGuard[ProductItem] = CrashGuard(shared.ledger)
         self._in_flight = in_flight
         self._context = context
         self._max_attempts = max_attempts

@@ -57,11 +57,13 @@ class Embedder:
 
     ``model_id`` changes whenever the embeddings could: with model, weights, activation, and the
     digest of the operator's own configuration. ``dimension`` is the length of every embedding.
+    ``logit_scale`` is what the model multiplies a cosine by before a softmax over texts.
     """
 
     def __init__(self, loaded: LoadedModel, *, max_batch: int) -> None:
         self.model_id = loaded.model_id
         self.dimension = loaded.dimension
+        self.logit_scale = loaded.logit_scale
         self.device = str(loaded.device)
         self._loaded = loaded
         self._preparer = Preparer(loaded)
@@ -104,6 +106,12 @@ class Embedder:
         if any(item.pixels is None or item.tokens is None for item in items):
             raise ValueError("a product is embedded by image and text, and one of them is missing")
         return [_both_sides(answer) for answer in self._ask(items, alone=alone)]
+
+    def embed_sides(
+        self, items: Sequence[PreparedItem], *, alone: bool = False
+    ) -> list[ItemEmbeddings | ProductConsumerError]:
+        """Do what ``embed`` does for items of which each may have one side only."""
+        return self._ask(items, alone=alone)
 
     def embed_text(self, text: str) -> Embedding:
         """Return the embedding of a text; raises each error that ``embed`` returns or raises."""

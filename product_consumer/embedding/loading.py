@@ -49,6 +49,8 @@ class LoadedModel:
     tokenizer: Callable[[str], torch.Tensor]
     """Text -> token ids, int64, shape (1, context)."""
     context_length: int
+    logit_scale: float
+    """What a cosine is multiplied by before a softmax over texts; learnt in training."""
 
 
 def load_model(settings: ModelSettings, dtype: torch.dtype | None = None) -> LoadedModel:
@@ -68,6 +70,8 @@ def load_model(settings: ModelSettings, dtype: torch.dtype | None = None) -> Loa
         with _tame_open_clip():
             model = build_model(spec, device)
             fill(model, weights, spec)
+            # Before the precision changes: the scale is the exponential of what is stored.
+            logit_scale = float(model.logit_scale.detach().double().exp().mean())
             tune(model, dtype)
             tokenizer = _make_tokenizer(spec)
             preprocess, transform = _make_transform(model, spec)
@@ -85,6 +89,7 @@ def load_model(settings: ModelSettings, dtype: torch.dtype | None = None) -> Loa
         transform=transform,
         tokenizer=tokenizer,
         context_length=int(model.context_length),
+        logit_scale=logit_scale,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from product_consumer.errors import ConfigurationError
 
@@ -111,6 +112,22 @@ def model_id(spec: ModelSpec) -> str:
             weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     names = [spec.name, weights, _activation(spec.quick_gelu).lower(), spec.config_digest]
     return "/".join(name for name in names if name)
+
+
+def preprocessing_of(spec: ModelSpec) -> PreprocessCfg:
+    """Return how the model's images are prepared, as OpenCLIP would set it when it builds it.
+
+    Raises ``ConfigurationError`` for a configuration that OpenCLIP cannot use.
+    """
+    try:
+        vision = _model_config(spec.name)["vision_cfg"]
+        changes = {"size": vision.get("image_size", PreprocessCfg.size)}
+        changes |= {key: value for key, value in spec.preprocess.items() if key != "size"}
+        return PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), changes))
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise unusable_config(spec, error) from error
 
 
 def unusable_config(

@@ -122,6 +122,14 @@ class ImageDecoder:
         return _decode(bare, name, self._max_pixels, shorter_side_pixels)
 
 
+def is_image_file(data: bytes) -> bool:
+    """Return whether bytes begin as a file of a known image format does, decodable or not."""
+    try:
+        return bool(_format_of(data))
+    except ImageRejected as error:
+        return error.reason == "image_format"
+
+
 def _format_of(data: bytes) -> str:
     """Return one of ``FORMATS``; raises ``ImageRejected`` for anything else."""
     name = next((name for magic, name in _MAGIC if data.startswith(magic)), "")
@@ -148,7 +156,7 @@ def _format_of_brands(data: bytes) -> str:
 def _check_before_opening(data: bytes, name: str, max_pixels: int) -> None:
     if name == "WEBP":
         # Pillow allocates the whole canvas, twice, when it opens a WebP file.
-        _check_size(*_webp_size(data), max_pixels)
+        check_size(*_webp_size(data), max_pixels)
     if name == "JPEG" and has_too_many_scans(data):
         raise ImageRejected("image_corrupt", "too many JPEG scans or markers")
 
@@ -167,7 +175,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise ``ImageRejected``: ``image_pixels``, ``image_aspect``, ``image_too_small``."""
     size = f"{width} x {height}"
     if width * height > max_pixels:
         raise ImageRejected("image_pixels", f"{size} is more than {max_pixels} pixels")
@@ -181,7 +190,7 @@ def _decode(
     data: bytes, name: str, max_pixels: int, shorter_side_pixels: int | None
 ) -> NDArray[np.uint8]:
     image: Image.Image = Image.open(io.BytesIO(data), formats=(name,))
-    _check_size(*image.size, max_pixels)
+    check_size(*image.size, max_pixels)
     if name == "JPEG":
         return _decode_jpeg(image, data, shorter_side_pixels)
     if name == "PNG":

@@ -7,7 +7,6 @@ review_words       the words of pages beside them
 item               a product message on its way through the pipeline
 shared_stores      ledger and stores for many threads: grouped and guarded
 embedding_reuse    embeddings that the ledger has need no model
-crash_guard        finds the message that kills its process
 components         settings -> the components of the stream
 
 The pipeline itself is in ``data_management.py``.

@@ -44,6 +44,8 @@ class StageItem:
     result: Result | None = None
     content: Any = field(default=None, repr=False)
     """For the stage: what it has made of the message so far."""
+    given_name: str | None = None
+    """The file name within the body, for messages whose headers have none."""
     correlation_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,10 +54,11 @@ class StageItem:
 
     @property
     def filename(self) -> str | None:
-        """The file that the message came from, where its header says so."""
-        name = self.message.envelope.headers.get("filename")
-        is_name = isinstance(name, str) and 0 < len(name) <= MAX_FILENAME_CHARACTERS
-        return str(name) if is_name else None
+        """The file that the message came from, where its header or its body says so."""
+        for name in (self.message.envelope.headers.get("filename"), self.given_name):
+            if isinstance(name, str) and 0 < len(name) <= MAX_FILENAME_CHARACTERS:
+                return name
+        return None
 
     @property
     def source(self) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def load_embedder(_settings: Any) -> Embedder:
         transform=Compose(resize_and_convert),
         tokenizer=_tokenise,
         context_length=CONTEXT_LENGTH,
+        logit_scale=100.0,
     )
     return Embedder(loaded, max_batch=16)
 

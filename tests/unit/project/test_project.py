@@ -29,7 +29,7 @@ HOMES = {
     "iso4217": ("money.py",),
     "milvus_lite": ("stores/milvus/embedded_server.py",),
     "moto": ("demo/",),
-    "open_clip": ("embedding/", "demo/"),
+    "open_clip": ("embedding/", "demo/", "streams/labels/prompts.py"),
     "price_parser": ("messages/price_numbers.py",),
     "prometheus_client": ("metrics.py",),
     "psycopg": ("database/",),

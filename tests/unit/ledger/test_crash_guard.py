@@ -8,12 +8,12 @@ from sqlalchemy import select, update
 
 from product_consumer.database.connection import Database
 from product_consumer.errors import FatalError, LedgerUnavailable, ModelBroken
+from product_consumer.ledger.crash_guard import CrashGuard
 from product_consumer.ledger.ledger import Ledger
 from product_consumer.ledger.tables import suspects
 from product_consumer.outcomes import Rejected
 from product_consumer.pipeline.batch import Batch
 from product_consumer.pipeline.context import new_context
-from product_consumer.products.crash_guard import CrashGuard
 from product_consumer.products.item import ProductItem
 from product_consumer.products.shared_stores import share
 from tests.support import factories
@@ -107,7 +107,7 @@ def test_a_ledger_that_is_down_in_the_end_makes_nobody_a_suspect(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(LedgerUnavailable):
-        patch.setattr(rig.guard._ledger, "finish", _raise_unavailable)
+        patch.setattr(rig.guard._table, "finish", _raise_unavailable)
         rig.run("a", "b")
     assert rig.in_progress() == ["a", "b"]
 
@@ -122,7 +122,7 @@ def test_what_the_ledger_could_not_be_told_it_is_told_with_the_next_batch(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(LedgerUnavailable):
-        patch.setattr(rig.guard._ledger, "finish", _raise_unavailable)
+        patch.setattr(rig.guard._table, "finish", _raise_unavailable)
         rig.run("a")
 
     rig.run()
