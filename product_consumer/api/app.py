@@ -5,6 +5,7 @@ client reaches a database only as a bound, typed value.
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
@@ -14,6 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter
 
 from product_consumer.api.guard import HttpGuard, error_response
+from product_consumer.api.results import add_results
 from product_consumer.api.schemas import (
     DailyQuery,
     DayResponse,
@@ -45,6 +47,7 @@ from product_consumer.orders.cleaning import clean_user_id
 from product_consumer.orders.models import GlobalStats
 from product_consumer.orders.statistics import OrderStatistics
 from product_consumer.quality.models import QualityFlag
+from product_consumer.streams.results import ResultStore
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +87,15 @@ def create_app(
     *,
     default_currency: str,
     quality: QualityFlags,
+    results: ResultStore,
     api_key: str | None = None,
+    stopping: threading.Event | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
     ``default_currency``: the currency of the main fields; empty for the currency with the most
     orders. ``api_key``: required in ``X-API-Key``, except at ``/healthz`` and ``/readyz``.
+    ``stopping``: ends the waits of clients for results.
     """
     # No documentation pages: they load scripts from a third party. The schema is served.
     app = FastAPI(
@@ -106,6 +112,7 @@ def create_app(
     responses = _Responses(ledger, default_currency)
     _add_statistics(app, responses)
     _add_lists(app, ledger, quality)
+    add_results(app, results, stopping or threading.Event())
     _add_health(app, ledger)
     return app
 

@@ -27,13 +27,21 @@ def order_service(
     from product_consumer.api.server import ApiServer
     from product_consumer.orders.ledger import OrderLedger
     from product_consumer.quality.store import QualityStore
+    from product_consumer.streams.results import ResultStore
 
-    ledger, flags = OrderLedger(database), QualityStore(database)
-    for tables in (ledger, flags):
+    ledger, flags, results = OrderLedger(database), QualityStore(database), ResultStore(database)
+    for tables in (ledger, flags, results):
         wait_until_available(tables.setup, stopping, "The order service waits to start")
     key = None if settings.api_key is None else settings.api_key.get_secret_value()
     currency = settings.default_currency
-    app = create_app(ledger, default_currency=currency, quality=flags, api_key=key)
+    app = create_app(
+        ledger,
+        default_currency=currency,
+        quality=flags,
+        results=results,
+        api_key=key,
+        stopping=stopping,
+    )
     server = ApiServer(app, host=settings.api_host, port=settings.api_port, has_key=key is not None)
     server.start()
     try:

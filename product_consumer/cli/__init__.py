@@ -8,6 +8,7 @@ check                tries every configured dependency, as a worker would at its
 rebuild              fills one store from the ledger, with a progress bar
 product_views        products and their history as text and JSON
 orders               publish-orders, rebuild-stats, verify-stats
+stages               stage, request: the steps of a model pipeline, and their client
 serve                the order service as a command
 streams              produce and collect: records, pictures, texts
 dead_letters         dlq list, dlq show, dlq redrive

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from product_consumer.cli import dead_letters, orders, serve, streams
+from product_consumer.cli import dead_letters, orders, serve, stages, streams
 from product_consumer.cli.configuration import command_settings
 from product_consumer.cli.output import EXIT_UNAVAILABLE, end_by, print_json
 from product_consumer.queue_addresses import QUEUE_SETTINGS, StreamName
@@ -34,6 +34,7 @@ app.add_typer(dead_letters.app, name="dlq")
 orders.register(app)
 serve.register(app)
 streams.register(app)
+stages.register(app)
 
 
 class StoreName(StrEnum):

@@ -7,6 +7,7 @@ records    a body -> the columns of a record -> a line
 content    the format of a picture, by its first bytes
 headers    the headers that our producers add
 stages     one step of a model pipeline from queue to queue
+request    a client of stages: sends a file and waits for its answer
 labels     labels for the stage that classifies
 results    what became of each request, in SQL
 tracing    traces that go from message to message

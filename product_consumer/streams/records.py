@@ -48,10 +48,34 @@ def read_record(body: str | bytes, envelope: Envelope) -> Record:
     size_bytes = len(body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass"))
     if size_bytes > MAX_BODY_BYTES:
         raise InvalidMessage("too_large", f"{size_bytes} bytes; at most {MAX_BODY_BYTES}")
-    value = _parse(read_text(body, envelope))
+    value = read_json(read_text(body, envelope))
     if isinstance(value, str) and value.lstrip().startswith("{"):
         # JSON that was written twice.
-        value = _parse(value)
+        value = read_json(value)
+    return as_record(value)
+
+
+def read_json(text: str) -> Any:
+    """Return the value of JSON as the field writes it.
+
+    Raises ``InvalidMessage``: ``json_invalid``, ``json_duplicate_key``, ``number_range``, and
+    ``nested`` for more levels than can be read.
+    """
+    try:
+        return _DECODER.decode(text)
+    except RecursionError as error:
+        raise InvalidMessage("nested", "too many levels") from error
+    except json.JSONDecodeError as error:
+        beginning = excerpt(text[error.pos : error.pos + 40])
+        problem = f"{error.msg} at character {error.pos}: {beginning}"
+        raise InvalidMessage("json_invalid", problem) from error
+
+
+def as_record(value: Any) -> Record:
+    """Return the columns of decoded JSON.
+
+    Raises ``InvalidMessage``: ``json_not_object``, ``nested``, ``too_many_columns``.
+    """
     if not isinstance(value, dict):
         raise InvalidMessage("json_not_object", f"{excerpt(value)} where an object is needed")
     if len(value) > MAX_COLUMNS:
@@ -73,17 +97,6 @@ def json_line(record: Record, *, is_ascii: bool = False) -> str:
     return "".join(
         character if character.isprintable() else json.dumps(character)[1:-1] for character in line
     )
-
-
-def _parse(text: str) -> Any:
-    try:
-        return _DECODER.decode(text)
-    except RecursionError as error:
-        raise InvalidMessage("nested", "too many levels") from error
-    except json.JSONDecodeError as error:
-        beginning = excerpt(text[error.pos : error.pos + 40])
-        problem = f"{error.msg} at character {error.pos}: {beginning}"
-        raise InvalidMessage("json_invalid", problem) from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -191,7 +191,11 @@ class _WatchedQueue:
         self._queue = queue
         self._spans = spans
         self.label = queue.label
-        self.counts_lag_seconds = queue.counts_lag_seconds
+        self.max_hold_seconds = queue.max_hold_seconds
+
+    @property
+    def counts_lag_seconds(self) -> float:
+        return self._queue.counts_lag_seconds
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
         started_ns = time_ns()

@@ -1,10 +1,7 @@
 """The prompts of a label that brings none: the ensembles of OpenCLIP's own zero-shot evaluation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Final
-
-from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
 
 class Templates(StrEnum):
@@ -16,12 +13,13 @@ class Templates(StrEnum):
     """80 prompts."""
 
 
-_TEMPLATES: Final[dict[Templates, Sequence[Callable[[str], str]]]] = {
-    Templates.SIMPLE: SIMPLE_IMAGENET_TEMPLATES,
-    Templates.OPENAI: OPENAI_IMAGENET_TEMPLATES,
-}
-
-
 def prompts_of(label: str, own: Sequence[str], templates: Templates) -> list[str]:
     """Return the prompts of a label: its own, else those of the ensemble."""
-    return list(own) or [template(label) for template in _TEMPLATES[templates]]
+    # Imported here: OpenCLIP loads torch, which takes seconds.
+    from open_clip import zero_shot_metadata as ensembles
+
+    is_simple = templates is Templates.SIMPLE
+    makers = (
+        ensembles.SIMPLE_IMAGENET_TEMPLATES if is_simple else ensembles.OPENAI_IMAGENET_TEMPLATES
+    )
+    return list(own) or [make(label) for make in makers]

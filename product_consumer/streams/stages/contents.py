@@ -18,11 +18,8 @@ from numpy.typing import NDArray
 from product_consumer.errors import ImageRejected, InvalidMessage, RejectMessage
 from product_consumer.images.decoder import is_image_file
 from product_consumer.models import Message
-from product_consumer.streams.records import (
-    Record,
-    as_record,
-    read_json,
-)
+from product_consumer.streams.headers import IMAGE_SIZE
+from product_consumer.streams.records import UTF8_NAMES, Record, as_record, read_json
 from product_consumer.streams.stages.pixels import Shape, read_image_size
 from product_consumer.text import excerpt
 
@@ -32,7 +29,6 @@ MAX_DIMENSION = 16_384
 FEATURE_KINDS = ("image_features", "text_features")
 
 _JSON_OVERHEAD_BYTES = 64 * 1024
-_ENCODINGS = ("", "utf-8", "utf8", "identity", "binary")
 _OBJECT = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.){0,1000}"\s*:')
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 _DATA_URL = re.compile(r"data:[\w.+/;=-]{0,100};base64,", re.ASCII | re.IGNORECASE)
@@ -101,9 +97,9 @@ def read_content(message: Message, max_image_bytes: int) -> Content:
 
 
 def _check_envelope(message: Message) -> None:
-    encoding = message.envelope.content_encoding.strip().lower()
-    if encoding not in _ENCODINGS:
-        raise InvalidMessage("content_encoding", f"{excerpt(encoding)} is not read")
+    encoding = message.envelope.content_encoding
+    if encoding.strip().lower() not in UTF8_NAMES:
+        raise InvalidMessage("content_encoding", excerpt(encoding))
 
 
 def _picture_of(message: Message, body: bytes, max_bytes: int) -> Picture | None:
@@ -126,7 +122,7 @@ def _picture_of(message: Message, body: bytes, max_bytes: int) -> Picture | None
 
 def _shape_of(message: Message) -> tuple[Shape | None, ImageRejected | None]:
     """Return the shape in the headers, and why the body is not raw pixels of it."""
-    value = message.envelope.headers.get("image_size", message.attributes.get("image_size"))
+    value = message.envelope.headers.get(IMAGE_SIZE)
     if value is None:
         return None, None
     try:
@@ -184,7 +180,7 @@ def _object_in(text: str, is_announced: bool) -> dict[str, Any] | None:
         raise InvalidMessage("body_empty", "nothing but white space")
     value = read_json(text)
     if not isinstance(value, dict):
-        raise InvalidMessage("record_not_object", f"{excerpt(value)} where an object is needed")
+        raise InvalidMessage("json_not_object", f"{excerpt(value)} where an object is needed")
     return value
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from product_consumer.models import Message
 from product_consumer.outcomes import Outcome
+from product_consumer.streams.headers import FILE_NAME
 
 JSON_TYPE = "application/json"
 UNKNOWN_KIND = "unknown"
@@ -55,7 +56,7 @@ class StageItem:
     @property
     def filename(self) -> str | None:
         """The file that the message came from, where its header or its body says so."""
-        for name in (self.message.envelope.headers.get("filename"), self.given_name):
+        for name in (self.message.envelope.headers.get(FILE_NAME), self.given_name):
             if isinstance(name, str) and 0 < len(name) <= MAX_FILENAME_CHARACTERS:
                 return name
         return None

@@ -14,11 +14,11 @@ from uuid import UUID, uuid5
 from product_consumer.errors import QueueUnavailable, RejectMessage
 from product_consumer.models import Envelope, Message
 from product_consumer.queues.base import Outgoing
+from product_consumer.streams.headers import APP_ID, FILE_NAME
 from product_consumer.streams.stages.item import Result, StageItem
 
 log = logging.getLogger(__name__)
 
-APP_ID = "product-consumer"
 NO_ROUTE = "NoRoute"
 """The code of a sender for a message that no queue took."""
 
@@ -127,6 +127,6 @@ def result_message(
         reply_to=reply_to,
         app_id=APP_ID,
         timestamp=datetime.now(UTC),
-        headers={**({} if filename is None else {"filename": filename}), **result.headers},
+        headers={**({} if filename is None else {FILE_NAME: filename}), **result.headers},
     )
     return Outgoing(result.body, trace, envelope)

@@ -4,7 +4,8 @@ import json
 
 from product_consumer.embedding.preprocessing import ImageResizer
 from product_consumer.errors import InvalidMessage, RejectMessage
-from product_consumer.streams.records import Record, numbers_of
+from product_consumer.streams.headers import IMAGE_SIZE
+from product_consumer.streams.records import Record
 from product_consumer.streams.stages.base import Items, StageBatch
 from product_consumer.streams.stages.contents import Picture, Row, Words, read_content
 from product_consumer.streams.stages.guard import StageGuard
@@ -72,7 +73,7 @@ class Preprocess:
             small.tobytes(),
             PIXELS_TYPE,
             row=json.dumps({"kind": "image", "image_size": size, "source": item.source}),
-            headers={"kind": "image", "image_size": size},
+            headers={"kind": "image", IMAGE_SIZE: size},
         )
 
 
@@ -89,7 +90,11 @@ def _text_result(item: StageItem, text: str) -> Result:
 
 
 def _record_result(item: StageItem, record: Record) -> Result:
-    numbers = numbers_of(record)
+    numbers = {
+        name: value
+        for name, value in record.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
     if not numbers:
         raise InvalidMessage("record_without_numbers", f"{len(record)} columns, none a number")
     body = json.dumps(numbers, allow_nan=False)

@@ -1,6 +1,7 @@
 """The order service over HTTP on loopback: responses, refusals, keys, outages."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -27,6 +29,7 @@ from product_consumer.orders.ledger import OrderLedger
 from product_consumer.orders.models import RejectedOrder
 from product_consumer.quality.models import QualityFlag
 from product_consumer.quality.store import QualityStore
+from product_consumer.streams.results import ResultStore
 from tests.support.backends import free_port
 from tests.support.order_factories import order
 
@@ -79,7 +82,13 @@ def serving(ledger: OrderLedger, **options: Any) -> Iterator[Api]:
     store = QualityStore(ledger.database)
     store.setup()
     store.add([QualityFlag("order", "ORD1", "total_zero", "everything is free", "rule", DAY)])
-    every: dict[str, Any] = {"default_currency": "USD", "quality": store} | options
+    results = ResultStore(ledger.database)
+    results.setup()
+    # Set: no client here waits for a result.
+    stopping = threading.Event()
+    stopping.set()
+    every: dict[str, Any] = {"default_currency": "USD", "quality": store, "results": results}
+    every |= {"stopping": stopping} | options
     app = create_app(ledger, **every)
     server = ApiServer(app, host="127.0.0.1", port=0, has_key=False)
     server.start()
@@ -87,6 +96,15 @@ def serving(ledger: OrderLedger, **options: Any) -> Iterator[Api]:
         yield Api(f"http://127.0.0.1:{server.port}", ledger)
     finally:
         server.stop()
+
+
+def bare_app(ledger: OrderLedger) -> FastAPI:
+    return create_app(
+        ledger,
+        default_currency="USD",
+        quality=QualityStore(ledger.database),
+        results=ResultStore(ledger.database),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +358,8 @@ PATHS = (
     "/stats/daily",
     "/orders/rejected",
     "/quality",
+    "/results",
+    "/results/{correlation_id}",
     "/healthz",
     "/readyz",
 )
@@ -355,7 +375,7 @@ CHECKS = [
     ("path", "mode"),
     [(path, GenerationMode.POSITIVE) for path in PATHS]
     # The other paths take nothing that could be wrong.
-    + [(path, GenerationMode.NEGATIVE) for path in (*PATHS[:1], *PATHS[2:6])],
+    + [(path, GenerationMode.NEGATIVE) for path in (*PATHS[:1], *PATHS[2:8])],
 )
 def test_generated_requests_are_answered_as_the_schema_says(
     api: Api, path: str, mode: GenerationMode
@@ -448,7 +468,7 @@ def test_a_port_in_use_is_a_setting_that_cannot_work(tmp_path: Path) -> None:
     with socket.socket() as taken, closing(open_ledger(tmp_path)) as ledger:
         taken.bind(("127.0.0.1", free_port()))
         taken.listen()
-        app = create_app(ledger, default_currency="USD", quality=QualityStore(ledger.database))
+        app = bare_app(ledger)
         server = ApiServer(app, host="127.0.0.1", port=taken.getsockname()[1], has_key=False)
         with pytest.raises(ConfigurationError) as refused:
             server.start()
@@ -460,7 +480,7 @@ def test_a_network_address_without_a_key_is_warned_about(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(open_ledger(tmp_path)) as ledger:
-        app = create_app(ledger, default_currency="USD", quality=QualityStore(ledger.database))
+        app = bare_app(ledger)
         server = ApiServer(app, host="127.0.0.2", port=0, has_key=False)
         server.start()
         server.stop()

@@ -292,7 +292,9 @@ def test_the_documented_values_are_those_of_the_unit() -> None:
 
 def test_the_documented_paths_are_those_of_the_order_service() -> None:
     documented = {codes(row[0])[0].partition("?")[0] for row in table(ORDERS, "path (GET)")}
-    schema = create_app(None, default_currency="USD", quality=None).openapi()  # type: ignore[arg-type]
+    nothing: Any = None
+    app = create_app(nothing, default_currency="USD", quality=nothing, results=nothing)
+    schema = app.openapi()
 
     assert documented == set(schema["paths"])
 

@@ -1,0 +1,181 @@
+"""Commands of the model pipeline: ``stage`` runs one step of it, ``request`` is its client."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from product_consumer.cli.configuration import command_settings
+from product_consumer.cli.output import EXIT_UNAVAILABLE
+from product_consumer.environment import provide_temporary_directory
+from product_consumer.logs import configure_logging
+from product_consumer.queues.rabbitmq.url import AmqpUrl, read_server
+from product_consumer.runtime.exit_codes import EXIT_USAGE, UsageError, exit_code_of_errors
+from product_consumer.runtime.signals import Shutdown, leave
+from product_consumer.settings import MAX_THREADS, Settings, read_settings
+from product_consumer.streams.labels.prompts import Templates
+from product_consumer.streams.labels.reading import read_labels
+from product_consumer.streams.stages.names import StageName
+from product_consumer.text import printable
+
+SERVER_OPTION = "--rabbitmq_server"
+DEFAULT_RESULTS = "results"
+_LOGIN = "guest"
+
+In = Annotated[str, typer.Option("--in", metavar="QUEUE", help="The queue to read.")]
+Server = Annotated[
+    str,
+    typer.Option(SERVER_OPTION, "-b", metavar="HOST", help="Host, host:port or amqp:// URL."),
+]
+User = Annotated[str, typer.Option("--user", "-u", help="For a server without a URL.")]
+Password = Annotated[str, typer.Option("--password", "-p", help="For a server without a URL.")]
+
+
+class _StageCommand(TyperCommand):
+    """A command whose option ``--results`` may stand without the name of a queue."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_default_results(args))
+
+
+def with_default_results(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with the name of a queue after each ``--results``."""
+    completed: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        completed.append(argument)
+        if argument == "--results" and following.startswith("-"):
+            completed.append(DEFAULT_RESULTS)
+    return completed
+
+
+def stage(
+    name: Annotated[StageName, typer.Argument(help="Which step.")],
+    source: In,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="QUEUE", help="The queue of the next stage.")
+    ] = None,
+    results: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[QUEUE]",
+            help="Also send results here (default: results), keep them in the table, and answer"
+            " clients.",
+        ),
+    ] = None,
+    server: Server = "localhost",
+    user: User = _LOGIN,
+    password: Password = _LOGIN,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MAX_THREADS, help="Threads (default: THREADS).")
+    ] = None,
+    until_empty: Annotated[
+        bool, typer.Option("--until-empty", help="End once the queue is empty.")
+    ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="classify: labels, one per line, or JSON of labels with prompts."),
+    ] = None,
+    min_score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="classify: below it there is no label.")
+    ] = 0.0,
+    templates: Annotated[
+        Templates, typer.Option(help="classify: 7 prompts (simple) or 80 (openai) for a label.")
+    ] = Templates.SIMPLE,
+) -> None:
+    """Run one step of a model pipeline: read a queue, send what was made of it to the next."""
+    with exit_code_of_errors() as ending:
+        queues = {"--in": source, "--out": out, "--results": results}
+        login = {"user": user, "password": password}
+        urls = {
+            option: read_server(server, SERVER_OPTION, queue, **login)
+            for option, queue in queues.items()
+            if queue is not None
+        }
+        _check(name, urls, labels)
+        given = {"labels": labels, "min_score": min_score, "templates": templates}
+        ending.code = _run(name, urls, given, threads, until_empty)
+    leave(ending.code)
+
+
+def _check(name: StageName, urls: dict[str, AmqpUrl], labels: Path | None) -> None:
+    """Raise ``UsageError`` for options that do not go together."""
+    if urls.keys() == {"--in"}:
+        raise UsageError("Nowhere to send results: give --out, --results or both.")
+    if len({url.queue for url in urls.values()}) < len(urls):
+        raise UsageError("--in, --out and --results need to be different queues.")
+    if (labels is not None) != (name is StageName.CLASSIFY):
+        raise UsageError("The stage classify needs --labels, and no other stage takes it.")
+
+
+def _run(
+    name: StageName,
+    urls: dict[str, AmqpUrl],
+    given: dict[str, Any],
+    threads: int | None,
+    until_empty: bool,
+) -> int:
+    # Before the slow imports: a wrong file of labels is told at once.
+    labels = None if given["labels"] is None else read_labels(given["labels"])
+    settings = _worker_settings()
+    from product_consumer.streams.stages.components import StageOptions, run_stage
+
+    options = StageOptions(
+        name,
+        urls["--in"],
+        urls.get("--out"),
+        urls.get("--results"),
+        labels,
+        given["templates"],
+        given["min_score"],
+    )
+    return run_stage(
+        options, settings, threads=threads or settings.threads, until_empty=until_empty
+    )
+
+
+def _worker_settings() -> Settings:
+    settings = read_settings()
+    provide_temporary_directory(settings.data_dir / "tmp")
+    configure_logging(settings.log_format, settings.log_level)
+    return settings
+
+
+def request(
+    file: Annotated[Path, typer.Argument(help="A picture, a text or a record.", dir_okay=False)],
+    source: In,
+    wait: Annotated[float, typer.Option(min=0.0, max=3600.0, help="Seconds to wait.")] = 10.0,
+    server: Server = "localhost",
+    user: User = _LOGIN,
+    password: Password = _LOGIN,
+) -> None:
+    """Send a file to the first stage of a pipeline and print its answer; exit 1 when none comes."""
+    from product_consumer.streams.request import ask, is_refusal, new_request, shown
+
+    settings = command_settings()
+    url = read_server(server, SERVER_OPTION, source, user=user, password=password)
+    try:
+        asked = new_request(file)
+    except OSError as error:
+        print(f"{printable(str(file))}: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(EXIT_USAGE) from None
+    with Shutdown(settings.drain_seconds) as shutdown:
+        answer = ask(url, settings, asked, wait_seconds=wait, is_stopping=shutdown.stopping.is_set)
+    if answer is None:
+        print(
+            f"No answer within {wait:g} s. GET /results/{asked.correlation_id} of the service"
+            " may tell more.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(EXIT_UNAVAILABLE)
+    print(shown(answer))
+    if is_refusal(answer):
+        raise typer.Exit(EXIT_UNAVAILABLE)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("stage", cls=_StageCommand)(stage)
+    app.command("request")(request)
