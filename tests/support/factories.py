@@ -136,7 +136,7 @@ def jpeg_bytes(
     colour: Colour = (200, 30, 30),
     seed: int | None = None,
 ) -> bytes:
-    return _encoded(image(size, colour, seed), "JPEG")
+    return encoded(image(size, colour, seed), "JPEG")
 
 
 def png_bytes(
@@ -144,10 +144,11 @@ def png_bytes(
     colour: Colour = (200, 30, 30),
     seed: int | None = None,
 ) -> bytes:
-    return _encoded(image(size, colour, seed), "PNG")
+    return encoded(image(size, colour, seed), "PNG")
 
 
-def _encoded(drawn: Image.Image, image_format: str) -> bytes:
+def encoded(drawn: Image.Image, image_format: str) -> bytes:
+    """An image as a file in one of Pillow's formats."""
     buffer = io.BytesIO()
     drawn.save(buffer, format=image_format)
     return buffer.getvalue()

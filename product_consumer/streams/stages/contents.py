@@ -217,14 +217,17 @@ def _features_of(value: dict[str, Any]) -> Features:
     if not numbers or not all(type(number) in (int, float) for number in numbers):
         raise RejectMessage("features_invalid", "vector needs to be a list of numbers")
     vector = np.array(numbers, np.float64)
-    length = float(np.linalg.norm(vector))
-    if not np.isfinite(length) or length == 0:
+    largest = float(np.abs(vector).max())
+    if largest == 0:
         raise RejectMessage("features_invalid", "a vector without a length")
+    # Divided first: the square of a large number is no number.
+    vector /= largest
+    vector /= np.linalg.norm(vector)
     model, source = value.get("model"), value.get("source")
     name = source.get("filename") if isinstance(source, dict) else None
     return Features(
         value["kind"],
-        (vector / length).astype(np.float32),
+        vector.astype(np.float32),
         model if isinstance(model, str) else None,
         name if isinstance(name, str) else None,
     )

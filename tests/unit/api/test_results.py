@@ -60,7 +60,7 @@ def api(tmp_path: Path) -> Iterator[Api]:
             server.stop()
 
 
-def result(correlation_id: str = "c-1", **changes: Any) -> StageResult:
+def result(correlation_id: str = "c-1", /, **changes: Any) -> StageResult:
     value = json.dumps({"kind": "classification", "label": "mug"})
     fields: dict[str, Any] = {
         "correlation_id": correlation_id,
@@ -95,7 +95,12 @@ def test_the_results_of_a_request_are_the_documented_response(api: Api) -> None:
 
 
 def test_a_rejected_request_tells_its_reason(api: Api) -> None:
-    rejected: dict[str, Any] = {"status": REJECTED, "result": None, "reason": "image_corrupt", "model": None}
+    rejected: dict[str, Any] = {
+        "status": REJECTED,
+        "result": None,
+        "reason": "image_corrupt",
+        "model": None,
+    }
     api.store.record([result(**rejected)])
 
     [told] = api.get("/results/c-1").json()["results"]
