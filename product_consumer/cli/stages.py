@@ -10,28 +10,20 @@ from typer.core import TyperCommand
 
 from product_consumer.cli.configuration import command_settings
 from product_consumer.cli.output import EXIT_UNAVAILABLE
-from product_consumer.environment import provide_temporary_directory
-from product_consumer.logs import configure_logging
+from product_consumer.cli.streams import SERVER_OPTION, Password, Server, User, prepare
 from product_consumer.queues.rabbitmq.url import AmqpUrl, read_server
 from product_consumer.runtime.exit_codes import EXIT_USAGE, UsageError, exit_code_of_errors
 from product_consumer.runtime.signals import Shutdown, leave
-from product_consumer.settings import MAX_THREADS, Settings, read_settings
+from product_consumer.settings import MAX_THREADS, Settings
 from product_consumer.streams.labels.prompts import Templates
 from product_consumer.streams.labels.reading import read_labels
 from product_consumer.streams.stages.names import StageName
 from product_consumer.text import printable
 
-SERVER_OPTION = "--rabbitmq_server"
 DEFAULT_RESULTS = "results"
 _LOGIN = "guest"
 
 In = Annotated[str, typer.Option("--in", metavar="QUEUE", help="The queue to read.")]
-Server = Annotated[
-    str,
-    typer.Option(SERVER_OPTION, "-b", metavar="HOST", help="Host, host:port or amqp:// URL."),
-]
-User = Annotated[str, typer.Option("--user", "-u", help="For a server without a URL.")]
-Password = Annotated[str, typer.Option("--password", "-p", help="For a server without a URL.")]
 
 
 class _StageCommand(TyperCommand):
@@ -88,23 +80,20 @@ def stage(
     """Run one step of a model pipeline: read a queue, send what was made of it to the next."""
     with exit_code_of_errors() as ending:
         queues = {"--in": source, "--out": out, "--results": results}
-        login = {"user": user, "password": password}
-        urls = {
-            option: read_server(server, SERVER_OPTION, queue, **login)
-            for option, queue in queues.items()
-            if queue is not None
-        }
-        _check(name, urls, labels)
+        named = {option: queue for option, queue in queues.items() if queue is not None}
+        _check(name, named, labels)
+        settings, url = prepare(server, source, user, password)
+        urls = {option: url.with_queue(queue) for option, queue in named.items()}
         given = {"labels": labels, "min_score": min_score, "templates": templates}
-        ending.code = _run(name, urls, given, threads, until_empty)
+        ending.code = _run(name, urls, given, settings, threads, until_empty)
     leave(ending.code)
 
 
-def _check(name: StageName, urls: dict[str, AmqpUrl], labels: Path | None) -> None:
+def _check(name: StageName, queues: dict[str, str], labels: Path | None) -> None:
     """Raise ``UsageError`` for options that do not go together."""
-    if urls.keys() == {"--in"}:
+    if queues.keys() == {"--in"}:
         raise UsageError("Nowhere to send results: give --out, --results or both.")
-    if len({url.queue for url in urls.values()}) < len(urls):
+    if len(set(queues.values())) < len(queues):
         raise UsageError("--in, --out and --results need to be different queues.")
     if (labels is not None) != (name is StageName.CLASSIFY):
         raise UsageError("The stage classify needs --labels, and no other stage takes it.")
@@ -114,12 +103,12 @@ def _run(
     name: StageName,
     urls: dict[str, AmqpUrl],
     given: dict[str, Any],
+    settings: Settings,
     threads: int | None,
     until_empty: bool,
 ) -> int:
     # Before the slow imports: a wrong file of labels is told at once.
     labels = None if given["labels"] is None else read_labels(given["labels"])
-    settings = _worker_settings()
     from product_consumer.streams.stages.components import StageOptions, run_stage
 
     options = StageOptions(
@@ -134,13 +123,6 @@ def _run(
     return run_stage(
         options, settings, threads=threads or settings.threads, until_empty=until_empty
     )
-
-
-def _worker_settings() -> Settings:
-    settings = read_settings()
-    provide_temporary_directory(settings.data_dir / "tmp")
-    configure_logging(settings.log_format, settings.log_level)
-    return settings
 
 
 def request(

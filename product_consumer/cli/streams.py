@@ -81,7 +81,7 @@ def produce_tabular(
 
     if not (math.isfinite(interval) and interval <= _MAX_INTERVAL_SECONDS):
         raise typer.BadParameter(f"needs 0 to {_MAX_INTERVAL_SECONDS:.0f}", param_hint="--interval")
-    settings, url = _prepare(server, queue, user, password)
+    settings, url = prepare(server, queue, user, password)
     if mode is Mode.TEARDOWN:
         leave(opening.delete_stream(url, settings))
     leave(opening.produce_tabular(url, settings, file, number=number, interval_seconds=interval))
@@ -101,7 +101,7 @@ def produce_images(
     """Send every file of a directory as a picture."""
     from product_consumer.streams.produce import opening
 
-    settings, url = _prepare(server, queue, user, password)
+    settings, url = prepare(server, queue, user, password)
     leave(opening.produce_images(url, settings, _material(directory, "images"), loop=loop))
 
 
@@ -122,7 +122,7 @@ def produce_texts(
     """Send every word of the files of a directory, one message for each."""
     from product_consumer.streams.produce import opening
 
-    settings, url = _prepare(server, queue, user, password)
+    settings, url = prepare(server, queue, user, password)
     path = _material(directory, "texts")
     leave(opening.produce_texts(url, settings, path, loop=loop, per_file=per_file))
 
@@ -142,7 +142,7 @@ def collect_tabular(
     """Write each record as one line of JSON."""
     from product_consumer.streams.collect import opening
 
-    settings, url = _prepare(server, queue, user, password)
+    settings, url = prepare(server, queue, user, password)
     _leave_out_each_message(settings)
     leave(opening.collect_tabular(url, settings, output, threads=threads, until_empty=until_empty))
 
@@ -160,7 +160,7 @@ def collect_images(
     """Save each picture as a file."""
     from product_consumer.streams.collect import opening
 
-    settings, url = _prepare(server, queue, user, password)
+    settings, url = prepare(server, queue, user, password)
     _leave_out_each_message(settings)
     leave(
         opening.collect_images(
@@ -182,7 +182,7 @@ def collect_texts(
     """Save each word, or each whole text, as a file; one thread keeps their order."""
     from product_consumer.streams.collect import opening
 
-    settings, url = _prepare(server, queue, user, password)
+    settings, url = prepare(server, queue, user, password)
     _leave_out_each_message(settings)
     leave(
         opening.collect_texts(
@@ -208,7 +208,8 @@ def run_script(command: Callable[..., None]) -> NoReturn:
     sys.exit(EXIT_FATAL)
 
 
-def _prepare(server: str, queue: str, user: str, password: str) -> tuple[Settings, "AmqpUrl"]:
+def prepare(server: str, queue: str, user: str, password: str) -> tuple[Settings, "AmqpUrl"]:
+    """Read the settings, set up the log, and return the settings and the URL of a queue."""
     from product_consumer.queues.rabbitmq.url import read_server
 
     settings = read_settings()
