@@ -229,5 +229,8 @@ class _WatchedQueue:
     def backlog(self) -> Backlog:
         return self._queue.backlog()
 
+    def describe(self) -> str:
+        return self._queue.describe()
+
     def close(self) -> None:
         self._queue.close()
