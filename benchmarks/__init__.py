@@ -8,6 +8,7 @@
     python -m benchmarks.pipeline       the whole worker beside a naive one
     python -m benchmarks.replay         price-only updates beside full ones
     python -m benchmarks.steps          decoding, resizing and tokenising beside OpenCLIP's own
+    python -m benchmarks.stream_files   collectors of pictures and words beside writing files alone
 
 Their shared code is in ``benchmarks.support``.
 """

@@ -154,7 +154,7 @@ def collect_images(
     output_directory: Output = Path("received_images"),
     user: User = "guest",
     password: Password = "guest",  # noqa: S107
-    threads: Threads = 4,
+    threads: Threads = 2,
     until_empty: UntilEmpty = False,
 ) -> None:
     """Save each picture as a file."""

@@ -10,9 +10,10 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from product_consumer.streams.collect.aside import (
 )
 
 DEPENDENCY = "output directory"
+WRITERS = 8
+"""Files that are written at the same time."""
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +62,25 @@ class _At(Enum):
     OTHER = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A file that has its name. ``is_new``: False where the same bytes had this name before."""
+@dataclass(slots=True, eq=False)
+class NewFile:
+    """A file to save: under the first of ``names`` that is free. For one thread.
 
-    name: str
-    is_new: bool
+    ``names`` are safe names. ``same_is_saved``: a file that has one of the names and the same bytes
+    stands for this one.
+    """
+
+    names: Iterable[str]
+    data: bytes = field(repr=False)
+    same_is_saved: bool = True
+    name: str = ""
+    """The name that it has; empty until it is saved."""
+    is_new: bool = True
+    """False where the same bytes had this name before."""
 
 
 class OutputDirectory:
-    """An open directory. Thread-safe; several processes may save into it.
+    """An open directory. Thread-safe; several processes may save into it, too.
 
     It is made when it is missing. Raises ``ConfigurationError``, which names ``setting``, for a
     path that cannot be used, and ``OSError`` for what may pass. Every method but ``close`` raises
@@ -78,6 +90,7 @@ class OutputDirectory:
     def __init__(self, path: Path, setting: str) -> None:
         self.path = path
         self._kind: _Kind | None = None
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         with _refused(path, setting):
             self._descriptor = _open(path)
         try:
@@ -89,28 +102,21 @@ class OutputDirectory:
             self.close()
             raise
 
-    def save(self, names: Iterable[str], data: bytes, *, same_is_saved: bool = True) -> Saved:
-        """Save ``data`` under the first name that is free; it is on disk, its name not yet.
+    def save(self, files: Sequence[NewFile]) -> None:
+        """Save files, named in their order; they are on disk when this returns, their names not
+        yet.
 
-        ``names`` are safe names. ``same_is_saved``: a file that has one of the names and the same
-        bytes stands for this one.
+        What is saved already stays, so that a call which was refused may be made again.
         """
-        with _told():
-            aside: Aside | None = None
-            try:
-                for name in names:
-                    found = self._look(name, data)
-                    if found is _At.NOTHING:
-                        aside = aside or self._write(data)
-                        if aside.link(name):
-                            return Saved(name, is_new=True)
-                        found = self._look(name, data)
-                    if found is _At.SAME and same_is_saved:
-                        return Saved(name, is_new=False)
-            finally:
-                if aside is not None:
-                    aside.close()
-        raise Unavailable(DEPENDENCY, "no name is free")
+        with _told(), ExitStack() as closing:
+            for file in files:
+                self._find(file)
+            missing = [file for file in files if not file.name]
+            asides = self._write_all([file.data for file in missing])
+            for aside in asides:
+                closing.callback(aside.close)
+            for file, aside in zip(missing, asides, strict=True):
+                self._name(file, aside)
 
     def sync(self) -> None:
         """Flush the names of all files that were saved: they are on disk when this returns."""
@@ -133,7 +139,43 @@ class OutputDirectory:
 
     def close(self) -> None:
         """Close the directory; called once, after the last other call."""
+        self._writers.shutdown()
         os.close(self._descriptor)
+
+    def _find(self, file: NewFile) -> None:
+        """Recognise a file that has one of its names already."""
+        if file.name or not file.same_is_saved:
+            return
+        for name in file.names:
+            found = self._look(name, file.data)
+            if found is _At.SAME:
+                file.name, file.is_new = name, False
+            if found is not _At.OTHER:
+                return
+
+    def _name(self, file: NewFile, aside: Aside) -> None:
+        for name in file.names:
+            if aside.link(name):
+                file.name = name
+                return
+            if file.same_is_saved and self._look(name, file.data) is _At.SAME:
+                file.name, file.is_new = name, False
+                return
+        raise Unavailable(DEPENDENCY, "no name is free")
+
+    def _write_all(self, bodies: Sequence[bytes]) -> list[Aside]:
+        """Write files side by side: the disk flushes several in the time of one."""
+        if len(bodies) == 1:
+            return [self._write(bodies[0])]
+        writing = [self._writers.submit(self._write, data) for data in bodies]
+        wait(writing)
+        errors = [error for future in writing if (error := future.exception()) is not None]
+        asides = [future.result() for future in writing if future.exception() is None]
+        if not errors:
+            return asides
+        for aside in asides:
+            aside.close()
+        raise errors[0]
 
     def _write(self, data: bytes) -> Aside:
         aside = (self._kind or self._choose())(self._descriptor)

@@ -1,7 +1,7 @@
 """What happens to a picture or a text: checked, saved as a file, then acknowledged."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from product_consumer.models import Message
@@ -10,7 +10,7 @@ from product_consumer.pipeline.batch import Batch
 from product_consumer.pipeline.circuit_breaker import Breakers
 from product_consumer.pipeline.context import ProcessContext
 from product_consumer.queues.in_flight import InFlightTracker
-from product_consumer.streams.collect.directory import DEPENDENCY, OutputDirectory, Saved
+from product_consumer.streams.collect.directory import DEPENDENCY, NewFile, OutputDirectory
 from product_consumer.streams.collect.naming import Naming
 
 ALREADY_THERE = "already_there"
@@ -23,7 +23,8 @@ class FileMessage:
 
     message: Message
     outcome: Outcome | None = None
-    saved: Saved | None = None
+    file: NewFile = field(init=False, repr=False)
+    """The file that it becomes; set when the message is checked."""
 
 
 class FilePipeline:
@@ -50,7 +51,7 @@ class FilePipeline:
         self._on_saved = on_saved
         self._breakers = Breakers({DEPENDENCY: directory.probe}, context)
         guarded = partial(self._breakers.guarded, DEPENDENCY)
-        self._keep = guarded("save", directory.save)
+        self._save = guarded("save", directory.save)
         self._sync = guarded("flush", directory.sync)
 
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
@@ -61,7 +62,7 @@ class FilePipeline:
                 valid = batch.each("validate", batch.items, self._check)
             held = batch.release_lost(valid, self._in_flight.is_held)
             with batch.stage("save"):
-                self._finish(batch.each("save", held, self._save))
+                self._save_all(held)
         return batch.outcomes()
 
     def wait_until_ready(self) -> bool:
@@ -69,23 +70,20 @@ class FilePipeline:
         return self._breakers.wait_until_closed()
 
     def _check(self, item: FileMessage) -> None:
-        self._naming.check(item.message)
-
-    def _save(self, item: FileMessage) -> None:
-        message = item.message
+        message, naming = item.message, self._naming
+        naming.check(message)
         data = message.body if isinstance(message.body, bytes) else message.body.encode()
-        names = self._naming.names(message, data)
-        repeatable = self._naming.is_repeatable(message)
-        item.saved = self._keep(names, data, same_is_saved=repeatable)
+        names = naming.names(message, data)
+        item.file = NewFile(names, data, same_is_saved=naming.is_repeatable(message))
 
-    def _finish(self, items: Sequence[FileMessage]) -> None:
-        """Flush the names of the saved files; only then their messages are done."""
-        saved = [(item, item.saved) for item in items if item.saved is not None]
-        if not saved:
+    def _save_all(self, items: Sequence[FileMessage]) -> None:
+        """Save files and flush their names; only then their messages are done."""
+        if not items:
             return
+        self._save([item.file for item in items])
         self._sync()
-        for item, file in saved:
-            item.outcome = Stored(file.name)
-        there = sum(not file.is_new for _, file in saved)
+        for item in items:
+            item.outcome = Stored(item.file.name)
+        there = sum(not item.file.is_new for item in items)
         self._context.metrics.count_flags((ALREADY_THERE,) * there)
-        self._on_saved(len(saved) - there, there)
+        self._on_saved(len(items) - there, there)

@@ -32,7 +32,9 @@ class Naming(Protocol):
         ...
 
     def names(self, message: Message, data: bytes) -> Iterable[str]:
-        """Return the names to try, the best first."""
+        """Return the names to try, the best first; where the message is repeatable, they may be
+        tried several times.
+        """
         ...
 
     def is_repeatable(self, message: Message) -> bool:

@@ -13,9 +13,16 @@ import pytest
 from product_consumer.errors import ConfigurationError, Unavailable
 from product_consumer.streams.collect import aside as aside_module
 from product_consumer.streams.collect.aside import HiddenFile, UnnamedFile
-from product_consumer.streams.collect.directory import OutputDirectory, Saved
+from product_consumer.streams.collect.directory import NewFile, OutputDirectory
 
-Open = Callable[..., OutputDirectory]
+
+def save(
+    output: OutputDirectory, names: list[str], data: bytes, *, same_is_saved: bool = True
+) -> tuple[str, bool]:
+    """Save one file; return its name, and whether it is new."""
+    file = NewFile(names, data, same_is_saved)
+    output.save([file])
+    return file.name, file.is_new
 
 
 @pytest.fixture(params=[UnnamedFile, HiddenFile])
@@ -32,31 +39,31 @@ def content(output: OutputDirectory) -> dict[str, bytes]:
 
 
 def test_a_file_has_its_name_and_its_bytes(output: OutputDirectory) -> None:
-    assert output.save(["a.jpg"], b"picture") == Saved("a.jpg", is_new=True)
+    assert save(output, ["a.jpg"], b"picture") == ("a.jpg", True)
     output.sync()
 
     assert content(output) == {"a.jpg": b"picture"}
 
 
 def test_the_same_bytes_under_the_same_name_are_there_already(output: OutputDirectory) -> None:
-    output.save(["a.jpg"], b"picture")
+    save(output, ["a.jpg"], b"picture")
 
-    assert output.save(["a.jpg", "b.jpg"], b"picture") == Saved("a.jpg", is_new=False)
+    assert save(output, ["a.jpg", "b.jpg"], b"picture") == ("a.jpg", False)
     assert content(output) == {"a.jpg": b"picture"}
 
 
 def test_other_bytes_take_the_next_name(output: OutputDirectory) -> None:
-    output.save(["a.jpg"], b"picture")
+    save(output, ["a.jpg"], b"picture")
 
-    assert output.save(["a.jpg", "a-2.jpg"], b"another") == Saved("a-2.jpg", is_new=True)
+    assert save(output, ["a.jpg", "a-2.jpg"], b"another") == ("a-2.jpg", True)
     assert content(output) == {"a.jpg": b"picture", "a-2.jpg": b"another"}
 
 
 def test_equal_files_that_are_two_things_get_two_names(output: OutputDirectory) -> None:
-    output.save(["word_1.txt"], b"the", same_is_saved=False)
-    saved = output.save(["word_1.txt", "word_2.txt"], b"the", same_is_saved=False)
+    save(output, ["word_1.txt"], b"the", same_is_saved=False)
+    saved = save(output, ["word_1.txt", "word_2.txt"], b"the", same_is_saved=False)
 
-    assert saved == Saved("word_2.txt", is_new=True)
+    assert saved == ("word_2.txt", True)
 
 
 def plant_link_to_a_file(path: Path, outside: Path) -> None:
@@ -86,12 +93,12 @@ def test_what_is_no_file_is_neither_followed_nor_replaced(
     plant(taken, outside)
     before = (outside.exists(), os.lstat(taken).st_ino)
 
-    assert output.save(["a.jpg", "a-2.jpg"], b"picture").name == "a-2.jpg"
+    assert save(output, ["a.jpg", "a-2.jpg"], b"picture")[0] == "a-2.jpg"
     assert (outside.exists(), os.lstat(taken).st_ino) == before
 
 
 def test_a_name_that_the_file_system_refuses_is_passed_over(output: OutputDirectory) -> None:
-    assert output.save(["x" * 300, "short"], b"picture").name == "short"
+    assert save(output, ["x" * 300, "short"], b"picture")[0] == "short"
 
 
 def test_a_name_taken_meanwhile_is_passed_over(
@@ -105,7 +112,7 @@ def test_a_name_taken_meanwhile_is_passed_over(
 
     monkeypatch.setattr(output, "_write", write_slowly)
 
-    assert output.save(["a.jpg", "a-2.jpg"], b"picture").name == "a-2.jpg"
+    assert save(output, ["a.jpg", "a-2.jpg"], b"picture")[0] == "a-2.jpg"
 
 
 def test_nothing_is_left_of_a_file_that_could_not_be_written(
@@ -116,10 +123,10 @@ def test_nothing_is_left_of_a_file_that_could_not_be_written(
 
     with monkeypatch.context() as patch, pytest.raises(Unavailable, match="No space left"):
         patch.setattr(os, "write", refuse)
-        output.save(["a.jpg"], b"picture")
+        save(output, ["a.jpg"], b"picture")
 
     assert list(output.path.iterdir()) == []
-    assert output.save(["a.jpg"], b"picture").is_new
+    assert save(output, ["a.jpg"], b"picture")[1]
 
 
 def test_a_file_is_on_disk_before_it_has_its_name(
@@ -134,7 +141,7 @@ def test_a_file_is_on_disk_before_it_has_its_name(
             return _real(*arguments, **more)  # type: ignore[operator]
 
         monkeypatch.setattr(os, name, call)
-    output.save(["a.jpg"], b"picture")
+    save(output, ["a.jpg"], b"picture")
     output.sync()
 
     assert calls == ["write", "fsync", "link", "fsync"]
@@ -144,11 +151,11 @@ CRASHES = """
 import os, sys
 from pathlib import Path
 from product_consumer.streams.collect.aside import HiddenFile
-from product_consumer.streams.collect.directory import OutputDirectory
+from product_consumer.streams.collect.directory import NewFile, OutputDirectory
 directory = OutputDirectory(Path(sys.argv[1]), "-")
 directory._kind = HiddenFile
 os.link = lambda *_, **__: os._exit(9)
-directory.save(["a.jpg"], b"picture")
+directory.save([NewFile(["a.jpg"], b"picture")])
 """
 
 
@@ -186,11 +193,11 @@ def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
     output = OutputDirectory(tmp_path / "deep" / "received", "-")
     shutil.rmtree(tmp_path / "deep")
     with pytest.raises(Unavailable):
-        output.save(["a.jpg"], b"picture")
+        save(output, ["a.jpg"], b"picture")
 
     output.probe()
 
-    assert output.save(["a.jpg"], b"picture").is_new
+    assert save(output, ["a.jpg"], b"picture")[1]
     assert (tmp_path / "deep" / "received" / "a.jpg").read_bytes() == b"picture"
     output.close()
 
@@ -227,3 +234,51 @@ def test_a_file_system_without_hard_links_is_refused(
 
     with pytest.raises(ConfigurationError, match="takes no hard links"):
         OutputDirectory(tmp_path, "--output_directory")
+
+
+def test_files_of_a_batch_are_named_in_their_order(output: OutputDirectory) -> None:
+    numbers = (f"word_{number}.txt" for number in range(100))
+    files = [NewFile(numbers, bytes([at]), same_is_saved=False) for at in range(20)]
+    output.save(files)
+
+    assert [file.name for file in files] == [f"word_{number}.txt" for number in range(20)]
+    assert content(output) == {file.name: file.data for file in files}
+
+
+def test_a_batch_that_was_refused_may_be_saved_again(
+    output: OutputDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = (f"word_{number}.txt" for number in range(100))
+    files = [NewFile(numbers, b"the", same_is_saved=False) for _ in range(4)]
+    link, links = os.link, []
+
+    def refuse_the_third(*arguments: object, **more: object) -> None:
+        links.append(arguments)
+        if len(links) == 3:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        link(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "link", refuse_the_third)
+    with pytest.raises(Unavailable, match="quota"):
+        output.save(files)
+    assert [bool(file.name) for file in files] == [True, True, False, False]
+    output.save(files)
+
+    assert len({file.name for file in files}) == len(content(output)) == 4
+
+
+def test_a_batch_of_which_one_file_does_not_fit_leaves_nothing(
+    output: OutputDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def refuse_large(descriptor: int, data: memoryview) -> int:
+        if len(data) > 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", refuse_large)
+    with pytest.raises(Unavailable, match="No space left"):
+        output.save([NewFile(["a"], b"small"), NewFile(["b"], b"x" * 20)])
+
+    assert list(output.path.iterdir()) == []
