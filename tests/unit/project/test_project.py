@@ -37,6 +37,7 @@ HOMES = {
     # The embedded server needs the generated service definition that pymilvus carries.
     "pymilvus": ("stores/milvus/",),
     "redis": ("orders/redis/",),
+    "river": ("streams/anomaly/",),
     "requests": ("quality/language_model.py",),
     "simplejpeg": ("images/",),
     "sqlalchemy": (

@@ -1,0 +1,103 @@
+"""Record -> numbers, in columns: which of its values are features, and where each stands."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from product_consumer.streams.anomaly.scoring.base import Floats
+
+MAX_FEATURES = 200
+MAX_NAME_CHARACTERS = 200
+LARGEST = 1e100
+"""Larger numbers count as this one: their squares must stay finite."""
+_MAX_NUMBER_CHARACTERS = 50
+
+Value = object
+
+
+class Features:
+    """The features of a stream, in the order in which they appeared. Not thread-safe.
+
+    Numbers are features. With ``chosen``, only the columns of these names are: truth values as 0
+    and 1 and numbers in text, too.
+    """
+
+    def __init__(self, chosen: Iterable[str] = (), names: Sequence[str] = ()) -> None:
+        """``names``: the columns of an earlier start."""
+        self._chosen = frozenset(chosen)
+        self._columns: dict[str, int] = {}
+        for name in names:
+            self._columns.setdefault(name, len(self._columns))
+
+    @property
+    def names(self) -> list[str]:
+        """The names, in the order of the columns."""
+        return list(self._columns)
+
+    def rows(self, records: Sequence[Mapping[str, Value]]) -> Floats:
+        """Return one row per record; NaN where a value is missing or is no number.
+
+        Columns that appear for the first time are added, as long as there is room.
+        """
+        number = self._named_number if self._chosen else _number
+        found: list[list[tuple[int, float]]] = []
+        for record in records:
+            values = []
+            for name, value in record.items():
+                converted = number(name, value)
+                if converted is not None:
+                    column = self._columns.get(name)
+                    if column is None:
+                        column = self._add(name)
+                    if column >= 0:
+                        values.append((column, converted))
+            found.append(values)
+        rows = np.full((len(records), len(self._columns)), math.nan)
+        for row, values in zip(rows, found, strict=True):
+            if values:
+                columns, numbers = zip(*values, strict=True)
+                row[list(columns)] = numbers
+        return rows
+
+    def _add(self, name: str) -> int:
+        """Return the column of a new feature; -1 where it gets none."""
+        if len(self._columns) >= MAX_FEATURES or len(name) > MAX_NAME_CHARACTERS:
+            return -1
+        return self._columns.setdefault(name, len(self._columns))
+
+    def _named_number(self, name: str, value: Value) -> float | None:
+        if name not in self._chosen:
+            return None
+        if isinstance(value, bool):
+            return float(value)
+        if isinstance(value, str):
+            return _number_in(value)
+        return _number(name, value)
+
+
+def _number(_name: str, value: Value) -> float | None:
+    """Return a number within the range that is scored; None for anything else."""
+    kind = type(value)
+    if kind is float:
+        number: float = value  # type: ignore[assignment]
+    elif kind is int:
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except OverflowError:
+            number = LARGEST if value > 0 else -LARGEST  # type: ignore[operator]
+    else:
+        return None
+    if -LARGEST <= number <= LARGEST:
+        return number
+    # Infinity and NaN are missing values.
+    return math.copysign(LARGEST, number) if math.isfinite(number) else None
+
+
+def _number_in(text: str) -> float | None:
+    if len(text) > _MAX_NUMBER_CHARACTERS:
+        return None
+    try:
+        return _number("", float(text))
+    except ValueError:
+        return None

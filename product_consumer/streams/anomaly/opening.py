@@ -1,0 +1,88 @@
+"""Options -> a detector that goes on where an earlier one stopped, and keeps what it learns."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from product_consumer.streams.anomaly.detector import DEFAULT_RELEARN, Detector
+from product_consumer.streams.anomaly.features import Value
+from product_consumer.streams.anomaly.keeper import StateKeeper
+from product_consumer.streams.anomaly.scoring.base import Scorer
+from product_consumer.streams.anomaly.state import State, StateUnusable
+from product_consumer.streams.anomaly.state_files import StateFiles
+from product_consumer.streams.anomaly.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+DetectorName = Literal["relation", "distribution"]
+
+
+class KeptDetector:
+    """A detector whose state is in ``anomaly-QUEUE.state`` of a directory. Any thread may call it.
+
+    A record that is delivered again is learnt again, which changes next to nothing.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        queue: str,
+        *,
+        detector: DetectorName = "relation",
+        chosen: Sequence[str] = (),
+        relearn: int = DEFAULT_RELEARN,
+    ) -> None:
+        """``chosen``: names of features; none means all numbers."""
+        self._queue = queue
+        self._name = detector
+        self._chosen = tuple(sorted(set(chosen)))
+        self._detector = Detector(_scorer(detector), chosen=self._chosen, relearn=relearn)
+        self._relearn = relearn
+        self._files = StateFiles(directory, queue)
+        self._keeper = StateKeeper(self._files, self._state)
+
+    def open(self) -> None:
+        """Go on from the newest state. A file that cannot be used, or written, is only told."""
+        try:
+            self._files.open()
+        except OSError as error:
+            log.warning("What the detector learns is not kept: %s", error.strerror or error)
+        self._files.read(self._take)
+        self._keeper.start()
+
+    def judge(self, records: Sequence[Mapping[str, Value]]) -> list[Verdict]:
+        """Return the verdict on each record, in order, and learn from them."""
+        verdicts = self._detector.judge(records)
+        self._keeper.note(len(verdicts))
+        return verdicts
+
+    def close(self) -> None:
+        """Write the state, and give the file to the next process."""
+        self._keeper.close()
+        self._files.close()
+
+    def _take(self, state: State) -> None:
+        if state.detector != self._name:
+            raise StateUnusable("another detector learnt it")
+        if state.chosen != self._chosen:
+            raise StateUnusable("it was learnt from other --features")
+        # What does not fit may be found half-way; the detector must be a fresh one then.
+        restored = Detector(_scorer(self._name), chosen=self._chosen, relearn=self._relearn)
+        restored.restore(state.names, state.seen, state.warming_up, state.arrays)
+        self._detector = restored
+
+    def _state(self) -> State:
+        names, seen, warming_up, arrays = self._detector.learnt()
+        return State(self._queue, self._name, self._chosen, tuple(names), seen, warming_up, arrays)
+
+
+def _scorer(name: DetectorName) -> Scorer:
+    # Loaded when needed: river's LODA brings scipy.stats, which takes seconds.
+    if name == "distribution":
+        from product_consumer.streams.anomaly.scoring.distribution import DistributionScorer
+
+        return DistributionScorer()
+    from product_consumer.streams.anomaly.scoring.relation import RelationScorer
+
+    return RelationScorer()
