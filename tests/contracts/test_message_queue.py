@@ -12,14 +12,17 @@ import pytest
 
 from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
+from product_consumer.queue_addresses import StreamName
 from product_consumer.queues.base import MessageQueue
 from product_consumer.queues.memory import InMemoryQueue
+from product_consumer.queues.opening import open_queue, set_up_queue
 from product_consumer.queues.reject_log import RejectLog
 from product_consumer.queues.sqs.admin import set_up_queues
 from product_consumer.queues.sqs.client import sqs_client
 from product_consumer.queues.sqs.queue import SqsQueue
 from product_consumer.queues.sqs.sender import publish
-from product_consumer.settings import Settings
+from product_consumer.settings import Settings, read_settings
+from tests.support.rabbitmq import RabbitClient
 
 VISIBILITY_SECONDS = 30
 SHORT_SECONDS = 1
@@ -139,12 +142,44 @@ def sqs_rig(endpoint_url: str, data_dir: Path) -> Iterator[Rig]:
         queue.close()
 
 
-@pytest.fixture(params=["memory", "sqs"])
+def rabbitmq_rig(client: RabbitClient, data_dir: Path) -> Iterator[Rig]:
+    name = client.name("contract")
+    settings = read_settings(None, queue_url=client.server.url(name), data_dir=data_dir)
+    set_up_queue(settings, StreamName.PRODUCTS, name)
+    opened: list[MessageQueue] = []
+
+    def open_again(visibility_seconds: int) -> MessageQueue:
+        # Shorter than settings may be.
+        short = settings.model_copy(update={"visibility_timeout_seconds": visibility_seconds})
+        opened.append(open_queue(short, StreamName.PRODUCTS))
+        return opened[-1]
+
+    def dead_letters() -> DeadLetters:
+        return [
+            (copy.body.decode(), {k: v for k, v in copy.headers.items() if not k.startswith("x-")})
+            for copy in client.take_all(f"{name}-dead-letter")
+        ]
+
+    yield Rig(
+        queue=open_again(VISIBILITY_SECONDS),
+        send=lambda *bodies: client.publish(name, *bodies, timestamp=int(time.time())),
+        dead_letters=dead_letters,
+        open=open_again,
+        # A consumer that nobody asks any more may have it in its buffer for two seconds.
+        back_within_seconds=SHORT_SECONDS + 4,
+    )
+    for queue in opened:
+        queue.close()
+
+
+@pytest.fixture(params=["memory", "sqs", "rabbitmq"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     if request.param == "memory":
         yield memory_rig()
-    else:
+    elif request.param == "sqs":
         yield from sqs_rig(request.getfixturevalue("elasticmq_url"), tmp_path)
+    else:
+        yield from rabbitmq_rig(request.getfixturevalue("rabbitmq"), tmp_path)
 
 
 def bodies(messages: list[Message]) -> list[str]:

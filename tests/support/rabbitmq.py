@@ -67,14 +67,16 @@ class RabbitClient:
                 data = body.encode() if isinstance(body, str) else body
                 channel.basic_publish("", queue, data, sent, mandatory=True)
 
-    def publish_many(self, queue: str, bodies: list[bytes], **properties: Any) -> None:
+    def publish_many(
+        self, queue: str, bodies: list[bytes], seconds: float = 30.0, **properties: Any
+    ) -> None:
         """Send persistent messages without confirmations, then wait until the queue has them."""
         sent = pika.BasicProperties(**({"delivery_mode": 2} | properties))
         before = self.count(queue)
         with self.channel() as channel:
             for body in bodies:
                 channel.basic_publish("", queue, body, sent)
-        self.wait_for(queue, before + len(bodies))
+        self.wait_for(queue, before + len(bodies), seconds)
 
     def count(self, queue: str) -> int:
         """The messages that are ready; those that somebody holds are not counted."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +72,34 @@ class RabbitServer:
     def version(self) -> str:
         return str(self.api("overview")["rabbitmq_version"])
 
-    def api(self, path: str) -> Any:
+    @contextlib.contextmanager
+    def user(self, configure: str = "", write: str = "", read: str = "") -> Iterator[str]:
+        """A user of one's own with these rights, as ``user:password``; the rights are patterns of
+        names, and nothing matches an empty one.
+        """
+        name = f"user-{uuid.uuid4().hex[:12]}"
+        vhost = self.vhost_path.removeprefix("/") or "%2F"
+        rights = {"configure": configure, "write": write, "read": read}
+        patterns = {right: pattern or "^$" for right, pattern in rights.items()}
+        self.api(f"users/{name}", "PUT", {"password": "secret", "tags": ""})
+        self.api(f"permissions/{vhost}/{name}", "PUT", patterns)
+        try:
+            yield f"{name}:secret"
+        finally:
+            self.api(f"users/{name}", "DELETE")
+
+    def api(self, path: str, method: str = "GET", body: Any = None) -> Any:
         """Ask the management API for ``/api/<path>``."""
         login = base64.b64encode(":".join(self.login).encode()).decode()
         request = urllib.request.Request(
-            f"{self.management_url}/api/{path}", headers={"Authorization": f"Basic {login}"}
+            f"{self.management_url}/api/{path}",
+            method=method,
+            headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
+            data=None if body is None else json.dumps(body).encode(),
         )
         with urllib.request.urlopen(request, timeout=API_SECONDS) as reply:
-            return json.load(reply)
+            text = reply.read()
+        return json.loads(text) if text else None
 
 
 class RabbitNode(RabbitServer):
@@ -154,6 +175,11 @@ class RabbitNode(RabbitServer):
         if done.returncode != 0:
             raise RuntimeError(f"rabbitmqctl {arguments}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def set(self, **settings: int) -> None:
+        """Change numbers of the server's for channels that are opened from now on."""
+        calls = [f"application:set_env(rabbit,{name},{value})" for name, value in settings.items()]
+        self.ctl("eval", ",".join(calls) + ".")
 
     @property
     def log(self) -> str:

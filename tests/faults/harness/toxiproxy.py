@@ -52,7 +52,12 @@ class Proxy:
 
     def add(self, kind: str, stream: str = DOWNSTREAM, **attributes: int) -> None:
         """Put a toxic in until ``heal``."""
-        toxic = {"name": kind, "type": kind, "stream": stream, "attributes": attributes}
+        toxic = {
+            "name": f"{kind}-{stream}",
+            "type": kind,
+            "stream": stream,
+            "attributes": attributes,
+        }
         self._ask("POST", f"/proxies/{self._name}/toxics", toxic)
 
     def heal(self) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.rabbitmq import RabbitClient
 from tests.support.rabbitmq_node import Counts, RabbitNode, RabbitServer
 
@@ -37,6 +39,8 @@ def test_what_was_sent_is_counted_and_taken_with_its_properties(rabbitmq: Rabbit
     assert rabbitmq.get(queue) is None
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(120, func_only=True)
 def test_a_node_keeps_what_was_confirmed_over_a_stop_and_a_crash(
     rabbitmq_node: RabbitNode,
 ) -> None:
