@@ -48,6 +48,9 @@ MAX_HOLD_SECONDS = 60.0
 another machine at once."""
 OTHERS_LAG_SECONDS = 20.0
 """AMQP does not tell what other consumers have in hand: two looks are 10 seconds apart."""
+MAX_WAIT_SECONDS = 2.0
+"""Longest wait of a receive while the server is there: a stop waits for it, and it costs nothing to
+wait again."""
 _FIRST_WAIT_SECONDS = 0.5
 _MISSING_SECONDS = 5.0
 _MAX_DETAIL_CHARACTERS = 600
@@ -106,18 +109,21 @@ class RabbitQueue:
                 raise at_start("connecting", problem, self._url)
 
     def receive(self, max_messages: int, wait_seconds: int) -> list[Message]:
-        wait: float = wait_seconds
+        ends_at = monotonic() + wait_seconds
+        wait: float = min(wait_seconds, MAX_WAIT_SECONDS)
         if self._consuming.problem is not None:
             # The first answer after an outage tells of its end, whether there are messages or not.
-            self._consuming.wait_until_ready(wait)
+            self._consuming.wait_until_ready(wait_seconds)
             wait = 0.0
         if not self._consuming.is_consuming:
             self._io.post(self._consuming.start)
             wait = max(wait, _FIRST_WAIT_SECONDS)
         taken = self._deliveries.take(max_messages, wait)
-        problem = self._consuming.problem
-        if not taken and problem is not None:
-            raise unavailable("receiving", problem)
+        if not taken and self._consuming.problem is not None:
+            # A short outage is nobody's business.
+            problem = self._consuming.wait_until_ready(ends_at - monotonic())
+            if problem is not None:
+                raise unavailable("receiving", problem)
         now = datetime.now(UTC)
         return [to_message(delivery, now) for delivery in taken]
 

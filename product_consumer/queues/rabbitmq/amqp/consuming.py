@@ -68,6 +68,10 @@ class ConsumingChannel:
         return self._state is not _State.DOWN
 
     @property
+    def _is_usable(self) -> bool:
+        return self.is_ready and self.problem is None
+
+    @property
     def is_consuming(self) -> bool:
         """Whether messages are being delivered."""
         return self._state in (_State.STARTING, _State.CONSUMING)
@@ -75,8 +79,8 @@ class ConsumingChannel:
     def wait_until_ready(self, seconds: float, tries: float = inf) -> BaseException | None:
         """Wait for the queue, or for ``tries`` failures; return why it cannot be used."""
         with self._changed:
-            self._changed.wait_for(lambda: self.is_ready or self._failures >= tries, seconds)
-            if self.is_ready:
+            self._changed.wait_for(lambda: self._is_usable or self._failures >= tries, seconds)
+            if self._is_usable:
                 return None
             return self.problem or TimeoutError("no answer in time")
 
