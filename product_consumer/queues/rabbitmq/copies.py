@@ -5,6 +5,7 @@ inherits what would harm it, and it fits into one frame.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -23,11 +24,14 @@ MAX_HEADER_BYTES = 16_384
 131,064 bytes: the server ends the connection for more, and a producer may have filled it."""
 RECEIVE_COUNT = "receive_count"
 FIRST_SENT = "first_sent"
+UNREACHABLE_COUNT = 1_000_000
+"""More deliveries than any message has."""
 LEFT_OUT = "left_out"
 """Header of a copy that waits for its retry: what the message had and the copy has not."""
 
 _PERSISTENT: Final = 2
 _MAX_COUNT = 999_999_999
+_RETRY_QUEUE = re.compile(r"-retry-[0-9]+$", re.ASCII)
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 10**11
 _MAX_DEPTH = 8
@@ -175,11 +179,21 @@ def _receive_count(headers: Mapping[str, object], *, is_redelivered: bool) -> in
 
     Which header counts the latter differs between versions; classic queues have a flag alone.
     """
-    carried = headers.get(RECEIVE_COUNT)
+    carried = headers.get(RECEIVE_COUNT) if _was_delayed(headers) else None
+    if not is_redelivered:
+        return _count(carried) + 1
     counts = (headers.get("x-acquired-count"), headers.get("x-delivery-count"))
-    known: list[int] = [int(value) for value in counts if isinstance(value, int)]
-    before = max([*known, int(is_redelivered), 0])
-    return _count(carried) + min(before, _MAX_COUNT) + 1
+    # A producer may have written these, too; no queue delivers a message so often.
+    known = [value for value in counts if isinstance(value, int) and value < UNREACHABLE_COUNT]
+    return _count(carried) + max([1, *known]) + 1
+
+
+def _was_delayed(headers: Mapping[str, object]) -> bool:
+    """Return whether a message comes from a retry queue, so that its count is one of ours."""
+    deaths = headers.get("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    queue = last.get("queue") if isinstance(last, dict) else headers.get("x-first-death-queue")
+    return isinstance(queue, str) and _RETRY_QUEUE.search(queue) is not None
 
 
 def _count(carried: object) -> int:

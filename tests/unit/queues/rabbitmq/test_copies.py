@@ -22,6 +22,7 @@ from product_consumer.queues.rabbitmq.copies import (
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 A_FRAME_BYTES = 131_064
 SECONDS = int(NOW.timestamp())
+DELAYED: dict[str, Any] = {"x-death": [{"queue": "q-retry-4", "reason": "expired"}]}
 
 HEADER_VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -79,19 +80,39 @@ def test_a_body_that_is_not_utf_8_stays_bytes() -> None:
         ({"x-delivery-count": 0}, False, 1),
         ({"x-delivery-count": 3}, True, 4),
         ({"x-delivery-count": 1, "x-acquired-count": 4}, True, 5),
-        ({"receive_count": "2"}, False, 3),
-        ({"receive_count": 2, "x-delivery-count": 1}, True, 4),
-        ({"receive_count": "many"}, False, 1),
-        ({"receive_count": "9" * 10}, False, 1),
-        ({"receive_count": "-3"}, False, 1),
+        (DELAYED | {"receive_count": "2"}, False, 3),
+        (DELAYED | {"receive_count": 2, "x-delivery-count": 1}, True, 4),
+        (DELAYED | {"receive_count": "many"}, False, 1),
+        (DELAYED | {"receive_count": "9" * 10}, False, 1),
+        (DELAYED | {"receive_count": "-3"}, False, 1),
+        ({"x-first-death-queue": "q-retry-8", "receive_count": "2"}, False, 3),
         ({"x-delivery-count": "5"}, False, 1),
-        ({"x-delivery-count": -5}, False, 1),
+        ({"x-delivery-count": -5}, True, 2),
     ],
 )
 def test_deliveries_are_counted_as_each_version_tells_them(
     headers: dict[str, Any], is_redelivered: bool, count: int
 ) -> None:
     assert received(headers=headers, is_redelivered=is_redelivered).receive_count == count
+
+
+@pytest.mark.parametrize("is_redelivered", [False, True])
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"receive_count": "500"},
+        {"x-delivery-count": 2**62},
+        {"x-acquired-count": 5_000_000},
+        {"x-death": [{"queue": "products"}], "receive_count": "500"},
+        {"x-death": "products-retry-1", "receive_count": "500"},
+    ],
+)
+def test_no_producer_makes_a_message_look_as_if_it_had_failed_often(
+    forged: dict[str, Any], is_redelivered: bool
+) -> None:
+    count = received(headers=forged, is_redelivered=is_redelivered).receive_count
+
+    assert count == 1 + is_redelivered
 
 
 @pytest.mark.parametrize(
