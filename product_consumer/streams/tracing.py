@@ -39,6 +39,10 @@ class Tracing(Protocol):
         """Send one message for each cause in this block; yields the headers of each, in order."""
         ...
 
+    def starting(self, queue_name: str, message_id: str) -> Carrier:
+        """Return the headers of a message that begins a trace: no other message caused it."""
+        ...
+
     def watch(self, queue: MessageQueue) -> MessageQueue:
         """Return the queue that messages come from, so that it tells of receiving and settling."""
         ...
@@ -75,6 +79,9 @@ class _Unchanged:
         self, queue_name: str, causes: Sequence[Message]
     ) -> AbstractContextManager[list[Carrier]]:
         return nullcontext([carried(message) for message in causes])
+
+    def starting(self, queue_name: str, message_id: str) -> Carrier:
+        return {}
 
     def watch(self, queue: MessageQueue) -> MessageQueue:
         return queue
@@ -116,7 +123,7 @@ class Spans:
         for message in causes:
             parent = parents.get(message.receipt_handle)
             within = None if parent is None else set_span_in_context(parent)
-            span = self._span("send", queue_name, SpanKind.PRODUCER, message, within)
+            span = self._span("send", queue_name, SpanKind.PRODUCER, message.message_id, within)
             carrier: Carrier = {}
             self._format.inject(carrier, set_span_in_context(span))
             spans.append(span)
@@ -126,6 +133,16 @@ class Spans:
         finally:
             for span in spans:
                 span.end()
+
+    def starting(self, queue_name: str, message_id: str) -> Carrier:
+        """See ``Tracing``: a span of its own."""
+        from opentelemetry.trace import SpanKind, set_span_in_context
+
+        span = self._span("send", queue_name, SpanKind.PRODUCER, message_id)
+        carrier: Carrier = {}
+        self._format.inject(carrier, set_span_in_context(span))
+        span.end()
+        return carrier
 
     def watch(self, queue: MessageQueue) -> MessageQueue:
         """See ``Tracing``."""
@@ -157,14 +174,15 @@ class Spans:
         from opentelemetry.trace import SpanKind
 
         within = self._format.extract(carried(message))
-        return self._span("process", self._queue_name, SpanKind.CONSUMER, message, within)
+        message_id = message.message_id
+        return self._span("process", self._queue_name, SpanKind.CONSUMER, message_id, within)
 
     def _span(
         self,
         name: str,
         queue_name: str,
         kind: Any,
-        message: Message | None = None,
+        message_id: str | None = None,
         within: Any = None,
         started_ns: int | None = None,
     ) -> "Span":
@@ -173,8 +191,8 @@ class Spans:
             "messaging.destination.name": queue_name,
             "messaging.operation.name": name,
         }
-        if message is not None:
-            attributes["messaging.message.id"] = message.message_id
+        if message_id is not None:
+            attributes["messaging.message.id"] = message_id
         return self._tracer.start_span(
             f"{name} {queue_name}",
             context=within,

@@ -12,6 +12,7 @@ from product_consumer.pipeline.context import ProcessContext
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.streams.collect.directory import DEPENDENCY, NewFile, OutputDirectory
 from product_consumer.streams.collect.naming import Naming
+from product_consumer.streams.tracing import NO_TRACING, Tracing
 
 ALREADY_THERE = "already_there"
 """Flag of a message whose file was there before, byte for byte."""
@@ -42,12 +43,14 @@ class FilePipeline:
         context: ProcessContext,
         *,
         max_attempts: int,
+        tracing: Tracing = NO_TRACING,
         on_saved: Callable[[int, int], None] = lambda _new, _there: None,
     ) -> None:
         self._naming = naming
         self._in_flight = in_flight
         self._context = context
         self._max_attempts = max_attempts
+        self._tracing = tracing
         self._on_saved = on_saved
         self._breakers = Breakers({DEPENDENCY: directory.probe}, context)
         guarded = partial(self._breakers.guarded, DEPENDENCY)
@@ -57,7 +60,10 @@ class FilePipeline:
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
         """Return one outcome per message, in order; raises ``FatalError`` only."""
         items = map(FileMessage, messages)
-        with Batch(items, self._context, max_attempts=self._max_attempts) as batch:
+        with (
+            self._tracing.processing(messages),
+            Batch(items, self._context, max_attempts=self._max_attempts) as batch,
+        ):
             with batch.stage("validate"):
                 valid = batch.each("validate", batch.items, self._check)
             held = batch.release_lost(valid, self._in_flight.is_held)

@@ -18,6 +18,7 @@ from product_consumer.streams.collect.lines import FileOfLines, Lines, StandardO
 from product_consumer.streams.collect.naming import Naming, PictureNaming, TextNaming
 from product_consumer.streams.collect.tabular import TabularPipeline
 from product_consumer.streams.progress import Progress
+from product_consumer.streams.tracing import open_tracing
 from product_consumer.streams.worker import run_stream
 
 DIRECTORY_OPTION, FILE_OPTION = "--output_directory", "--output"
@@ -34,7 +35,9 @@ def collect_tabular(
         ending.code = run_stream(
             url,
             settings,
-            partial(_open_tabular, settings, lines, Progress("Wrote", "records", has_bar=has_bar)),
+            partial(
+                _open_tabular, url, settings, lines, Progress("Wrote", "records", has_bar=has_bar)
+            ),
             threads=threads,
             until_empty=until_empty,
         )
@@ -46,7 +49,7 @@ def collect_images(
 ) -> int:
     """Save each picture as a file."""
     with exit_code_of_errors() as ending, closing(_opened(directory)) as output:
-        opening = partial(_open_files, settings, PictureNaming(), output, "pictures")
+        opening = partial(_open_files, url, settings, PictureNaming(), output, "pictures")
         ending.code = run_stream(url, settings, opening, threads=threads, until_empty=until_empty)
     return ending.code
 
@@ -56,7 +59,7 @@ def collect_texts(
 ) -> int:
     """Save each word, or each whole text, as a file."""
     with exit_code_of_errors() as ending, closing(_opened(directory)) as output:
-        opening = partial(_open_files, settings, TextNaming(output.names()), output, "texts")
+        opening = partial(_open_files, url, settings, TextNaming(output.names()), output, "texts")
         ending.code = run_stream(url, settings, opening, threads=threads, until_empty=until_empty)
     return ending.code
 
@@ -66,6 +69,7 @@ def _opened(directory: Path) -> OutputDirectory:
 
 
 def _open_tabular(
+    url: AmqpUrl,
     settings: Settings,
     lines: Lines,
     progress: Progress,
@@ -73,17 +77,20 @@ def _open_tabular(
     queue: MessageQueue,
     in_flight: InFlightTracker,
 ) -> Stream:
+    tracing = open_tracing(url.queue)
     pipeline = TabularPipeline(
         lines,
         in_flight,
         worker.context,
         max_attempts=settings.max_attempts,
+        tracing=tracing,
         on_written=progress.add,
     )
-    return Stream(queue, in_flight, pipeline, background=progress)
+    return Stream(tracing.watch(queue), in_flight, pipeline, background=progress)
 
 
 def _open_files(
+    url: AmqpUrl,
     settings: Settings,
     naming: Naming,
     directory: OutputDirectory,
@@ -93,12 +100,14 @@ def _open_files(
     in_flight: InFlightTracker,
 ) -> Stream:
     progress = Progress("Saved", unit)
+    tracing = open_tracing(url.queue)
     pipeline = FilePipeline(
         naming,
         directory,
         in_flight,
         worker.context,
         max_attempts=settings.max_attempts,
+        tracing=tracing,
         on_saved=lambda new, there: progress.add(new, already_there=there),
     )
-    return Stream(queue, in_flight, pipeline, background=progress)
+    return Stream(tracing.watch(queue), in_flight, pipeline, background=progress)

@@ -11,6 +11,7 @@ from product_consumer.pipeline.context import ProcessContext
 from product_consumer.queues.in_flight import InFlightTracker
 from product_consumer.streams.collect.lines import DEPENDENCY, Lines
 from product_consumer.streams.records import json_line, read_record
+from product_consumer.streams.tracing import NO_TRACING, Tracing
 
 
 @dataclass(slots=True, eq=False)
@@ -36,11 +37,13 @@ class TabularPipeline:
         context: ProcessContext,
         *,
         max_attempts: int,
+        tracing: Tracing = NO_TRACING,
         on_written: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._in_flight = in_flight
         self._context = context
         self._max_attempts = max_attempts
+        self._tracing = tracing
         self._on_written = on_written
         self._breakers = Breakers({DEPENDENCY: lines.probe}, context)
         self._is_ascii = lines.is_ascii
@@ -49,7 +52,10 @@ class TabularPipeline:
     def process(self, messages: Sequence[Message]) -> list[Outcome]:
         """Return one outcome per message, in order; raises ``FatalError`` only."""
         items = map(RecordMessage, messages)
-        with Batch(items, self._context, max_attempts=self._max_attempts) as batch:
+        with (
+            self._tracing.processing(messages),
+            Batch(items, self._context, max_attempts=self._max_attempts) as batch,
+        ):
             with batch.stage("validate"):
                 valid = batch.each("validate", batch.items, self._read)
             held = batch.release_lost(valid, self._in_flight.is_held)

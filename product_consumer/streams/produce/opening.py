@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -25,6 +26,7 @@ from product_consumer.streams.produce.files import Directory, Kind, picture, who
 from product_consumer.streams.produce.sending import StreamSender
 from product_consumer.streams.produce.tabular import read_table, records
 from product_consumer.streams.progress import Progress
+from product_consumer.streams.tracing import NO_TRACING, Tracing, open_tracing
 from product_consumer.text import printable
 
 DIRECTORY_OPTION, FILE_OPTION = "--directory", "--file"
@@ -45,13 +47,14 @@ def produce_tabular(
     """
     with _ending() as ending:
         rows = read_table(file, FILE_OPTION)
+        messages = _traced(records(rows, number), url)
         progress = Progress("Sent", "records", number or None)
         with _sending(_Anew(url, settings), settings, progress) as (sender, stopping):
             log.info("Sending rows of %s to %s", file, url.queue)
             if interval_seconds:
-                _send_slowly(sender, records(rows, number), interval_seconds, stopping)
+                _send_slowly(sender, messages, interval_seconds, stopping)
             else:
-                sender.send(records(rows, number))
+                sender.send(messages)
         ending.code = _exit_code(sender)
     return ending.code
 
@@ -96,7 +99,7 @@ def _produce_files(
 
         with _sending(connect, settings, progress) as (sender, stopping):
             log.info("Sending the files of %s to %s", path, url.queue)
-            sender.send(directory.messages(kind, stopping, loop=loop))
+            sender.send(_traced(directory.messages(kind, stopping, loop=loop), url))
         ending.code = EXIT_NOT_ALL_SENT if directory.left_out else _exit_code(sender)
     return ending.code
 
@@ -110,6 +113,19 @@ def _send_slowly(
         sys.stdout.flush()
         if stopping.wait(interval_seconds):
             return
+
+
+def _traced(messages: Iterable[Outgoing], url: AmqpUrl) -> Iterable[Outgoing]:
+    """Return the messages with the headers of new traces, where traces are recorded."""
+    tracing = open_tracing(url.queue)
+    if tracing is NO_TRACING:
+        return messages
+    return (_with_trace(message, url.queue, tracing) for message in messages)
+
+
+def _with_trace(message: Outgoing, queue: str, tracing: Tracing) -> Outgoing:
+    trace = tracing.starting(queue, message.envelope.message_id)
+    return replace(message, attributes={**message.attributes, **trace})
 
 
 class _Anew:

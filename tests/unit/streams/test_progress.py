@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+from threading import Event
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_a_line_is_told_at_intervals_while_something_happens(
     caplog.set_level(logging.INFO)
     ticks = iter([0, 5, 0, 7])
 
-    class Ticks(progress_module.Event):
+    class Ticks(Event):
         def wait(self, timeout: float | None = None) -> bool:
             count = next(ticks, None)
             if count is None:

@@ -132,3 +132,16 @@ def test_receiving_and_settling_are_spans(spans: Spans, exporter: InMemorySpanEx
 def test_only_text_is_carried(tmp_path: Path) -> None:
     assert carried(stream_message("x", headers={"traceparent": b"bytes", "tracestate": 7})) == {}
     assert carried(stream_message("x", headers={"traceparent": ""})) == {}
+
+
+def test_a_message_that_nothing_caused_begins_a_trace(
+    spans: Spans, exporter: InMemorySpanExporter
+) -> None:
+    headers = spans.starting("in", "m-1")
+    span = named(exporter, "send in")
+
+    assert span.parent is None
+    assert headers["traceparent"].split("-")[2] == span_id(span)
+    assert span.attributes is not None
+    assert span.attributes["messaging.message.id"] == "m-1"
+    assert NO_TRACING.starting("in", "m-1") == {}
