@@ -68,6 +68,8 @@ class Settings(BaseModel):
     # 10 and not 20: a stop waits for the open long poll.
     sqs_wait_seconds: int = Field(default=10, ge=0, le=20)
     rabbitmq_management_url: ManagementUrl | None = None
+    # Of data streams. A URL may hold a password, which an option would show in the process list.
+    rabbitmq_server: SecretStr | None = None
     aws_endpoint_url: EndpointUrl | None = None
     aws_region: str | None = None
     sqs_access_key: HeaderSecret | None = None

@@ -10,8 +10,8 @@ from typer.core import TyperCommand
 
 from product_consumer.cli.configuration import command_settings
 from product_consumer.cli.output import EXIT_UNAVAILABLE
-from product_consumer.cli.streams import SERVER_OPTION, Password, Server, User, prepare
-from product_consumer.queues.rabbitmq.url import AmqpUrl, read_server
+from product_consumer.cli.streams import Password, Server, User, prepare, queue_url
+from product_consumer.queues.rabbitmq.url import AmqpUrl
 from product_consumer.runtime.exit_codes import EXIT_USAGE, UsageError, exit_code_of_errors
 from product_consumer.runtime.signals import Shutdown, leave
 from product_consumer.settings import MAX_THREADS, Settings
@@ -57,7 +57,7 @@ def stage(
             " clients.",
         ),
     ] = None,
-    server: Server = "localhost",
+    server: Server = None,
     user: User = _LOGIN,
     password: Password = _LOGIN,
     threads: Annotated[
@@ -129,7 +129,7 @@ def request(
     file: Annotated[Path, typer.Argument(help="A picture, a text or a record.", dir_okay=False)],
     source: In,
     wait: Annotated[float, typer.Option(min=0.0, max=3600.0, help="Seconds to wait.")] = 10.0,
-    server: Server = "localhost",
+    server: Server = None,
     user: User = _LOGIN,
     password: Password = _LOGIN,
 ) -> None:
@@ -137,7 +137,7 @@ def request(
     from product_consumer.streams.request import ask, is_refusal, new_request, shown
 
     settings = command_settings()
-    url = read_server(server, SERVER_OPTION, source, user=user, password=password)
+    url = queue_url(settings, server, source, user, password)
     try:
         asked = new_request(file)
     except OSError as error:

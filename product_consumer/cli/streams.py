@@ -28,6 +28,7 @@ SERVER_OPTION = "--rabbitmq_server"
 MATERIAL = Path(__file__).resolve().parent.parent.parent / "producer"
 """What the producers send where nothing else is named."""
 
+_DEFAULT_SERVER = "localhost"
 _MAX_INTERVAL_SECONDS = 86_400.0
 _LOOP_LOGGER = "product_consumer.pipeline.consumer"
 
@@ -43,8 +44,13 @@ class Mode(StrEnum):
 
 
 Server = Annotated[
-    str,
-    typer.Option("-b", SERVER_OPTION, help="host, host:port or an amqp:// or amqps:// URL."),
+    str | None,
+    typer.Option(
+        "-b",
+        SERVER_OPTION,
+        help="host, host:port or an amqp:// or amqps:// URL. Default: RABBITMQ_SERVER, else"
+        " localhost.",
+    ),
 ]
 Queue = Annotated[str, typer.Option("-q", "--queue_name", help="Name of the queue.")]
 User = Annotated[str, typer.Option("-u", "--user", help="User, where no URL names one.")]
@@ -62,7 +68,7 @@ def produce_tabular(
     mode: Annotated[
         Mode, typer.Option("-m", "--mode", help="Both delete the queue; setup sends then.")
     ] = Mode.SETUP,
-    server: Server = "localhost",
+    server: Server = None,
     queue: Queue = "alicpp_records",
     interval: Annotated[
         float, typer.Option("-i", "--interval", min=0, help="Seconds between two records.")
@@ -92,7 +98,7 @@ def produce_images(
     directory: Annotated[
         Path | None, typer.Option("-d", "--directory", help="Default: images.")
     ] = None,
-    server: Server = "localhost",
+    server: Server = None,
     queue: Queue = "image_queue",
     user: User = "guest",
     password: Password = "guest",  # noqa: S107
@@ -110,7 +116,7 @@ def produce_texts(
     directory: Annotated[
         Path | None, typer.Option("-d", "--directory", help="Default: texts.")
     ] = None,
-    server: Server = "localhost",
+    server: Server = None,
     queue: Queue = "text_queue",
     user: User = "guest",
     password: Password = "guest",  # noqa: S107
@@ -129,7 +135,7 @@ def produce_texts(
 
 @collect.command("tabular")
 def collect_tabular(
-    server: Server = "localhost",
+    server: Server = None,
     queue: Queue = "alicpp_records",
     user: User = "guest",
     password: Password = "guest",  # noqa: S107
@@ -149,7 +155,7 @@ def collect_tabular(
 
 @collect.command("images")
 def collect_images(
-    server: Server = "localhost",
+    server: Server = None,
     queue: Queue = "image_queue",
     output_directory: Output = Path("received_images"),
     user: User = "guest",
@@ -171,7 +177,7 @@ def collect_images(
 
 @collect.command("texts")
 def collect_texts(
-    server: Server = "localhost",
+    server: Server = None,
     queue: Queue = "text_queue",
     output_directory: Output = Path("received_texts"),
     user: User = "guest",
@@ -208,14 +214,27 @@ def run_script(command: Callable[..., None]) -> NoReturn:
     sys.exit(EXIT_FATAL)
 
 
-def prepare(server: str, queue: str, user: str, password: str) -> tuple[Settings, "AmqpUrl"]:
+def prepare(server: str | None, queue: str, user: str, password: str) -> tuple[Settings, "AmqpUrl"]:
     """Read the settings, set up the log, and return the settings and the URL of a queue."""
-    from product_consumer.queues.rabbitmq.url import read_server
-
     settings = read_settings()
     provide_temporary_directory(settings.data_dir / "tmp")
     configure_logging(settings.log_format, settings.log_level)
-    return settings, read_server(server, SERVER_OPTION, queue, user=user, password=password)
+    return settings, queue_url(settings, server, queue, user, password)
+
+
+def queue_url(
+    settings: Settings, server: str | None, queue: str, user: str, password: str
+) -> "AmqpUrl":
+    """Return the URL of a queue on the chosen server, else on the one of the settings.
+
+    Raises ``ConfigurationError``, which names the option or the setting.
+    """
+    from product_consumer.queues.rabbitmq.url import read_server
+
+    text, setting = server or _DEFAULT_SERVER, SERVER_OPTION
+    if server is None and settings.rabbitmq_server is not None:
+        text, setting = settings.rabbitmq_server.get_secret_value(), "RABBITMQ_SERVER"
+    return read_server(text, setting, queue, user=user, password=password)
 
 
 def _leave_out_each_message(settings: Settings) -> None:

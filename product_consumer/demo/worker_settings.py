@@ -15,6 +15,8 @@ _NOT_FOR_THE_DEMO = (
     "sqs_dead_letter_queue_url",
     "orders_queue_url",
     "orders_dead_letter_queue_url",
+    "rabbitmq_management_url",
+    "rabbitmq_server",
     "database_url",
     "milvus_uri",
     "milvus_token",

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from product_consumer.cli import streams
+from product_consumer.errors import ConfigurationError
 from product_consumer.queues.rabbitmq.url import AmqpUrl
 from product_consumer.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_USAGE
 from product_consumer.streams.collect import opening as collecting
@@ -155,6 +156,25 @@ def test_a_server_may_be_a_whole_url(called: dict[str, Any]) -> None:
     [node] = called["url"].nodes
     assert (node.address, node.vhost, node.is_tls) == ("rabbit:5671", "vhost", True)
     assert (called["url"].queue, called["path"]) == ("words", Path("here"))
+
+
+def test_a_password_in_the_settings_is_in_no_process_list(
+    called: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RABBITMQ_SERVER", "amqp://me:secret@rabbit/vhost")
+    run(streams.collect_images)
+    [node] = called["url"].nodes
+    assert (node.address, node.user, node.password) == ("rabbit:5672", "me", "secret")
+
+    run(streams.collect_images, "-b", "other")
+    assert called["url"].nodes[0].address == "other:5672"
+
+    monkeypatch.setenv("RABBITMQ_SERVER", "amqp://me:secret@rabbit/?colour=red")
+    app = typer.Typer(add_completion=False)
+    app.command()(streams.collect_images)
+    with pytest.raises(ConfigurationError, match=r"^RABBITMQ_SERVER: ") as raised:
+        app([], standalone_mode=False)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

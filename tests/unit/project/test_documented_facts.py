@@ -35,6 +35,7 @@ from tests.support.paths import REPOSITORY
 
 PACKAGE = REPOSITORY / "product_consumer"
 MESSAGES, ORDERS, SEARCH = (DOCS / f"{name}.md" for name in ("messages", "orders", "search"))
+STREAMS = DOCS / "streams.md"
 QUICKSTART, TROUBLESHOOTING = DOCS / "quickstart.md", DOCS / "troubleshooting.md"
 OPERATIONS, GUARANTEES = DOCS / "operations.md", DOCS / "guarantees.md"
 ARCHITECTURE, DEPLOYMENT = DOCS / "architecture.md", DOCS / "deployment.md"
@@ -79,7 +80,7 @@ def reasons_of_the_code() -> set[str]:
 
 
 def documented_reasons() -> set[str]:
-    rows = [*table(MESSAGES, "reason"), *table(ORDERS, "reason")]
+    rows = [row for page in (MESSAGES, ORDERS, STREAMS) for row in table(page, "reason")]
     return {code for row in rows for code in codes(row[0])}
 
 
