@@ -56,6 +56,9 @@ class Metrics:
         self._quality = self._counter(
             "product_quality_checks", "Quality checks, by what became of them.", ("result",)
         )
+        self._alerts = self._counter(
+            "product_alerts", "Alerts of anomalies, by what became of them.", ("result",)
+        )
         self._thread_deaths = self._counter(
             "product_thread_deaths", "Threads that ended by an error of ours."
         )
@@ -105,6 +108,10 @@ class Metrics:
     def count_quality(self, result: str, number: int = 1) -> None:
         """Count quality checks; ``result`` as ``QualityChecker`` names it."""
         self._quality.labels(self._flag_names.bounded(result)).inc(number)
+
+    def count_alert(self, result: str, number: int = 1) -> None:
+        """Count alerts; ``result``: ``sent``, ``failed`` or ``dropped``."""
+        self._alerts.labels(self._flag_names.bounded(result)).inc(number)
 
     def count_thread_death(self) -> None:
         self._thread_deaths.inc()

@@ -147,6 +147,11 @@ class Settings(BaseModel):
     quality_llm_sample_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
     quality_llm_timeout_seconds: float = Field(default=10.0, ge=0.5, le=120.0)
 
+    # Alerts of the stage anomaly. The URL of a webhook often holds a secret.
+    alerts: str | None = Field(default=None, repr=False)
+    alerts_allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    alerts_timeout_seconds: float = Field(default=10.0, ge=0.5, le=120.0)
+
     @model_validator(mode="before")
     @classmethod
     def _accept_old_names(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +166,7 @@ class Settings(BaseModel):
             raise ValueError(f"allowed are {', '.join(VECTOR_FIELDS)}, separated by commas")
         return tuple(name for name in VECTOR_FIELDS if name in names)
 
-    @field_validator("image_allowed_networks", mode="before")
+    @field_validator("image_allowed_networks", "alerts_allowed_networks", mode="before")
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
         return tuple(ip_network(item) for item in _split(value))
@@ -232,6 +237,11 @@ class Settings(BaseModel):
     def lease_seconds(self) -> int:
         """How long a received message stays hidden, from the newest setting that is set."""
         return self.visibility_timeout_seconds or self.sqs_visibility_timeout_seconds
+
+    @property
+    def networks_of_alerts(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Private networks that alerts may go to: by default those that images may come from."""
+        return self.alerts_allowed_networks or self.image_allowed_networks
 
     @property
     def reject_log_path(self) -> Path:

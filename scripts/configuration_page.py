@@ -42,6 +42,7 @@ python -m product_consumer check --skip-model
 
 _LISTS = {
     "milvus_vector_fields": f"list of {', '.join(f'`{name}`' for name in VECTOR_FIELDS)}",
+    "alerts_allowed_networks": "list of CIDRs",
     "image_allowed_networks": "list of CIDRs",
     "image_allowed_ports": "list of ports",
 }

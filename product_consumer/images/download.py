@@ -136,7 +136,7 @@ class Download:
         """Set every option of the next request on a fresh or reset handle."""
         remaining_ms = max(1, int((self._deadline - time.monotonic()) * 1000))
         self._begin_request()
-        _set_fixed_options(curl, self._rules)
+        set_fixed_options(curl, self._rules)
         curl.setopt(pycurl.HTTPHEADER, [*_REQUEST_HEADERS, *self._request.headers])
         curl.setopt(pycurl.CURLU, self._target)
         curl.setopt(pycurl.TIMEOUT_MS, remaining_ms)
@@ -239,7 +239,8 @@ class Download:
         return None if self._response.take_body(chunk) else _STOP_READING
 
 
-def _set_fixed_options(curl: Any, rules: Rules) -> None:
+def set_fixed_options(curl: Any, rules: Rules) -> None:
+    """Set what is the same for every request to an address that somebody else chose."""
     options = {
         pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
         pycurl.FOLLOWLOCATION: 0,

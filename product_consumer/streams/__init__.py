@@ -2,6 +2,7 @@
 
 worker     one pipeline on the queue of one stream: a worker process
 produce    rows of a table, pictures and texts are sent
+alerts     anomalies that are told at once: to a webhook or the log
 anomaly    what does not fit what was there before, in a stream of records
 collect    a stream becomes files, or lines of JSON
 records    a body -> the columns of a record -> a line

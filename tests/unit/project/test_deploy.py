@@ -89,6 +89,7 @@ def exposed_metrics() -> set[str]:
     metrics.count_dead_letter("x")
     metrics.count_flags(("x",))
     metrics.count_quality("x")
+    metrics.count_alert("x")
     metrics.watch_breakers(lambda: {"milvus": True})
     metrics.watch_pending_checks(lambda: 1)
     metrics.observe_stage("x", 1.0)

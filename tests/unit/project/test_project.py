@@ -33,7 +33,7 @@ HOMES = {
     "price_parser": ("messages/price_numbers.py",),
     "prometheus_client": ("metrics.py",),
     "psycopg": ("database/",),
-    "pycurl": ("images/",),
+    "pycurl": ("images/", "streams/alerts/webhook.py"),
     # The embedded server needs the generated service definition that pymilvus carries.
     "pymilvus": ("stores/milvus/",),
     "redis": ("orders/redis/",),
