@@ -15,6 +15,14 @@ from product_consumer.queues.rabbitmq.url import AmqpUrl
 from product_consumer.runtime.exit_codes import EXIT_USAGE, UsageError, exit_code_of_errors
 from product_consumer.runtime.signals import Shutdown, leave
 from product_consumer.settings import MAX_THREADS, Settings
+from product_consumer.streams.alerts.targets import AlertQueue, Target, read_target
+from product_consumer.streams.anomaly.options import (
+    DEFAULT_RELEARN,
+    LEAST_RELEARN,
+    MOST_RELEARN,
+    DetectorName,
+    DetectorOptions,
+)
 from product_consumer.streams.labels.prompts import Templates
 from product_consumer.streams.labels.reading import read_labels
 from product_consumer.streams.stages.names import StageName
@@ -76,6 +84,32 @@ def stage(
     templates: Annotated[
         Templates, typer.Option(help="classify: 7 prompts (simple) or 80 (openai) for a label.")
     ] = Templates.SIMPLE,
+    detector: Annotated[
+        DetectorName,
+        typer.Option(help="anomaly: by relations of features, or by distribution of values."),
+    ] = DetectorName.RELATION,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="anomaly: the columns to look at, text and truth values too (default: numbers).",
+        ),
+    ] = None,
+    relearn: Annotated[
+        int,
+        typer.Option(
+            min=LEAST_RELEARN,
+            max=MOST_RELEARN,
+            help="anomaly: after so many anomalies in a row they are what is usual.",
+        ),
+    ] = DEFAULT_RELEARN,
+    alerts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="QUEUE|URL|log",
+            help="anomaly: where anomalies are told at once (default: ALERTS).",
+        ),
+    ] = None,
 ) -> None:
     """Run one step of a model pipeline: read a queue, send what was made of it to the next."""
     with exit_code_of_errors() as ending:
@@ -83,9 +117,18 @@ def stage(
         named = {option: queue for option, queue in queues.items() if queue is not None}
         _check(name, named, labels)
         settings, url = prepare(server, source, user, password)
+        target = _target(name, alerts, settings)
+        if isinstance(target, AlertQueue):
+            named["--alerts"] = target.name
+            _check_distinct(named)
         urls = {option: url.with_queue(queue) for option, queue in named.items()}
-        given = {"labels": labels, "min_score": min_score, "templates": templates}
-        ending.code = _run(name, urls, given, settings, threads, until_empty)
+        given = {
+            "templates": templates,
+            "min_score": min_score,
+            "detector": DetectorOptions(detector, _columns(features), relearn),
+            "alerts": urls["--alerts"] if isinstance(target, AlertQueue) else target,
+        }
+        ending.code = _run(name, urls, labels, given, settings, threads, until_empty)
     leave(ending.code)
 
 
@@ -93,22 +136,42 @@ def _check(name: StageName, queues: dict[str, str], labels: Path | None) -> None
     """Raise ``UsageError`` for options that do not go together."""
     if queues.keys() == {"--in"}:
         raise UsageError("Nowhere to send results: give --out, --results or both.")
-    if len(set(queues.values())) < len(queues):
-        raise UsageError("--in, --out and --results need to be different queues.")
+    _check_distinct(queues)
     if (labels is not None) != (name is StageName.CLASSIFY):
         raise UsageError("The stage classify needs --labels, and no other stage takes it.")
+
+
+def _check_distinct(queues: dict[str, str]) -> None:
+    if len(set(queues.values())) < len(queues):
+        raise UsageError("--in, --out, --results and --alerts need to be different queues.")
+
+
+def _target(name: StageName, alerts: str | None, settings: Settings) -> Target | None:
+    """Return where alerts go; raises ``UsageError`` and ``ConfigurationError``."""
+    if name is not StageName.ANOMALY:
+        if alerts is not None:
+            raise UsageError("Only the stage anomaly takes --alerts.")
+        return None
+    if alerts is not None:
+        return read_target(alerts)
+    return None if settings.alerts is None else read_target(settings.alerts, "ALERTS")
+
+
+def _columns(text: str | None) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, (text or "").split(","))))
 
 
 def _run(
     name: StageName,
     urls: dict[str, AmqpUrl],
+    label_file: Path | None,
     given: dict[str, Any],
     settings: Settings,
     threads: int | None,
     until_empty: bool,
 ) -> int:
     # Before the slow imports: a wrong file of labels is told at once.
-    labels = None if given["labels"] is None else read_labels(given["labels"])
+    labels = None if label_file is None else read_labels(label_file)
     from product_consumer.streams.stages.components import StageOptions, run_stage
 
     options = StageOptions(
@@ -117,8 +180,7 @@ def _run(
         urls.get("--out"),
         urls.get("--results"),
         labels,
-        given["templates"],
-        given["min_score"],
+        **given,
     )
     return run_stage(
         options, settings, threads=threads or settings.threads, until_empty=until_empty

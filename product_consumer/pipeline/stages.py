@@ -120,6 +120,7 @@ def stage_timeouts(
         "reuse": max(store, embed),
         "prepare": 45.0,
         "embed": embed,
+        "score": 60.0,
         "ledger": store,
         "stores": store,
         "validate_order": 45.0,

@@ -7,13 +7,12 @@ from product_consumer.settings import Settings
 from product_consumer.streams.alerts.alert import AlertSink
 from product_consumer.streams.alerts.background import BackgroundAlerts
 from product_consumer.streams.alerts.log_lines import LogAlerts
-from product_consumer.streams.alerts.targets import SETTING, Log
-from product_consumer.streams.alerts.targets import Webhook as WebhookTarget
+from product_consumer.streams.alerts.targets import SETTING, Log, OtherPlace
 from product_consumer.streams.alerts.webhook import Webhook
 
 
 def open_sink(
-    target: WebhookTarget | Log, settings: Settings, count: Callable[[str, int], None]
+    target: OtherPlace, settings: Settings, count: Callable[[str, int], None]
 ) -> AlertSink:
     """Return a place that is not started yet.
 

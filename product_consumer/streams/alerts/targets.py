@@ -31,7 +31,8 @@ class Log:
     """The log of this process."""
 
 
-Target = Webhook | AlertQueue | Log
+OtherPlace = Webhook | Log
+Target = AlertQueue | OtherPlace
 
 
 def read_target(text: str, setting: str = SETTING) -> Target:

@@ -9,5 +9,7 @@ state        what a detector has learnt, as a file of numbers
 state_files  which file belongs to which queue and process
 keeper       writes the file while records come in
 planted      records with anomalies whose places are known, for measurements
+stage        messages -> verdicts -> results and alerts
+options      the options of a detector
 opening      options -> a detector that goes on where it stopped
 """

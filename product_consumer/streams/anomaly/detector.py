@@ -7,6 +7,7 @@ from threading import Lock
 import numpy as np
 
 from product_consumer.streams.anomaly.features import Features, Value
+from product_consumer.streams.anomaly.options import DEFAULT_RELEARN
 from product_consumer.streams.anomaly.scores import LatestScores
 from product_consumer.streams.anomaly.scoring.base import Floats, Scorer
 from product_consumer.streams.anomaly.state import StateUnusable
@@ -14,7 +15,6 @@ from product_consumer.streams.anomaly.verdict import Verdict
 
 WARM_UP_RECORDS = 300
 """The first records, of which none is called an anomaly."""
-DEFAULT_RELEARN = 200
 LEARN_RECORDS = 50
 """Records that are learnt at a time."""
 FIRST_LEARN_RECORDS = 50

@@ -3,19 +3,21 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-from product_consumer.streams.anomaly.detector import DEFAULT_RELEARN, Detector
+from product_consumer.streams.anomaly.detector import Detector
 from product_consumer.streams.anomaly.features import Value
 from product_consumer.streams.anomaly.keeper import StateKeeper
+from product_consumer.streams.anomaly.options import (
+    DEFAULT_DETECTOR,
+    DetectorName,
+    DetectorOptions,
+)
 from product_consumer.streams.anomaly.scoring.base import Scorer
 from product_consumer.streams.anomaly.state import State, StateUnusable
 from product_consumer.streams.anomaly.state_files import StateFiles
 from product_consumer.streams.anomaly.verdict import Verdict
 
 log = logging.getLogger(__name__)
-
-DetectorName = Literal["relation", "distribution"]
 
 
 class KeptDetector:
@@ -25,20 +27,13 @@ class KeptDetector:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        queue: str,
-        *,
-        detector: DetectorName = "relation",
-        chosen: Sequence[str] = (),
-        relearn: int = DEFAULT_RELEARN,
+        self, directory: Path, queue: str, options: DetectorOptions = DEFAULT_DETECTOR
     ) -> None:
-        """``chosen``: names of features; none means all numbers."""
         self._queue = queue
-        self._name = detector
-        self._chosen = tuple(sorted(set(chosen)))
-        self._detector = Detector(_scorer(detector), chosen=self._chosen, relearn=relearn)
-        self._relearn = relearn
+        self._name = options.name
+        self._relearn = options.relearn
+        self._chosen = tuple(sorted(set(options.chosen)))
+        self._detector = self._fresh()
         self._files = StateFiles(directory, queue)
         self._keeper = StateKeeper(self._files, self._state)
 
@@ -68,9 +63,12 @@ class KeptDetector:
         if state.chosen != self._chosen:
             raise StateUnusable("it was learnt from other --features")
         # What does not fit may be found half-way; the detector must be a fresh one then.
-        restored = Detector(_scorer(self._name), chosen=self._chosen, relearn=self._relearn)
+        restored = self._fresh()
         restored.restore(state.names, state.seen, state.warming_up, state.arrays)
         self._detector = restored
+
+    def _fresh(self) -> Detector:
+        return Detector(_scorer(self._name), chosen=self._chosen, relearn=self._relearn)
 
     def _state(self) -> State:
         names, seen, warming_up, arrays = self._detector.learnt()
@@ -79,7 +77,7 @@ class KeptDetector:
 
 def _scorer(name: DetectorName) -> Scorer:
     # Loaded when needed: river's LODA brings scipy.stats, which takes seconds.
-    if name == "distribution":
+    if name is DetectorName.DISTRIBUTION:
         from product_consumer.streams.anomaly.scoring.distribution import DistributionScorer
 
         return DistributionScorer()

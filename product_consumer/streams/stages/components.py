@@ -14,6 +14,8 @@ from product_consumer.queues.rabbitmq.url import AmqpUrl
 from product_consumer.runtime.stream import Stream
 from product_consumer.runtime.worker import Worker
 from product_consumer.settings import Settings
+from product_consumer.streams.alerts.targets import OtherPlace
+from product_consumer.streams.anomaly.options import DEFAULT_DETECTOR, DetectorOptions
 from product_consumer.streams.labels.prompts import Templates
 from product_consumer.streams.labels.reading import LabelFile
 from product_consumer.streams.results import ResultStore
@@ -45,6 +47,10 @@ class StageOptions:
     """For ``classify``, which needs them."""
     templates: Templates = field(default_factory=lambda: Templates.SIMPLE)
     min_score: float = 0.0
+    detector: DetectorOptions = DEFAULT_DETECTOR
+    """For ``anomaly``."""
+    alerts: AmqpUrl | OtherPlace | None = None
+    """For ``anomaly``: a queue, or another place."""
 
 
 class StageComponents:
@@ -71,10 +77,15 @@ class StageComponents:
         )
         self._embedder: Embedder | None = None
         self.outlets = Outlets(self._outlet(options.out), self._outlet(options.results))
+        self._alert_queue = self._outlet(
+            options.alerts if isinstance(options.alerts, AmqpUrl) else None
+        )
 
     def opening_steps(self) -> Sequence[Callable[[], object]]:
         """Return what a worker calls, in order."""
         open_queues = [outlet.open for outlet in self.outlets.all]
+        if self._alert_queue is not None:
+            open_queues.append(self._alert_queue.open)
         # The model last: it takes long, and what is wrong elsewhere is told at once.
         return (self.open_results, *open_queues, self.open_stage)
 
@@ -97,6 +108,8 @@ class StageComponents:
                 self.stage = FeaturesStage(self._embedding())
             case StageName.CLASSIFY:
                 self.stage = self._classify()
+            case StageName.ANOMALY:
+                self.stage = self._anomaly()
 
     def pipeline(self, queue_name: str, in_flight: InFlightTracker) -> StagePipeline:
         """Return the pipeline; everything must be open."""
@@ -166,6 +179,21 @@ class StageComponents:
             min_score=options.min_score,
         )
         return Classify(embedding, scorer)
+
+    def _anomaly(self) -> Stage:
+        from product_consumer.streams.alerts.opening import open_sink
+        from product_consumer.streams.anomaly.opening import KeptDetector
+        from product_consumer.streams.anomaly.stage import AnomalyStage
+
+        options, settings, sink = self._options, self._settings, None
+        if options.alerts is not None and not isinstance(options.alerts, AmqpUrl):
+            sink = open_sink(options.alerts, settings, self._context.metrics.count_alert)
+            sink.start()
+            self._closing.callback(sink.close)
+        detector = KeptDetector(settings.data_dir, options.source.queue, options.detector)
+        detector.open()
+        self._closing.callback(detector.close)
+        return AnomalyStage(detector, self._context, sink=sink, queue=self._alert_queue)
 
     def _embedding(self) -> "Embedding":
         from product_consumer.streams.stages.features import Embedding

@@ -9,3 +9,4 @@ class StageName(StrEnum):
     PREPROCESS = "preprocess"
     FEATURES = "features"
     CLASSIFY = "classify"
+    ANOMALY = "anomaly"
