@@ -11,7 +11,7 @@ SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-workers test-faults test-outages test-units test-project test-contracts soak bench check lint types imports docs train-demo-model clean
+.PHONY: help setup demo demo-streams test test-workers test-faults test-outages test-units test-project test-contracts soak bench check lint types imports docs train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ setup: $(INSTALLED)  ## Install everything into .venv
 
 demo: $(INSTALLED)  ## Run the whole job on drawn products: make demo ARGS="--catalog DIR"
 	$(BIN)/python thread_runner.py --demo $(ARGS)
+
+demo-streams: $(INSTALLED)  ## Run the stages on drawn pictures and records, on a RabbitMQ of their own
+	$(BIN)/python -m product_consumer.demo.streams
 
 ifdef ARGS
 test: lint imports types docs
@@ -52,7 +55,7 @@ test-contracts: $(INSTALLED)  ## What every queue, every store and the ledgers m
 	$(BIN)/python -m pytest tests/contracts
 
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
-	$(BIN)/python -m pytest tests/faults --soak -m soak $(ARGS)
+	$(BIN)/python -m pytest tests/faults tests/acceptance --soak -m soak $(ARGS)
 
 bench: $(INSTALLED)  ## Measure what needs no GPU, in five minutes; each program in benchmarks/ has longer runs
 	$(BIN)/python -m benchmarks.batching

@@ -11,6 +11,7 @@ progress            a bar on a terminal, a line now and then elsewhere
 results             what the run left in ledger and stores
 summary             what is printed of it
 tiny_model          the small OpenCLIP model that ships with the package
+streams             make demo-streams: stages on a RabbitMQ of their own
 drawings            the sample catalogue, drawn
 training            how the tiny model was made
 """
