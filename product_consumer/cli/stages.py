@@ -1,5 +1,6 @@
 """Commands of the model pipeline: ``stage`` runs one step of it, ``request`` is its client."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,7 @@ def stage(
     ] = None,
 ) -> None:
     """Run one step of a model pipeline: read a queue, send what was made of it to the next."""
+    _check_number(min_score, "--min-score")
     with exit_code_of_errors() as ending:
         queues = {"--in": source, "--out": out, "--results": results}
         named = {option: queue for option, queue in queues.items() if queue is not None}
@@ -139,6 +141,12 @@ def _check(name: StageName, queues: dict[str, str], labels: Path | None) -> None
     _check_distinct(queues)
     if (labels is not None) != (name is StageName.CLASSIFY):
         raise UsageError("The stage classify needs --labels, and no other stage takes it.")
+
+
+def _check_number(number: float, option: str) -> None:
+    # Click compares, and every comparison with NaN fails.
+    if math.isnan(number):
+        raise typer.BadParameter("needs a number", param_hint=option)
 
 
 def _check_distinct(queues: dict[str, str]) -> None:
@@ -198,6 +206,7 @@ def request(
     """Send a file to the first stage of a pipeline and print its answer; exit 1 when none comes."""
     from product_consumer.streams.request import ask, is_refusal, new_request, shown
 
+    _check_number(wait, "--wait")
     settings = command_settings()
     url = queue_url(settings, server, source, user, password)
     try:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -24,6 +25,7 @@ KINDS = ("mug", "chair", "umbrella", "hat")
 KILLS, BURST = 8, 40
 REQUESTS = KILLS * BURST
 LIMIT_SECONDS = 300.0
+STARTED = "Thread 1 started consuming"
 
 
 class Chain:
@@ -53,9 +55,11 @@ class Chain:
                 for name, value in tiny_model.settings(directory / "model").items()
             },
         }
+        self._starts = Counter[str]()
         self.processes = {name: self.start(name) for name in self._options}
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
+        self._starts[name] += 1
         command = [sys.executable, "-m", "product_consumer", "stage", name, *self._options[name]]
         with (self.directory / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
@@ -72,9 +76,17 @@ class Chain:
         self.processes[name] = self.start(name)
 
     def stop(self) -> list[int]:
-        for process in self.processes.values():
+        for name, process in self.processes.items():
+            self._wait_until_it_consumes(name)
             process.send_signal(signal.SIGTERM)
         return [process.wait(60) for process in self.processes.values()]
+
+    def _wait_until_it_consumes(self, name: str) -> None:
+        """Wait for the last start: every earlier one has got as far, and was killed then."""
+        log, deadline = self.directory / f"{name}.log", monotonic() + 60
+        while log.read_text(encoding="utf-8").count(STARTED) < self._starts[name]:
+            assert monotonic() < deadline, log.read_text(encoding="utf-8")
+            sleep(0.1)
 
     def rows(self) -> dict[str, tuple[str, str]]:
         with sqlite3.connect(self.directory / "data" / "products.db") as database:
