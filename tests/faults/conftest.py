@@ -8,20 +8,33 @@ import pytest
 from tests.faults.harness.forked_workers import ForkedWorld, ForkServer
 from tests.faults.harness.order_world import ORDERS, PRODUCTS, OrderWorld
 from tests.faults.harness.world import FaultWorld, Servers
+from tests.support.rabbitmq_node import RabbitServer
 
 UNREACHABLE = "http://127.0.0.1:1"
 
 
+@pytest.fixture(params=["sqs", pytest.param("rabbitmq", marks=pytest.mark.soak)])
+def queue_server(request: pytest.FixtureRequest) -> RabbitServer | str:
+    """The server of the queues: SQS, and RabbitMQ with the long tests.
+
+    ``tests/faults/rabbitmq`` has a share of the latter that always runs.
+    """
+    found: RabbitServer | str = request.getfixturevalue(
+        "rabbitmq_server" if request.param == "rabbitmq" else "elasticmq_url"
+    )
+    return found
+
+
 @pytest.fixture
 def servers(
-    elasticmq_url: str,
+    queue_server: RabbitServer | str,
     postgres_server: str,
     elasticsearch_url: str,
     milvus_server_url: str,
     toxiproxy_url: str,
 ) -> Servers:
     return Servers(
-        elasticmq_url, postgres_server, elasticsearch_url, milvus_server_url, toxiproxy_url
+        queue_server, postgres_server, elasticsearch_url, milvus_server_url, toxiproxy_url
     )
 
 
@@ -43,14 +56,14 @@ def cold_world(tmp_path: Path, servers: Servers) -> Iterator[FaultWorld]:
 @pytest.fixture
 def order_world(
     tmp_path: Path,
-    elasticmq_url: str,
+    queue_server: RabbitServer | str,
     postgres_server: str,
     toxiproxy_url: str,
     redis_url: str,
     fork_server: ForkServer,
 ) -> Iterator[OrderWorld]:
     """A world whose workers consume orders only; there is no store for products."""
-    servers = Servers(elasticmq_url, postgres_server, UNREACHABLE, UNREACHABLE, toxiproxy_url)
+    servers = Servers(queue_server, postgres_server, UNREACHABLE, UNREACHABLE, toxiproxy_url)
     opened = OrderWorld(tmp_path, servers, redis_url, fork_server)
     yield opened
     opened.close()

@@ -51,7 +51,7 @@ def test_a_receipt_that_is_no_longer_valid_deletes_nothing(
 ) -> None:
     """The first holder is done when a second has the message; the second dies."""
     world.send_all([product("p", 1, world.images_url)])
-    fault = "no_heartbeats,slow:before_acknowledge:4"
+    fault = "no_heartbeats,slow:before_acknowledge:4:1"
     slow = fork_server.start(world, fault, threads=1, settings=SHORT_LEASE)
     world.wait_for_event("receive")
     other = fork_server.start(world, "hold:before_acknowledge", threads=1, settings=LONG_LEASE)

@@ -110,6 +110,14 @@ class RabbitClient:
                 taken.append(got)
             return taken
 
+    def look_at_all(self, queue: str) -> list[Got]:
+        """Return every message that is ready, and give all of them back."""
+        with self.channel() as channel:
+            seen = []
+            while (got := _get(channel, queue, is_settled=False)) is not None:
+                seen.append(got)
+            return seen
+
     def purge(self, queue: str) -> None:
         with self.channel() as channel:
             channel.queue_purge(queue)
@@ -169,8 +177,8 @@ def _parameters(server: RabbitServer) -> pika.URLParameters:
     return parameters
 
 
-def _get(channel: BlockingChannel, queue: str) -> Got | None:
-    method, properties, body = channel.basic_get(queue, auto_ack=True)
+def _get(channel: BlockingChannel, queue: str, *, is_settled: bool = True) -> Got | None:
+    method, properties, body = channel.basic_get(queue, auto_ack=is_settled)
     if method is None or properties is None or body is None:
         return None
     return Got(body, properties, bool(method.redelivered))

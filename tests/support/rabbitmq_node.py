@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -67,10 +68,6 @@ class RabbitServer:
             )
             for queue in found
         }
-
-    @property
-    def version(self) -> str:
-        return str(self.api("overview")["rabbitmq_version"])
 
     @contextlib.contextmanager
     def user(self, configure: str = "", write: str = "", read: str = "") -> Iterator[str]:
@@ -180,6 +177,11 @@ class RabbitNode(RabbitServer):
         """Change numbers of the server's for channels that are opened from now on."""
         calls = [f"application:set_env(rabbit,{name},{value})" for name, value in settings.items()]
         self.ctl("eval", ",".join(calls) + ".")
+
+    @property
+    def version(self) -> str:
+        [version, *_] = re.findall(r"RabbitMQ (\d[\w.]*)", self.log)
+        return str(version)
 
     @property
     def log(self) -> str:

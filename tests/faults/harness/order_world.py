@@ -56,10 +56,10 @@ class OrderWorld(ForkedWorld):
         self.orders_url, self.orders_dead_url = self._create_queues(f"o-{uuid.uuid4().hex[:12]}")
         address = urlsplit(redis_url).netloc.split("@")[-1]
         self.proxies["redis"] = Proxy(servers.toxiproxy, f"{self.name}-redis", address)
-        queue = self.proxies["queue"].in_front_of
+        queues, proxy = self.queues, self.proxies["queue"]
         self.environment |= {
-            "ORDERS_QUEUE_URL": queue(self.orders_url),
-            "ORDERS_DEAD_LETTER_QUEUE_URL": queue(self.orders_dead_url),
+            "ORDERS_QUEUE_URL": queues.address(proxy, self.orders_url),
+            "ORDERS_DEAD_LETTER_QUEUE_URL": queues.dead_letter_address(proxy, self.orders_dead_url),
             "REDIS_URL": self.proxies["redis"].in_front_of(redis_url),
             "DEFAULT_CURRENCY": DEFAULT_CURRENCY,
         }
@@ -72,16 +72,12 @@ class OrderWorld(ForkedWorld):
         """Send each message to its own stream's queue, in this order."""
         products = [message for message in messages if isinstance(message, Sent)]
         orders = [message for message in messages if isinstance(message, SentOrder)]
-        for start in range(0, len(orders), 10):
-            ten = orders[start : start + 10]
-            entries = [{"Id": str(i), "MessageBody": order.body} for i, order in enumerate(ten)]
-            reply = self.sqs.send_message_batch(QueueUrl=self.orders_url, Entries=entries)
-            for success in reply["Successful"]:
-                self.sent_orders[success["MessageId"]] = ten[int(success["Id"])]
+        ids = self.queues.send(self.orders_url, [order.body for order in orders])
+        self.sent_orders |= dict(zip(ids, orders, strict=True))
         super().send_all(products)
 
     def left_in_queue(self) -> int:
-        return super().left_in_queue() + self._left_in(self.orders_url)
+        return super().left_in_queue() + self.queues.left_in(self.orders_url)
 
     def order_events(self) -> list[Event]:
         """The events of the order stream, with the names of the product stream's."""
@@ -129,25 +125,16 @@ class OrderWorld(ForkedWorld):
                 opened.enter_context(super().observed())
             yield
 
-    def dead_letters_of(self, queue_url: str) -> list[tuple[str, str]]:
+    def dead_letters_of(self, queue: str) -> list[tuple[str, str]]:
         """(message id of the original, reason) of everything in a dead-letter queue."""
-        products_url, self.dead_letter_url = self.dead_letter_url, queue_url
-        try:
-            letters = self.dead_letters()
-        finally:
-            self.dead_letter_url = products_url
+        letters = self.queues.letters_in(queue)
         return [(letter.get("message_id", ""), letter.get("reason", "")) for letter in letters]
 
     def _order_state(self, letters: Sequence[tuple[str, str]] = ()) -> OrderState:
-        state = OrderState(dead_letters=list(letters), waiting=self._left_in(self.orders_url))
+        state = OrderState(dead_letters=list(letters), waiting=self.queues.left_in(self.orders_url))
         read_order_tables(self.database_url, state)
         state.hashes = read_redis(self.redis)
         return state
-
-    def _left_in(self, queue_url: str) -> int:
-        reply = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])
-        names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-        return sum(int(reply["Attributes"][name]) for name in names)
 
     def _observe_redis(self, stopping: threading.Event) -> None:
         calls = itertools.count(1)

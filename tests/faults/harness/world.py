@@ -29,14 +29,15 @@ from tests.faults.harness.final_state import (
     read_sqlite_search,
 )
 from tests.faults.harness.observer import observe
+from tests.faults.harness.queues import POLL_SECONDS, queues_on
 from tests.faults.harness.recording import Event, History, read_history
 from tests.faults.harness.toxiproxy import Proxy
 from tests.faults.harness.workload import IMAGE_COUNT, Sent
 from tests.support import backends, factories
 from tests.support.paths import REPOSITORY
+from tests.support.rabbitmq_node import RabbitServer
 
 VISIBILITY_SECONDS = 4
-POLL_SECONDS = 1
 HORIZON_SECONDS = 6
 STORE_TIMEOUT_SECONDS = 2
 EMPTY_POLLS = 5
@@ -50,7 +51,8 @@ SOAK_SECONDS = 1800
 class Servers:
     """Addresses of running servers."""
 
-    sqs: str
+    queues: RabbitServer | str
+    """A RabbitMQ, or the URL of a server that speaks the SQS API."""
     postgres: str
     elasticsearch: str
     milvus: str
@@ -63,7 +65,8 @@ class FaultWorld(World):
     program = Path(__file__).with_name("worker.py")
 
     def __init__(self, directory: Path, servers: Servers) -> None:
-        super().__init__(directory, servers.sqs, {})
+        self.queues = queues_on(servers.queues)
+        super().__init__(directory, self.queues.url, {})
         self.name = f"f{uuid.uuid4().hex[:12]}"
         self.images_url = f"http://127.0.0.1:{self.port}"
         self.image_embeddings = {number: self._draw(number) for number in range(IMAGE_COUNT)}
@@ -79,7 +82,7 @@ class FaultWorld(World):
                 servers.toxiproxy, f"{self.name}-{dependency}", urlsplit(url).netloc.split("@")[-1]
             )
             for dependency, url in (
-                ("queue", servers.sqs),
+                ("queue", self.queues.url),
                 ("ledger", servers.postgres),
                 ("elasticsearch", servers.elasticsearch),
                 ("milvus", servers.milvus),
@@ -89,6 +92,7 @@ class FaultWorld(World):
 
     def close(self) -> None:
         super().close()
+        self.queues.close()
         for proxy in self.proxies.values():
             proxy.close()
         backends.drop_database(self._servers.postgres, self.name)
@@ -127,12 +131,8 @@ class FaultWorld(World):
 
     def send_all(self, messages: Sequence[Any]) -> None:
         """Send the messages in this order, and keep each by its message id."""
-        for start in range(0, len(messages), 10):
-            ten = messages[start : start + 10]
-            entries = [{"Id": str(i), "MessageBody": message.body} for i, message in enumerate(ten)]
-            reply = self.sqs.send_message_batch(QueueUrl=self.queue_url, Entries=entries)
-            for success in reply["Successful"]:
-                self.sent[success["MessageId"]] = ten[int(success["Id"])]
+        ids = self.queues.send(self.queue_url, [message.body for message in messages])
+        self.sent |= dict(zip(ids, messages, strict=True))
         self.history.add("sent", total=len(self.sent))
 
     def kill(self, worker: Worker) -> None:
@@ -247,9 +247,13 @@ class FaultWorld(World):
 
     def hidden_in_queue(self) -> int:
         """The number of messages that were received, and neither settled nor visible again."""
-        name = "ApproximateNumberOfMessagesNotVisible"
-        reply = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=[name])
-        return int(reply["Attributes"][name])
+        return self.queues.hidden_in(self.queue_url)
+
+    def left_in_queue(self) -> int:
+        return self.queues.left_in(self.queue_url)
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        return self.queues.letters_in(self.dead_letter_url)
 
     def verdict(
         self,
@@ -327,6 +331,9 @@ class FaultWorld(World):
         line = Event(time.monotonic(), worker.process.pid, kind)
         self.history.add(kind, at=line.at, process=line.process)
 
+    def _create_queues(self, name: str) -> tuple[str, str]:
+        return self.queues.create(name)
+
     def _draw(self, number: int) -> Any:
         colour = tuple(random.Random(number).randrange(256) for _ in range(3))
         path = self.images / f"{number}.png"
@@ -336,11 +343,12 @@ class FaultWorld(World):
 
     def _settings(self) -> dict[str, str]:
         proxies = self.proxies
-        queue = proxies["queue"].in_front_of
         return {
-            "AWS_ENDPOINT_URL": queue(self._servers.sqs),
-            "SQS_QUEUE_URL": queue(self.queue_url),
-            "SQS_DEAD_LETTER_QUEUE_URL": queue(self.dead_letter_url),
+            **self.queues.settings(proxies["queue"]),
+            "SQS_QUEUE_URL": self.queues.address(proxies["queue"], self.queue_url),
+            "SQS_DEAD_LETTER_QUEUE_URL": self.queues.dead_letter_address(
+                proxies["queue"], self.dead_letter_url
+            ),
             "SQS_VISIBILITY_TIMEOUT_SECONDS": str(VISIBILITY_SECONDS),
             "SQS_WAIT_SECONDS": str(POLL_SECONDS),
             "DATABASE_URL": proxies["ledger"].in_front_of(self.database_url),

@@ -105,7 +105,8 @@ def test_whatever_its_properties_a_message_is_put_off_rejected_and_whole(
     with rabbitmq_node.user(configure=".*", write=".*", read=".*") as login:
         queue = bench.open(login=login)
         first = receive(queue, len(HOSTILE))
-        assert [message.body for message in first] == list(HOSTILE)
+        # In any order: later versions have quorum queues with priorities.
+        assert {message.body for message in first} == HOSTILE.keys()
         assert {message.receive_count for message in first} == {1}
         for message in first:
             queue.retry_later(message, 1)
