@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from product_consumer.cli.app import app
 from tests.acceptance.demo_run import DemoRun, run_demo
+from tests.faults.harness.forked_workers import ForkServer
 from tests.support import factories
 from tests.support.paths import REPOSITORY
 
@@ -112,7 +113,7 @@ def test_off_a_terminal_progress_is_a_few_lines_and_no_line_is_repeated(first_ru
     assert log.count("processed ID") == 96 + 38
 
 
-def test_the_demo_takes_the_users_own_catalogue(tmp_path: Path) -> None:
+def test_the_demo_takes_the_users_own_catalogue(tmp_path: Path, fork_server: ForkServer) -> None:
     images = tmp_path / "shop" / "images"
     images.mkdir(parents=True)
     products = []
@@ -126,10 +127,11 @@ def test_the_demo_takes_the_users_own_catalogue(tmp_path: Path) -> None:
     turned.save(images / "turned.png")
     products.append({"id": "turned", "name": "Turned", "price": "$5", "image": "turned.png"})
     (tmp_path / "shop" / "products.json").write_text(json.dumps(products))
-    result = run_demo(tmp_path, "--catalog", str(tmp_path / "shop"))
+    environment = {"PATH": "/usr/bin:/bin", "DATA_DIR": str(tmp_path / "data")}
+    demo = fork_server.fork(environment, tmp_path, ["--demo", "--catalog", str(tmp_path / "shop")])
 
-    assert result.returncode == 0, result.stderr
-    assert "Products: received 11, stored 11, rejected 0" in result.stdout
+    assert demo.wait() == 0, demo.log
+    assert "Products: received 11, stored 11, rejected 0" in demo.log
     with sqlite3.connect(tmp_path / "data" / "products.db") as connection:
         prices = connection.execute("SELECT price_minor, currency FROM products ORDER BY id")
         assert prices.fetchall() == [(1899, "USD")] * 6 + [(500, "USD")]

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from product_consumer.embedding import embedder as embedder_module
-from product_consumer.embedding import loading
+from product_consumer.embedding import loading, preprocessing
 from product_consumer.embedding.embedder import Embedder, load_embedder
 from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.preprocessing import PreparedItem
@@ -63,6 +64,15 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tiny(directory: Path) -> TinyClip:
     return make_tiny_clip(directory, name="tiny-embedding")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_tokenizer() -> Iterator[None]:
+    """Every embedder of a model has the same tokenizer: to make one takes a quarter of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_once = functools.cache(preprocessing.make_tokenizer)
+        patch.setattr(preprocessing, "make_tokenizer", make_once)
+        yield
 
 
 @pytest.fixture(scope="module")
