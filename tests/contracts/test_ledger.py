@@ -1,7 +1,6 @@
 """The ledger on both of its databases: newer and older messages, history, pending checks."""
 
 import itertools
-import multiprocessing
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from product_consumer.ledger.rows import LookedUp, ProductChange
 from product_consumer.ledger.tables import metadata
 from product_consumer.models import ImageSource, Product, StoreIdentity
 from tests.support import backends, factories
+from tests.support.several_processes import in_several_processes, set_up_ledger
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -350,19 +351,9 @@ def test_a_ledger_of_an_earlier_program_gets_the_column_that_it_lacks(ledger: Le
 
 
 def test_processes_that_set_up_together_agree_on_one_id(ledger_url: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with spawn.Pool(3) as pool:
-        ids = pool.map(_set_up, [ledger_url] * 3)
+    ids = in_several_processes(set_up_ledger, partial(open_ledger, ledger_url))
 
     assert len(set(ids)) == 1
-
-
-def _set_up(url: str) -> str:
-    ledger = open_ledger(url)
-    try:
-        return ledger.setup()
-    finally:
-        ledger.close()
 
 
 def test_a_ledger_without_a_model_has_no_identity_yet(ledger_url: str) -> None:

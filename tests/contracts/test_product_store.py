@@ -1,11 +1,8 @@
 """The promises of ``product_consumer/stores/base.py``, tested on every store."""
 
-import pickle
 import re
 import socket
 import sqlite3
-import subprocess
-import sys
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterator
@@ -29,18 +26,11 @@ from product_consumer.stores.milvus.store import MilvusStore
 from product_consumer.stores.probe import PROBE_ID, probe_writing
 from product_consumer.stores.sqlite_fts import SqliteSearchStore
 from tests.support.factories import embeddings, product_row, unit_embedding
-from tests.support.paths import REPOSITORY
+from tests.support.several_processes import in_several_processes, set_up_store
 
 DIMENSION = 16
 IDENTITY = StoreIdentity(ledger_id="ledger-1", model_id="model-1", dimension=DIMENSION)
 TIMEOUT_SECONDS = 20.0
-SET_UP_IN_A_PROCESS = """
-import pickle, sys
-open_store, identity = pickle.load(sys.stdin.buffer)
-store = open_store()
-store.setup(identity)
-store.close()
-"""
 ODD_IDS = [
     "it's",
     'say "hi"',
@@ -345,22 +335,8 @@ def test_setup_is_safe_from_several_threads_at_once(place):
 def test_setup_is_safe_from_several_processes_at_once(place):
     if not place.spans_processes:
         pytest.skip("this store belongs to one process")
-    arguments = pickle.dumps((place.open, IDENTITY))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SET_UP_IN_A_PROCESS],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=REPOSITORY,
-        )
-        for _ in range(3)
-    ]
-    with ThreadPoolExecutor(3) as pool:
-        outputs = list(
-            pool.map(lambda process: process.communicate(arguments, timeout=50), processes)
-        )
+    in_several_processes(set_up_store, place.open, IDENTITY)
 
-    assert [process.returncode for process in processes] == [0, 0, 0], outputs
     with closing(place.open()) as store:
         store.setup(IDENTITY)
         assert store.write([row()]) == {}
