@@ -108,7 +108,8 @@ def test_off_a_terminal_progress_is_a_few_lines_and_no_line_is_repeated(first_ru
 
     assert "\r" not in log
     handled = [line for line in log.splitlines() if "Handled" in line]
-    assert 1 <= len(handled) <= 12
+    # One in five seconds, however long a busy machine takes.
+    assert 1 <= len(handled) <= 40
     assert handled[-1].endswith("Handled 99 of 99 product messages and 40 of 40 orders")
     assert log.count("processed ID") == 96 + 38
 

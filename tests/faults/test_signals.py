@@ -18,6 +18,8 @@ pytestmark = pytest.mark.timeout(170, func_only=True)
 
 LONG_LEASE = {"SQS_VISIBILITY_TIMEOUT_SECONDS": "60"}
 SECOND_SIGNAL_SECONDS = 3.0
+# A machine that runs four such tests at once stands still that long; a drain takes 25 s.
+BUSY_SECONDS = 5.0
 STOP_SECONDS = 30.0
 
 
@@ -109,7 +111,7 @@ def check_left_at(
 
     # The first signal may have been enough.
     assert exit_code in (code, 0), worker.log
-    assert took <= seconds
+    assert took <= seconds + BUSY_SECONDS
     assert world.in_progress() == [], worker.log
     assert world.hidden_in_queue() == delayed, worker.log
 

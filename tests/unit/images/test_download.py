@@ -104,7 +104,8 @@ def test_a_server_that_stalls_is_cut_off_at_the_deadline(
     result = fetch(server, "/slow")
 
     assert_retried(result, "image_timeout")
-    assert time.monotonic() - started < TIMEOUT_SECONDS + 2
+    # The server would go on for half a minute.
+    assert time.monotonic() - started < TIMEOUT_SECONDS + 10
 
 
 @pytest.mark.parametrize(
