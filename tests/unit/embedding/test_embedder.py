@@ -24,6 +24,7 @@ from product_consumer.embedding import loading, preprocessing
 from product_consumer.embedding.embedder import Embedder, load_embedder
 from product_consumer.embedding.loading import LoadedModel, load_model
 from product_consumer.embedding.preprocessing import PreparedItem
+from product_consumer.embedding.tokenizer import make_tokenizer
 from product_consumer.errors import (
     ConfigurationError,
     EmbeddingRejected,
@@ -70,8 +71,7 @@ def tiny(directory: Path) -> TinyClip:
 def one_tokenizer() -> Iterator[None]:
     """Every embedder of a model has the same tokenizer: to make one takes a quarter of a second."""
     with pytest.MonkeyPatch.context() as patch:
-        make_once = functools.cache(preprocessing.make_tokenizer)
-        patch.setattr(preprocessing, "make_tokenizer", make_once)
+        patch.setattr(preprocessing, "make_tokenizer", functools.cache(make_tokenizer))
         yield
 
 
