@@ -28,9 +28,9 @@ ifdef ARGS
 test: lint imports types docs
 	$(BIN)/python -m pytest $(ARGS)
 else
-# The longest come first, and many of them wait more than they work: no core is idle at the end.
+# Those that wait more than they work come first: later, what only works keeps every core busy.
 test: $(INSTALLED)  ## All checks and all tests, four at a time: what CI runs
-	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-faults test-units test-workers test-contracts test-outages test-project lint imports types docs
+	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-faults test-workers test-outages test-project test-units test-contracts types lint imports docs
 endif
 
 # Two jobs, since the one waits while the other works.
