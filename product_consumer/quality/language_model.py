@@ -1,4 +1,4 @@
-"""Asks an OpenAI-compatible endpoint what else is odd; the only file that imports requests.
+"""Asks an OpenAI-compatible endpoint what else is odd.
 
 The model is not trusted. It gets a description as JSON data, apart from the instructions. Of its
 reply only codes of a closed set and short reasons are kept. They belong to the described order or

@@ -23,7 +23,7 @@ HOMES = {
     "boto3": ("queues/sqs/client.py",),
     "botocore": ("queues/sqs/client.py",),
     "elasticsearch": ("stores/elasticsearch/",),
-    "fastapi": ("api/app.py", "api/guard.py"),
+    "fastapi": ("api/app.py", "api/guard.py", "api/results.py"),
     "elastic_transport": ("stores/elasticsearch/",),
     "grpc": ("stores/milvus/",),
     "iso4217": ("money.py",),
@@ -38,7 +38,8 @@ HOMES = {
     "pymilvus": ("stores/milvus/",),
     "redis": ("orders/redis/",),
     "river": ("streams/anomaly/",),
-    "requests": ("quality/language_model.py",),
+    "pika": ("queues/rabbitmq/amqp/connection.py",),
+    "requests": ("quality/language_model.py", "queues/rabbitmq/management.py"),
     "simplejpeg": ("images/",),
     "sqlalchemy": (
         *("database/", "ledger", "orders/ledger.py", "orders/statistics.py", "orders/tables.py"),
@@ -64,6 +65,7 @@ CARRIED_BY = {
     "elastic-transport": "elasticsearch",
     "huggingface-hub": "open-clip-torch",
     "pydantic-core": "pydantic",
+    "starlette": "fastapi",
     "torchvision": "open-clip-torch",
     "urllib3": "requests",
 }
