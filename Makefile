@@ -11,7 +11,7 @@ SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-streams test test-workers test-faults test-outages test-units test-project test-contracts soak bench check lint types imports docs train-demo-model clean
+.PHONY: help setup demo demo-streams test test-workers test-faults test-outages test-rabbitmq test-units test-project test-contracts soak bench check lint types imports docs train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,29 +30,35 @@ test: lint imports types docs
 else
 # Those that wait more than they work come first: later, what only works keeps every core busy.
 test: $(INSTALLED)  ## All checks and all tests, four at a time: what CI runs
-	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-faults test-workers test-outages test-project test-units test-contracts types lint imports docs
+	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-faults test-workers test-outages test-rabbitmq test-project test-units test-contracts types lint imports docs
 endif
 
 # Two jobs, since the one waits while the other works.
 OUTAGES := $(addprefix tests/faults/test_,outages.py refused_writes.py thread_faults.py stops.py signals.py clock.py)
+# One job: its server takes ten seconds to start.
+RABBITMQ := $(addprefix tests/,faults/rabbitmq faults/test_stages_under_kills.py acceptance/test_streams.py contracts/test_message_queue.py) \
+  $(addprefix tests/unit/,queues/rabbitmq streams cli/test_stages.py cli/test_streams.py demo/streams)
 
 test-faults: $(INSTALLED)  ## What must survive crashes, redelivery and hostile input
-	$(BIN)/python -m pytest tests/faults $(OUTAGES:%=--ignore=%)
+	$(BIN)/python -m pytest tests/faults $(OUTAGES:%=--ignore=%) $(RABBITMQ:%=--ignore=%)
 
 test-outages: $(INSTALLED)  ## What must survive outages and stops; waits more than it works
 	$(BIN)/python -m pytest $(OUTAGES)
 
+test-rabbitmq: $(INSTALLED)  ## RabbitMQ, data streams and stages, on a real server
+	$(BIN)/python -m pytest $(RABBITMQ)
+
 test-workers: $(INSTALLED)  ## The tests of whole workers
-	$(BIN)/python -m pytest tests/acceptance
+	$(BIN)/python -m pytest tests/acceptance $(RABBITMQ:%=--ignore=%)
 
 test-units: $(INSTALLED)  ## The tests of single modules
-	$(BIN)/python -m pytest tests/unit --ignore=tests/unit/project --ignore=tests/unit/runtime
+	$(BIN)/python -m pytest tests/unit --ignore=tests/unit/project --ignore=tests/unit/runtime $(RABBITMQ:%=--ignore=%)
 
 test-project: $(INSTALLED)  ## The tests of processes, and of the project's own rules
 	$(BIN)/python -m pytest tests/unit/runtime tests/unit/project
 
 test-contracts: $(INSTALLED)  ## What every queue, every store and the ledgers must do
-	$(BIN)/python -m pytest tests/contracts
+	$(BIN)/python -m pytest tests/contracts $(RABBITMQ:%=--ignore=%)
 
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
 	$(BIN)/python -m pytest tests/faults tests/acceptance --soak -m soak $(ARGS)

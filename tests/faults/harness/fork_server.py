@@ -22,7 +22,8 @@ from typing import Any
 import product_consumer
 from tests.support.aws_data import read_descriptions
 
-SLOW_OR_ABSENT = ("product_consumer.demo", "product_consumer.__main__")
+# No worker here is one of data streams, whose models take seconds to import.
+SLOW_OR_ABSENT = ("product_consumer.demo", "product_consumer.streams", "product_consumer.__main__")
 NEEDS_TORCH = "product_consumer.embedding."
 
 
