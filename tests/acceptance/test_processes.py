@@ -8,9 +8,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -22,7 +23,8 @@ from tests.support.paths import REPOSITORY
 pytestmark = pytest.mark.timeout(300)
 
 COUNT = 30
-IDS = {f"p{number}" for number in range(COUNT)}
+# Orders are quick: fewer would be done before the kill.
+ORDER_COUNT = 200
 
 
 @pytest.fixture
@@ -42,18 +44,36 @@ def two_free_ports() -> int:
                 return port
 
 
-def test_a_process_killed_under_load_loses_nothing_and_the_service_stops_cleanly(
-    world: World,
+def orders_only(world: World) -> dict[str, str]:
+    return {
+        "SQS_QUEUE_URL": "",
+        "ORDERS_QUEUE_URL": world.queue_url,
+        "DEFAULT_CURRENCY": "USD",
+    }
+
+
+def counted_orders(world: World) -> int:
+    with closing(sqlite3.connect(world.data_dir / "products.db")) as connection:
+        [(count,)] = connection.execute("SELECT SUM(order_count) FROM user_totals")
+    return int(count)
+
+
+def check_a_kill_under_load(
+    world: World, bodies: Sequence[Any], *options: str, **settings: str
 ) -> None:
+    """Kill one of two processes while it has messages; everything is handled all the same."""
     port = two_free_ports()
     service = world.start_worker(
-        "--processes", "2", "--threads", "2", BATCH_SIZE="2", METRICS_PORT=str(port)
+        *("--processes", "2", "--threads", "2", *options),
+        BATCH_SIZE="2",
+        METRICS_PORT=str(port),
+        **settings,
     )
     service.wait_for_log("started consuming", count=4, seconds=120)
     for metrics_port in (port, port + 1):
         with urlopen(f"http://127.0.0.1:{metrics_port}/healthz", timeout=10) as response:
             assert response.status == 200
-    world.send(*(world.product(number) for number in range(COUNT)))
+    world.send(*bodies)
     service.wait_for_log("processed ID", count=3)
     [pid] = re.findall(r"Process 1 of 2 is (\d+)", service.log)
     os.kill(int(pid), signal.SIGKILL)
@@ -64,11 +84,27 @@ def test_a_process_killed_under_load_loses_nothing_and_the_service_stops_cleanly
 
     assert service.wait(40) == 0, service.log
     assert world.left_in_queue() == 0
+    assert world.dead_letters() == []
+    assert "Process 2: Thread 1 processed ID" in service.log
+
+
+def test_a_process_killed_under_load_loses_nothing_and_the_service_stops_cleanly(
+    world: World,
+) -> None:
+    orders = [order_body(order_id=f"ORD{number}") for number in range(ORDER_COUNT)]
+    check_a_kill_under_load(world, orders, "--stream", "orders", **orders_only(world))
+
+    assert counted_orders(world) == ORDER_COUNT
+
+
+# Each process loads the model; two that share the stores are in test_thread_runner.py.
+@pytest.mark.soak
+def test_a_process_of_products_killed_under_load_loses_nothing(world: World) -> None:
+    check_a_kill_under_load(world, [world.product(number) for number in range(COUNT)])
+
     assert set(world.search("--keywords", "product number")) == {
         f"p{number}" for number in range(COUNT)
     }
-    assert world.dead_letters() == []
-    assert "Process 2: Thread 1 processed ID" in service.log
 
 
 def test_the_service_ends_when_the_queue_is_empty_and_every_line_says_whose_it_is(
@@ -77,17 +113,13 @@ def test_the_service_ends_when_the_queue_is_empty_and_every_line_says_whose_it_i
     world.send(*(order_body(order_id=f"ORD{number}") for number in range(COUNT)))
     service = world.start_worker(
         *("--stream", "orders", "--until-empty"),
-        SQS_QUEUE_URL="",
-        ORDERS_QUEUE_URL=world.queue_url,
-        DEFAULT_CURRENCY="USD",
         PROCESSES="2",
         LOG_FORMAT="json",
+        **orders_only(world),
     )
 
     assert service.wait(240) == 0, service.log
-    with closing(sqlite3.connect(world.data_dir / "products.db")) as connection:
-        counted = connection.execute("SELECT SUM(order_count) FROM user_totals").fetchall()
-    assert counted == [(COUNT,)]
+    assert counted_orders(world) == COUNT
     assert world.left_in_queue() == 0
     entries = [json.loads(line) for line in service.log.splitlines()]
     assert {entry.get("process") for entry in entries} == {None, 1, 2}
