@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from product_consumer.queues.rabbitmq.url import AmqpUrl, read_url
+from product_consumer.runtime import supervisor
+from product_consumer.runtime.worker import Worker
 from product_consumer.settings import Settings
 from product_consumer.streams.collect import opening as collecting
 from product_consumer.streams.produce import opening as producing
@@ -25,6 +27,13 @@ from tests.support.rabbitmq import RabbitClient
 
 WAIT_SECONDS = 30.0
 MATERIAL = REPOSITORY / "producer"
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See soon that a queue is empty: no other test's messages are on their way to it."""
+    monkeypatch.setattr(supervisor, "_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(Worker, "_poll_seconds", lambda _: 0.2)
 
 
 @pytest.fixture
