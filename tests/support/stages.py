@@ -11,7 +11,7 @@ from product_consumer.database.connection import Database
 from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Envelope, Message
 from product_consumer.outcomes import Outcome
-from product_consumer.pipeline.context import new_context
+from product_consumer.pipeline.context import ProcessContext, new_context
 from product_consumer.pipeline.hold import Hold
 from product_consumer.queues.base import Outgoing
 from product_consumer.queues.in_flight import InFlightTracker
@@ -85,6 +85,7 @@ class StageRig:
         with_results: bool = True,
         hold_seconds: float = 0.2,
         tracing: Tracing = NO_TRACING,
+        context: ProcessContext | None = None,
     ) -> None:
         self.server = RememberingServer()
         self.database = Database(
@@ -93,7 +94,7 @@ class StageRig:
         self.store = ResultStore(self.database)
         self.store.setup()
         self.queue = InMemoryQueue()
-        self.context = new_context(threading.Event(), Hold(hold_seconds))
+        self.context = context or new_context(threading.Event(), Hold(hold_seconds))
         self.in_flight = InFlightTracker(self.queue, 30)
         results = self.server.outlet("results") if with_results else None
         self.pipeline = StagePipeline(

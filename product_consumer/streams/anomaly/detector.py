@@ -17,8 +17,8 @@ WARM_UP_RECORDS = 300
 """The first records, of which none is called an anomaly."""
 LEARN_RECORDS = 50
 """Records that are learnt at a time."""
-FIRST_LEARN_RECORDS = 50
-"""After so many, and again after as many more, the records of the warm-up are scored."""
+FIRST_LOOKS = (50, 100, 200, WARM_UP_RECORDS)
+"""After so many records of the warm-up, what is usual is learnt from all of them."""
 _COUNTED_OF_A_ROW = 50
 _KEPT_OF_A_ROW = 1000
 
@@ -129,7 +129,7 @@ class Detector:
             score, of_each = float(scores[0]), shares[0]
         self._seen += 1
         self._warm_up.append(row)
-        if len(self._warm_up) % FIRST_LEARN_RECORDS == 0:
+        if len(self._warm_up) in FIRST_LOOKS:
             self._start(self._as_rows(self._warm_up))
         verdict = self._verdict(score, threshold, False, of_each, names)
         if len(self._warm_up) >= WARM_UP_RECORDS:

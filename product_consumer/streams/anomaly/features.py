@@ -11,6 +11,8 @@ MAX_FEATURES = 200
 MAX_NAME_CHARACTERS = 200
 LARGEST = 1e100
 """Larger numbers count as this one: their squares must stay finite."""
+SMALLEST = 1e-100
+"""Smaller numbers count as 0, for the same reason."""
 _MAX_NUMBER_CHARACTERS = 50
 
 Value = object
@@ -88,8 +90,10 @@ def _number(_name: str, value: Value) -> float | None:
             number = LARGEST if value > 0 else -LARGEST  # type: ignore[operator]
     else:
         return None
-    if -LARGEST <= number <= LARGEST:
+    if SMALLEST < abs(number) <= LARGEST:
         return number
+    if abs(number) <= SMALLEST:
+        return 0.0
     # Infinity and NaN are missing values.
     return math.copysign(LARGEST, number) if math.isfinite(number) else None
 

@@ -107,7 +107,7 @@ class RelationScorer:
         usual = ~plain_outliers(rows, share=_CORE)
         view = View(joined([], rows.shape[1]), np.zeros(rows.shape[1]), self._steep, self._active)
         for round_ in range(_ROUNDS):
-            view = self._view_of(rows[usual], view)
+            before, view = usual, self._view_of(rows[usual], view)
             scores, _ = view.score(rows)
             if round_ < _ROUNDS - 3:
                 limit = np.quantile(scores, _CORE)
@@ -115,6 +115,8 @@ class RelationScorer:
                 lower, upper = np.quantile(scores, [0.25, 0.75])
                 limit = upper + max(self.factor * (upper - lower), self.least)
             usual = scores <= limit
+            if round_ >= _ROUNDS - 3 and (usual == before).all():
+                break
         return view, usual
 
     def _view_of(self, rows: Floats, before: View) -> View:

@@ -8,6 +8,7 @@ from product_consumer.streams.anomaly.scoring.covariance import Moments, correla
 MOST = 1e6
 """Spreads; a larger distance counts as this one."""
 _KEPT_PATTERNS = 64
+_NOTHING = 1e-12
 
 
 class View:
@@ -129,14 +130,26 @@ def _measure(distances: Floats, precision: Floats) -> tuple[Floats, Floats]:
     ``distances``: from the means, in spreads.
     """
     width = distances.shape[1]
+    diagonal = np.diagonal(precision)
     pulled = distances @ precision
     # Each value's distance from what the other values let expect, in spreads of such distances.
-    squares = pulled**2 / np.diagonal(precision)
-    worst = np.sqrt(squares.max(axis=1))
-    whole = np.maximum((pulled * distances).sum(axis=1), 0.0) / width
+    squares = pulled**2 / diagonal
+    worst = squares.argmax(axis=1)
+    whole = np.maximum((pulled * distances).sum(axis=1), 0.0)
     # Wilson and Hilferty: the cube root of such a sum is normally distributed.
     step = 2.0 / (9.0 * width)
-    as_one = (np.cbrt(whole) - (1.0 - step)) / np.sqrt(step)
-    scores = np.minimum(np.maximum(worst, as_one), MOST)
-    sums = squares.sum(axis=1)
-    return scores, squares * (scores / np.where(sums > 0, sums, 1.0))[:, None]
+    as_one = (np.cbrt(whole / width) - (1.0 - step)) / np.sqrt(step)
+    of_worst = squares[np.arange(len(worst)), worst]
+    scores = np.minimum(np.maximum(np.sqrt(of_worst), as_one), MOST)
+    # The worst value makes others look odd. What it does not explain is theirs.
+    rows = precision[worst]
+    ratio = pulled[np.arange(len(worst)), worst] / diagonal[worst]
+    variances = diagonal - rows**2 / diagonal[worst][:, None]
+    shares = (pulled - ratio[:, None] * rows) ** 2 / np.maximum(variances, _NOTHING)
+    shares[np.arange(len(worst)), worst] = 0.0
+    sums = shares.sum(axis=1)
+    unexplained = np.maximum(whole - of_worst, 0.0)
+    shares *= (unexplained / np.where(sums > 0, sums, 1.0))[:, None]
+    shares[np.arange(len(worst)), worst] = of_worst
+    sums = shares.sum(axis=1)
+    return scores, shares * (scores / np.where(sums > 0, sums, 1.0))[:, None]
