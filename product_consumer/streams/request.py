@@ -1,6 +1,7 @@
 """A client of stages: sends one file and waits for what they make of it."""
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -9,12 +10,16 @@ from pathlib import Path
 from time import monotonic
 from uuid import uuid4
 
+from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Envelope, Message
 from product_consumer.queues.base import Outgoing
 from product_consumer.queues.rabbitmq.url import AmqpUrl
 from product_consumer.settings import Settings
 from product_consumer.streams.content import CONTENT_TYPES, UNKNOWN, picture_extension
 from product_consumer.streams.headers import APP_ID, FILE_NAME
+from product_consumer.text import printable
+
+log = logging.getLogger(__name__)
 
 REJECTED = "rejected"
 """The kind of an answer that tells why there is none."""
@@ -69,11 +74,13 @@ def ask(
     with ExitStack() as closing_:
         sender = closing_.enter_context(closing(open_stream_sender(url, settings)))
         label = f"RabbitMQ ({reply_url.queue})"
-        closing_.callback(sender.delete, reply_url.queue)
+        closing_.callback(_delete, reply_url, settings)
         queue = open_stream_queue(reply_url, settings, label=label, prefetch=1)
         closing_.enter_context(closing(queue))
         deadline = monotonic() + wait_seconds
-        sender.send([request.message(reply_url.queue)])
+        refused = sender.send([request.message(reply_url.queue)])
+        if refused:
+            raise QueueUnavailable(url.queue, f"the request was not taken ({refused[0]})")
         while not is_stopping() and monotonic() < deadline:
             for message in queue.receive(1, _POLL_SECONDS):
                 queue.acknowledge([message])
@@ -82,10 +89,22 @@ def ask(
     return None
 
 
+def _delete(url: AmqpUrl, settings: Settings) -> None:
+    """Delete a queue by a connection of its own: one that has sent may be blocked by an alarm."""
+    from product_consumer.queues.rabbitmq.opening import open_stream_sender
+
+    try:
+        with closing(open_stream_sender(url, settings)) as sender:
+            sender.delete(url.queue)
+    except QueueUnavailable as error:
+        log.warning("The queue %s is left behind: %s", url.queue, error)
+
+
 def shown(answer: Message) -> str:
     """Return an answer as text: its body, or what is said of pixels."""
     if isinstance(answer.body, str):
-        return answer.body
+        # JSON has escaped what could steer a terminal.
+        return answer.body if answer.body.startswith("{") else printable(answer.body)
     headers = {name: str(value) for name, value in answer.envelope.headers.items()}
     return json.dumps({"bytes": len(answer.body), "headers": headers})
 

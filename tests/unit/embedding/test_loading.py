@@ -9,13 +9,19 @@ import huggingface_hub
 import open_clip
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg
 from open_clip.transformer import QuickGELU
 from safetensors.torch import save_file
 from torch import nn
 
 from product_consumer.embedding import loading, weights
 from product_consumer.embedding.loading import build_model, load_model
-from product_consumer.embedding.spec import ModelSpec, model_id, resolve_model
+from product_consumer.embedding.spec import (
+    ModelSpec,
+    model_id,
+    preprocessing_of,
+    resolve_model,
+)
 from product_consumer.embedding.weights import fill, find_weights
 from product_consumer.errors import ConfigurationError
 from product_consumer.settings import Settings
@@ -115,6 +121,43 @@ def test_a_wrong_activation_that_was_asked_for_is_only_warned_about(
 def test_the_preprocessing_of_a_tag_is_used() -> None:
     chosen = Settings(openclip_model="ViT-B-16-SigLIP", openclip_pretrained="webli")
     assert resolve_model(chosen).preprocess["resize_mode"] == "squash"
+
+
+@pytest.mark.parametrize(
+    ("model", "tag"),
+    [
+        ("ViT-L-14-336", "openai"),
+        ("RN50-quickgelu", "openai"),
+        ("ViT-B-16-SigLIP", "webli"),
+        ("convnext_base_w", "laion2b_s13b_b82k"),
+    ],
+)
+def test_preprocessing_is_known_without_building_the_model(model: str, tag: str) -> None:
+    chosen = Settings(openclip_model=model, openclip_pretrained=tag)
+
+    built = built_without_weights(chosen).visual.preprocess_cfg
+
+    known = preprocessing_of(resolve_model(chosen))
+    assert known.input_size == PreprocessCfg(**built).input_size
+    for name in ("mean", "std", "interpolation", "resize_mode"):
+        assert getattr(known, name) == built[name]
+
+
+def test_the_preprocessing_of_a_configuration_of_our_own_is_known(tmp_path: Path) -> None:
+    preprocess = {"resize_mode": "squash", "interpolation": "bilinear"}
+    tiny = make_tiny_clip(tmp_path, name="tiny-squashed", preprocess=preprocess)
+
+    known = preprocessing_of(resolve_model(settings(tiny)))
+
+    assert (known.input_size, known.resize_mode) == ((3, 64, 64), "squash")
+    assert known.interpolation == "bilinear"
+
+
+def test_the_logit_scale_is_that_of_the_weights(tmp_path: Path) -> None:
+    loaded = load_model(settings(make_tiny_clip(tmp_path, name="tiny-scale")))
+
+    assert loaded.logit_scale == pytest.approx(float(loaded.model.logit_scale.exp()), rel=1e-6)
+    assert loaded.logit_scale == pytest.approx(1 / 0.07, rel=1e-4)
 
 
 def test_a_configuration_names_the_model_unless_the_operator_does(tiny: TinyClip) -> None:
