@@ -15,6 +15,8 @@ UNKNOWN_KIND = "unknown"
 MAX_FILENAME_CHARACTERS = 1000
 """A longer file name is no file name; it is left out of results."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -72,12 +74,9 @@ class StageItem:
         Raises ``ValueError`` for a number that JSON does not have.
         """
         value = {"kind": kind, "correlation_id": self.correlation_id}
-        body = json.dumps(
-            value | ({} if model is None else {"model": model}) | fields,
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-        # Half a character, which a producer may write as an escape, has no UTF-8.
-        body = body.encode("utf-8", "replace").decode()
+        body = _ENCODER.encode(value | ({} if model is None else {"model": model}) | fields)
+        if not body.isascii():
+            # Half a character, which a producer may write as an escape, has no UTF-8.
+            body = body.encode("utf-8", "replace").decode()
         self.kind = kind
         self.result = Result(kind, body, JSON_TYPE, row=body, headers={"kind": kind}, model=model)
