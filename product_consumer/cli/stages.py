@@ -117,6 +117,9 @@ def stage(
     with exit_code_of_errors() as ending:
         queues = {"--in": source, "--out": out, "--results": results}
         named = {option: queue for option, queue in queues.items() if queue is not None}
+        if out == results:
+            # One copy is enough.
+            named.pop("--out", None)
         _check(name, named, labels)
         settings, url = prepare(server, source, user, password)
         target = _target(name, alerts, settings)

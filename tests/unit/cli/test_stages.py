@@ -96,12 +96,19 @@ def test_results_go_to_a_queue_of_that_name_where_none_is_named(
     assert run_with["options"].results.queue == "results"
 
 
+def test_a_queue_that_is_named_twice_gets_each_result_once(run_with: dict[str, Any]) -> None:
+    assert invoke("stage", "features", "--in", "a", "--out", "b", "--results", "b").exit_code == 0
+
+    assert run_with["options"].out is None
+    assert run_with["options"].results.queue == "b"
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("preprocess", "--in", "a"), "Nowhere to send results"),
         (("preprocess", "--in", "a", "--out", "a"), "different queues"),
-        (("features", "--in", "a", "--out", "b", "--results", "b"), "different queues"),
+        (("features", "--in", "a", "--out", "b", "--results", "a"), "different queues"),
         (("classify", "--in", "a", "--out", "b"), "--labels"),
         (("features", "--in", "a", "--out", "b", "--labels", "x"), "--labels"),
         (("classify", "--in", "a", "--out", "b", "--min-score", "nan"), "--min-score"),
