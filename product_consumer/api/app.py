@@ -101,7 +101,7 @@ def create_app(
     app = FastAPI(
         title="Order statistics",
         version="1",
-        description="Totals of orders by user, day and currency; read only.",
+        description="Totals of orders by user, day and currency, and results of stages; read only.",
         docs_url=None,
         redoc_url=None,
         responses=_ERRORS,
