@@ -11,7 +11,7 @@ SOURCES := product_consumer data_management.py thread_runner.py benchmarks tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-streams test test-workers test-faults test-outages test-rabbitmq test-units test-project test-contracts soak bench check lint types imports docs train-demo-model clean
+.PHONY: help setup demo demo-streams test test-workers test-faults test-outages test-rabbitmq test-units test-project test-contracts test-rabbitmq-versions soak bench check lint types imports docs train-demo-model clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ test-project: $(INSTALLED)  ## The tests of processes, and of the project's own 
 
 test-contracts: $(INSTALLED)  ## What every queue, every store and the ledgers must do
 	$(BIN)/python -m pytest tests/contracts $(RABBITMQ:%=--ignore=%)
+
+test-rabbitmq-versions: $(INSTALLED)  ## RabbitMQ's tests on versions 4.0 and 4.3; needs root and mmdebstrap
+	for suite in trixie sid; do \
+	  RABBITMQ_SUITE=$$suite $(BIN)/python -m pytest tests/contracts/test_message_queue.py tests/faults/rabbitmq -k rabbitmq || exit; \
+	done
 
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
 	$(BIN)/python -m pytest tests/faults tests/acceptance --soak -m soak $(ARGS)

@@ -251,7 +251,7 @@ def start_rabbitmq(
     ``RABBITMQ_SUITE`` names a Debian release with another version.
     """
     require("setpriv", "python3")
-    _require_rabbitmq()
+    require_rabbitmq()
     management = [str(management_port)] if management_port else []
 
     def command(port: int, scratch: Path) -> list[str]:
@@ -447,7 +447,8 @@ def _runs_sql(url: str) -> bool:
     return True
 
 
-def _require_rabbitmq() -> None:
+def require_rabbitmq() -> None:
+    """Raise ``MissingTool`` where the RabbitMQ that ``RABBITMQ_SUITE`` asks for cannot be had."""
     if os.environ.get("RABBITMQ_SUITE"):
         require("mmdebstrap", "unshare", hint="to lay out another release's RabbitMQ")
         if os.geteuid() != 0:

@@ -118,6 +118,15 @@ def test_a_test_is_skipped_or_fails_in_ci_whichever_way_it_reaches_for_a_missing
     assert re.search(r"SKIPPED .* not installed: promtool", output)
 
 
+@pytest.mark.usefixtures("bare_machine")
+def test_another_version_of_rabbitmq_needs_what_lays_it_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RABBITMQ_SUITE", "trixie")
+    with pytest.raises(tools.MissingTool, match="mmdebstrap"):
+        backends.require_rabbitmq()
+
+
 def test_a_missing_tool_is_named() -> None:
     with pytest.raises(tools.MissingTool, match=r"no-such-program \(for a test\)"):
         tools.require("no-such-program", hint="for a test")
