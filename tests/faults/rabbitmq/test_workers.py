@@ -5,11 +5,13 @@ With the long tests every test of ``tests/faults`` runs on RabbitMQ, too.
 
 import random
 import signal
+import time
 
 import pytest
 
 from tests.faults.harness.order_world import OrderWorld
 from tests.faults.harness.orders import order, order_workload, poison_order
+from tests.faults.harness.world import SOAK_SECONDS
 from tests.support.rabbitmq_node import RabbitNode
 
 pytestmark = pytest.mark.timeout(170, func_only=True)
@@ -65,3 +67,45 @@ def test_a_storm_of_orders_counts_each_once_while_workers_and_connections_end(
     order_world.stop(last)
 
     assert order_world.verdict(responses_were_lost=True) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SOAK_SECONDS, func_only=True)
+def test_thousands_of_orders_count_once_while_server_network_and_workers_fail(
+    order_world: OrderWorld, rabbitmq_node: RabbitNode
+) -> None:
+    world = order_world
+    workers = [world.start(), world.start()]
+
+    def replace_a_worker() -> None:
+        world.kill(workers.pop(0))
+        workers.append(world.start())
+
+    def cut_the_network() -> None:
+        with world.proxies["queue"].down():
+            time.sleep(3)
+
+    def stop_the_server() -> None:
+        rabbitmq_node.ctl("stop_app")
+        time.sleep(3)
+        rabbitmq_node.ctl("start_app")
+
+    def crash_the_server() -> None:
+        rabbitmq_node.kill()
+        replace_a_worker()
+        rabbitmq_node.start()
+
+    faults = (replace_a_worker, cut_the_network, stop_the_server, crash_the_server) * 2
+    messages = order_workload(4_000, seed=12)
+    size = -(-len(messages) // len(faults))
+    for position, fault in enumerate(faults):
+        world.send_all(messages[position * size : (position + 1) * size])
+        world.wait_for_event("order_acknowledge", count=20 * (position + 1))
+        fault()
+    world.stop(*workers)
+    world.arguments = [*world.arguments, "--until-empty"]
+    last = world.start()
+    assert world.wait_for_exit(last, 300) == 0, last.log
+
+    assert world.left_in_queue() == 0
+    assert world.verdict(responses_were_lost=True) == []
