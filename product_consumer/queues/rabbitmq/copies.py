@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from product_consumer.models import NO_ENVELOPE, Envelope, Message
 from product_consumer.queues.base import Outgoing
-from product_consumer.queues.rabbitmq.amqp.connection import Properties
+from product_consumer.queues.rabbitmq.amqp.client import Properties
 from product_consumer.queues.rabbitmq.amqp.deliveries import Delivery
 
 MAX_ID_CHARACTERS = 200

@@ -18,7 +18,8 @@ from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.rabbitmq import topology
 from product_consumer.queues.rabbitmq.amqp.answers import Answer, NoAnswer, settle
-from product_consumer.queues.rabbitmq.amqp.connection import GET_EMPTY, Channel, IoThread, Link
+from product_consumer.queues.rabbitmq.amqp.client import GET_EMPTY, Channel
+from product_consumer.queues.rabbitmq.amqp.connection import IoThread, Link
 from product_consumer.queues.rabbitmq.amqp.deliveries import Delivery
 from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
 from product_consumer.queues.rabbitmq.copies import to_message

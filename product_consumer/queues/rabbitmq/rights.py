@@ -1,7 +1,8 @@
 """Whether a user may consume a queue: asked without taking a message."""
 
 from product_consumer.queues.rabbitmq.amqp.answers import Answer, settle
-from product_consumer.queues.rabbitmq.amqp.connection import Channel, Link
+from product_consumer.queues.rabbitmq.amqp.client import Channel
+from product_consumer.queues.rabbitmq.amqp.connection import Link
 from product_consumer.queues.rabbitmq.amqp.errors import at_start, codes_of
 from product_consumer.queues.rabbitmq.queue import RabbitQueue
 from product_consumer.queues.rabbitmq.url import AmqpUrl

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from product_consumer.queues.rabbitmq.amqp.answers import Answer, settle
-from product_consumer.queues.rabbitmq.amqp.connection import Channel, Link
+from product_consumer.queues.rabbitmq.amqp.client import Channel
+from product_consumer.queues.rabbitmq.amqp.connection import Link
 from product_consumer.queues.rabbitmq.amqp.errors import is_missing
 
 DELIVERY_LIMIT = 50

@@ -38,7 +38,7 @@ HOMES = {
     "pymilvus": ("stores/milvus/",),
     "redis": ("orders/redis/",),
     "river": ("streams/anomaly/",),
-    "pika": ("queues/rabbitmq/amqp/connection.py",),
+    "pika": ("queues/rabbitmq/amqp/client.py",),
     "requests": ("quality/language_model.py", "queues/rabbitmq/management.py"),
     "simplejpeg": ("images/",),
     "sqlalchemy": (

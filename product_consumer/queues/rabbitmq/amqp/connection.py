@@ -1,4 +1,4 @@
-"""The I/O thread: connections to RabbitMQ that open again for ever. The only file with pika.
+"""The I/O thread: connections to RabbitMQ that open again for ever.
 
 One thread runs everything that pika does. Other threads hand it work by ``post`` and ``ask``; one
 wake-up carries all that was posted meanwhile. Whatever is not said to be for any thread is for the
@@ -7,57 +7,28 @@ I/O thread alone.
 
 import logging
 import random
-import ssl
-import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Thread
 from time import monotonic
-from typing import Any, TypeVar
-
-import pika
-import pika.data
-import pika.spec
-from pika.adapters.select_connection import IOLoop, SelectConnection
-from pika.channel import Channel
-from pika.exceptions import AMQPError, ShortStringTooLong, UnsupportedAMQPFieldException
+from typing import Any
 
 from product_consumer.queues.rabbitmq.amqp.answers import Answer, NoAnswer, settle
-from product_consumer.queues.rabbitmq.amqp.lenient_headers import lenient_table, lenient_value
+from product_consumer.queues.rabbitmq.amqp.client import (
+    AMQPError,
+    Channel,
+    Connection,
+    IOLoop,
+    parameters,
+)
 from product_consumer.queues.rabbitmq.url import Node
-
-__all__ = [
-    "GET_EMPTY",
-    "UNWRITABLE",
-    "Channel",
-    "IoThread",
-    "Link",
-    "Properties",
-]
 
 log = logging.getLogger(__name__)
 
-Properties = pika.BasicProperties
-GET_EMPTY = pika.spec.Basic.GetEmpty
-"""The answer of a queue that has nothing."""
-UNWRITABLE = (ShortStringTooLong, UnsupportedAMQPFieldException, struct.error)
-"""Errors of properties that AMQP has no way to write."""
-T = TypeVar("T")
-
-CONNECT_SECONDS = 5.0
-HANDSHAKE_SECONDS = 15.0
-HEARTBEAT_SECONDS = 20
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.25, 30.0
-_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 _CLOSE_SECONDS = 3.0
-
-# pika logs every lost connection as an error with a traceback; it is told once, by its outage.
-logging.getLogger("pika").setLevel(logging.CRITICAL + 1)
-# It has no other place for this, and an error in it would end the I/O thread at every delivery.
-pika.data.decode_value = lenient_value(pika.data.decode_value)  # type: ignore[assignment]
-pika.data.decode_table = lenient_table(pika.data.decode_table)  # type: ignore[assignment]
 
 
 class IoThread:
@@ -173,7 +144,7 @@ class Link:
         self._nodes = nodes
         self._name = name
         self._on_open, self._on_lost = on_open, on_lost
-        self._connection: SelectConnection | None = None
+        self._connection: Connection | None = None
         self._attempts = 0
         # Changes with each attempt and each loss: what an older connection still says is dropped.
         self._epoch = 0
@@ -194,8 +165,8 @@ class Link:
         self._epoch += 1
         epoch = self._epoch
         try:
-            self._connection = SelectConnection(
-                _parameters(node, self._name),
+            self._connection = Connection(
+                parameters(node, self._name),
                 on_open_callback=lambda _connection: self._opened(epoch),
                 on_open_error_callback=lambda _connection, error: self._failed(epoch, error),
                 on_close_callback=lambda _connection, error: self._failed(epoch, error),
@@ -265,33 +236,3 @@ class Link:
     def _blocked(self, epoch: int, is_blocked: bool, *_frames: object) -> None:
         if epoch == self._epoch:
             self.on_blocked(is_blocked)
-
-
-def _parameters(node: Node, name: str) -> pika.ConnectionParameters:
-    limit_ms = node.options.get("connection_timeout")
-    limit_seconds = int(limit_ms) / 1000 if limit_ms else None
-    return pika.ConnectionParameters(
-        host=node.host,
-        port=node.port,
-        virtual_host=node.vhost,
-        credentials=pika.PlainCredentials(node.user, node.password),
-        heartbeat=int(node.options.get("heartbeat", HEARTBEAT_SECONDS)),
-        socket_timeout=limit_seconds or CONNECT_SECONDS,
-        stack_timeout=limit_seconds or HANDSHAKE_SECONDS,
-        connection_attempts=1,
-        ssl_options=_tls(node) if node.is_tls else None,
-        client_properties={"connection_name": name, "product": "product-consumer"},
-        tcp_options=_KEEPALIVE,
-    )
-
-
-def _tls(node: Node) -> pika.SSLOptions:
-    """Return how to speak TLS; raises ``OSError`` for files that cannot be read."""
-    options = node.options
-    context = ssl.create_default_context(cafile=options.get("cacertfile"))
-    if options.get("verify") == "verify_none":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if "certfile" in options:
-        context.load_cert_chain(options["certfile"], options["keyfile"])
-    return pika.SSLOptions(context, options.get("server_name_indication", node.host))

@@ -8,7 +8,8 @@ from math import inf
 from threading import Condition
 from typing import Any
 
-from product_consumer.queues.rabbitmq.amqp.connection import Channel, IoThread, Link
+from product_consumer.queues.rabbitmq.amqp.client import Channel
+from product_consumer.queues.rabbitmq.amqp.connection import IoThread, Link
 from product_consumer.queues.rabbitmq.amqp.deliveries import Deliveries, Delivery
 from product_consumer.queues.rabbitmq.url import AmqpUrl
 

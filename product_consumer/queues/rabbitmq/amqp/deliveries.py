@@ -11,7 +11,7 @@ from threading import Condition
 from time import monotonic
 from uuid import uuid4
 
-from product_consumer.queues.rabbitmq.amqp.connection import Properties
+from product_consumer.queues.rabbitmq.amqp.client import Properties
 
 MAX_LEASE_SECONDS = 1200.0
 """Longest time in hand, counted from the receive, however often a lease is extended. The server

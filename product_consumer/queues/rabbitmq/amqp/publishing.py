@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from threading import Condition
 from typing import Any
 
-from product_consumer.queues.rabbitmq.amqp.connection import (
-    UNWRITABLE,
-    Channel,
-    IoThread,
-    Link,
-    Properties,
-)
+from product_consumer.queues.rabbitmq.amqp.client import UNWRITABLE, Channel, Properties
+from product_consumer.queues.rabbitmq.amqp.connection import IoThread, Link
 from product_consumer.queues.rabbitmq.url import Node
 
 WINDOW = 1000
 """Most publications of one call that are not confirmed yet."""
+MAX_OPEN_BYTES = 64 * 1024 * 1024
+"""About the size of all bodies that are not confirmed yet."""
 CONFIRMATION_SECONDS = 10.0
 NO_ROUTE = "NoRoute"
 """Error code of a publication to a queue that does not exist."""
@@ -29,6 +26,7 @@ UNSENDABLE = "Unsendable"
 """Error code of a publication that cannot be written as AMQP."""
 
 _CHUNK = 100
+_MAX_CHUNK_BYTES = 4 * 1024 * 1024
 
 
 # Not frozen: there is one for each message, and a frozen one takes four times as long to make.
@@ -125,18 +123,22 @@ class Publisher:
         """
         results = _Results()
         chunk: list[tuple[int, Publication]] = []
+        chunk_bytes = 0
         for position, publication in enumerate(publications):
             chunk.append((position, publication))
-            if len(chunk) == _CHUNK:
+            chunk_bytes += len(publication.body)
+            if len(chunk) == _CHUNK or chunk_bytes >= _MAX_CHUNK_BYTES:
                 self._hand_over(chunk, results)
-                chunk = []
+                chunk, chunk_bytes = [], 0
         self._hand_over(chunk, results)
         results.wait_until_open(0)
         return results.codes
 
     def _hand_over(self, chunk: list[tuple[int, Publication]], results: _Results) -> None:
         if chunk:
-            results.wait_until_open(WINDOW - len(chunk))
+            largest_bytes = max(len(publication.body) for _, publication in chunk)
+            window = min(WINDOW, MAX_OPEN_BYTES // max(largest_bytes, 1))
+            results.wait_until_open(max(0, window - len(chunk)))
             results.expect(len(chunk))
             self._io.post(lambda: self._send(chunk, results))
 

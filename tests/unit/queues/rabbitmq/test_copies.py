@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from product_consumer.models import Message
-from product_consumer.queues.rabbitmq.amqp.connection import Properties
+from product_consumer.queues.rabbitmq.amqp.client import Properties
 from product_consumer.queues.rabbitmq.amqp.deliveries import Delivery
 from product_consumer.queues.rabbitmq.copies import (
     MAX_HEADER_BYTES,

@@ -2,7 +2,7 @@
 
 import threading
 
-from product_consumer.queues.rabbitmq.amqp.connection import Properties
+from product_consumer.queues.rabbitmq.amqp.client import Properties
 from product_consumer.queues.rabbitmq.amqp.deliveries import (
     MAX_LEASE_SECONDS,
     Deliveries,

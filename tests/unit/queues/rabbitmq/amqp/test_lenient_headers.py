@@ -7,7 +7,7 @@ from typing import Any
 import pika.data
 import pytest
 
-from product_consumer.queues.rabbitmq.amqp import connection  # noqa: F401
+from product_consumer.queues.rabbitmq.amqp import client  # noqa: F401
 from product_consumer.queues.rabbitmq.amqp.lenient_headers import UNREADABLE
 
 
