@@ -113,7 +113,9 @@ def _usual(plan: Plan, random: np.random.Generator) -> Floats:
     load = _load(plan.records, random)
     rows = np.empty((plan.records, plan.features))
     for column in range(plan.features):
-        of_wave, of_load = random.uniform(0.5, 1.0, 2) * random.choice((-1, 1), 2)
+        of_wave, of_load = random.uniform(0.5, 1.0, 2) * random.choice((-1, 1))
+        # Every other sensor falls with the load: so each can be told from the others.
+        of_load *= 1 - 2 * (column % 2)
         together = (of_wave * wave + of_load * load) / math.hypot(of_wave, of_load)
         own = random.normal(size=plan.records)
         rows[:, column] = math.sqrt(1 - plan.noise**2) * together + plan.noise * own
