@@ -104,6 +104,14 @@ def stage(
             help="anomaly: after so many anomalies in a row they are what is usual.",
         ),
     ] = DEFAULT_RELEARN,
+    factor: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            max=100.0,
+            help="anomaly: a higher one finds less (default: 3 by relation, 6 by distribution).",
+        ),
+    ] = None,
     alerts: Annotated[
         str | None,
         typer.Option(
@@ -114,6 +122,7 @@ def stage(
 ) -> None:
     """Run one step of a model pipeline: read a queue, send what was made of it to the next."""
     _check_number(min_score, "--min-score")
+    _check_number(factor or 0.0, "--factor")
     with exit_code_of_errors() as ending:
         queues = {"--in": source, "--out": out, "--results": results}
         named = {option: queue for option, queue in queues.items() if queue is not None}
@@ -130,7 +139,7 @@ def stage(
         given = {
             "templates": templates,
             "min_score": min_score,
-            "detector": DetectorOptions(detector, _columns(features), relearn),
+            "detector": DetectorOptions(detector, _columns(features), relearn, factor),
             "alerts": urls["--alerts"] if isinstance(target, AlertQueue) else target,
         }
         ending.code = _run(name, urls, labels, given, settings, threads, until_empty)

@@ -30,8 +30,7 @@ class KeptDetector:
         self, directory: Path, queue: str, options: DetectorOptions = DEFAULT_DETECTOR
     ) -> None:
         self._queue = queue
-        self._name = options.name
-        self._relearn = options.relearn
+        self._options = options
         self._chosen = tuple(sorted(set(options.chosen)))
         self._detector = self._fresh()
         self._files = StateFiles(directory, queue)
@@ -58,7 +57,7 @@ class KeptDetector:
         self._files.close()
 
     def _take(self, state: State) -> None:
-        if state.detector != self._name:
+        if state.detector != self._options.name:
             raise StateUnusable("another detector learnt it")
         if state.chosen != self._chosen:
             raise StateUnusable("it was learnt from other --features")
@@ -68,19 +67,29 @@ class KeptDetector:
         self._detector = restored
 
     def _fresh(self) -> Detector:
-        return Detector(_scorer(self._name), chosen=self._chosen, relearn=self._relearn)
+        scorer = _scorer(self._options)
+        return Detector(scorer, chosen=self._chosen, relearn=self._options.relearn)
 
     def _state(self) -> State:
         names, seen, warming_up, arrays = self._detector.learnt()
-        return State(self._queue, self._name, self._chosen, tuple(names), seen, warming_up, arrays)
+        return State(
+            queue=self._queue,
+            detector=self._options.name,
+            chosen=self._chosen,
+            names=tuple(names),
+            seen=seen,
+            warming_up=warming_up,
+            arrays=arrays,
+        )
 
 
-def _scorer(name: DetectorName) -> Scorer:
+def _scorer(options: DetectorOptions) -> Scorer:
+    given = () if options.factor is None else (options.factor,)
     # Loaded when needed: river's LODA brings scipy.stats, which takes seconds.
-    if name is DetectorName.DISTRIBUTION:
+    if options.name is DetectorName.DISTRIBUTION:
         from product_consumer.streams.anomaly.scoring.distribution import DistributionScorer
 
-        return DistributionScorer()
+        return DistributionScorer(*given)
     from product_consumer.streams.anomaly.scoring.relation import RelationScorer
 
-    return RelationScorer()
+    return RelationScorer(*given)

@@ -25,6 +25,10 @@ class DetectorOptions:
     """The columns that are features; none means all numbers."""
     relearn: int = DEFAULT_RELEARN
     """Anomalies in a row after which they are what is usual."""
+    factor: float | None = None
+    """Quartile ranges between the upper quartile of the scores and the threshold; None means what
+    suits the detector.
+    """
 
 
 DEFAULT_DETECTOR = DetectorOptions()

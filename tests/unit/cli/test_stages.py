@@ -10,11 +10,14 @@ from product_consumer.cli import configuration, stages, streams
 from product_consumer.cli.app import app
 from product_consumer.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_USAGE
 from product_consumer.streams import request as asking
+from product_consumer.streams.alerts.targets import Log, Webhook
+from product_consumer.streams.anomaly.options import DetectorName, DetectorOptions
 from product_consumer.streams.labels.prompts import Templates
 from product_consumer.streams.stages import components
 from product_consumer.streams.stages.names import StageName
 from tests.support.stages import stream_message
 
+QUEUES = ("--in", "a", "--out", "b")
 URL = "amqp://user:secret@host:5673/vhost"
 
 
@@ -197,3 +200,58 @@ def test_a_request_without_an_answer_exits_with_1(
 def test_a_request_needs_a_file_and_a_time(tmp_path: Path, file: Path) -> None:
     assert invoke("request", "--in", "raw", str(tmp_path / "missing")).exit_code == EXIT_USAGE
     assert invoke("request", "--in", "raw", "--wait", "nan", str(file)).exit_code == EXIT_USAGE
+
+
+def test_the_stage_anomaly_takes_a_detector_features_and_a_place_for_alerts(
+    run_with: dict[str, Any],
+) -> None:
+    more = ["--detector", "distribution", "--features", "a, b,,c d", "--relearn", "500"]
+    place = ["--factor", "4.5", "--alerts", "told"]
+    assert invoke("stage", "anomaly", *QUEUES, *more, *place).exit_code == 0
+    options = run_with["options"]
+    assert options.detector == DetectorOptions(
+        DetectorName.DISTRIBUTION, ("a", "b", "c d"), relearn=500, factor=4.5
+    )
+    assert options.alerts.queue == "told"
+    assert options.alerts.nodes == options.source.nodes
+
+
+@pytest.mark.parametrize(
+    ("text", "target"), [("log", Log()), ("https://host/hook", Webhook("https://host/hook"))]
+)
+def test_alerts_are_told_where_the_setting_says_unless_the_option_does(
+    run_with: dict[str, Any], monkeypatch: pytest.MonkeyPatch, text: str, target: object
+) -> None:
+    monkeypatch.setenv("ALERTS", text)
+    assert invoke("stage", "anomaly", *QUEUES).exit_code == 0
+    assert run_with["options"].alerts == target
+    assert invoke("stage", "anomaly", *QUEUES, "--alerts", "told").exit_code == 0
+    assert run_with["options"].alerts.queue == "told"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["anomaly", *QUEUES, "--alerts", QUEUES[1]],
+        ["anomaly", *QUEUES, "--relearn", "49"],
+        ["anomaly", *QUEUES, "--factor", "nan"],
+        ["anomaly", *QUEUES, "--factor", "0"],
+        ["anomaly", *QUEUES, "--detector", "forest"],
+        ["preprocess", *QUEUES, "--alerts", "log"],
+    ],
+)
+def test_options_of_the_stage_anomaly_that_cannot_work_are_refused(
+    run_with: dict[str, Any], arguments: list[str]
+) -> None:
+    assert invoke("stage", *arguments).exit_code == EXIT_USAGE
+    assert run_with == {}
+
+
+def test_a_url_for_alerts_that_cannot_be_one_is_refused_without_quoting_it(
+    run_with: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    result = invoke("stage", "anomaly", *QUEUES, "--alerts", "ftp://host/secret")
+    assert result.exit_code == EXIT_CONFIGURATION
+    told = result.output + "".join(capfd.readouterr())
+    assert "--alerts" in told
+    assert "secret" not in told

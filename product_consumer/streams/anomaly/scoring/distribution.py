@@ -40,10 +40,10 @@ class DistributionScorer:
     A missing value is learnt and scored as the feature's mean.
     """
 
-    factor = FACTOR
     least = LEAST
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = FACTOR) -> None:
+        self.factor = factor
         self._kept = np.zeros((0, 0))
         self._learnt = 0
         self._view = _View(self._kept)

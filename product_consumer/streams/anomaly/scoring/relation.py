@@ -32,10 +32,10 @@ class RelationScorer:
     or, where that is more, how unusual the record is as a whole, as a deviation of one value.
     """
 
-    factor = FACTOR
     least = LEAST
 
-    def __init__(self) -> None:
+    def __init__(self, factor: float = FACTOR) -> None:
+        self.factor = factor
         self._latest = LatestMoments()
         self._steep = np.zeros(0)
         self._active: Flags = np.zeros(0, np.bool_)
