@@ -76,7 +76,7 @@ Content = Picture | Words | Row | Features
 
 
 def read_content(message: Message, max_image_bytes: int) -> Content:
-    """Return what a message carries; decodes no picture.
+    """Return what a message carries; decodes no picture. ``max_image_bytes``: of a picture file.
 
     Raises ``RejectMessage``: ``content_encoding``, ``body_empty``, ``too_large``, ``image_size``,
     ``image_base64``, ``not_an_image``, ``features_invalid``, and what ``records`` raises.
@@ -87,12 +87,12 @@ def read_content(message: Message, max_image_bytes: int) -> Content:
     )
     if not body:
         raise InvalidMessage("body_empty", "nothing")
-    most_bytes = max_image_bytes * 4 // 3 + _JSON_OVERHEAD_BYTES
-    if len(body) > most_bytes:
-        raise InvalidMessage("too_large", f"{len(body)} bytes; at most {most_bytes}")
     picture = _picture_of(message, body, max_image_bytes)
     if picture is not None:
         return picture
+    most_bytes = max_image_bytes * 4 // 3 + _JSON_OVERHEAD_BYTES
+    if len(body) > most_bytes:
+        raise InvalidMessage("too_large", f"{len(body)} bytes; at most {most_bytes}")
     return _read_text(message, _as_text(body), max_image_bytes)
 
 
@@ -106,7 +106,8 @@ def _picture_of(message: Message, body: bytes, max_bytes: int) -> Picture | None
     """Return the picture whose bytes are the body; None for anything in text."""
     shape, problem = _shape_of(message)
     if shape is not None and shape[0] * shape[1] * shape[2] == len(body):
-        return Picture(_within(body, max_bytes), shape, is_image_file(body))
+        # Raw pixels have no limit in bytes: that in pixels is looked at when they are read.
+        return Picture(body, shape, is_image_file(body))
     # The letters that some formats begin with begin words, too.
     if _is_plain_text(body):
         has_picture_in_json = _OBJECT.match(body[:2000].decode("utf-8", "ignore")) is not None

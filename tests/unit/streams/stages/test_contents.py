@@ -75,6 +75,14 @@ def test_raw_pixels_that_are_text_by_chance_are_raw_pixels() -> None:
     )
 
 
+def test_raw_pixels_may_be_larger_than_a_file() -> None:
+    pixels = bytes(3 * MAX_BYTES)
+
+    content = read(pixels, headers={"image_size": [1024, 1024, 3]})
+
+    assert content == Picture(pixels, (1024, 1024, 3), is_file=False)
+
+
 def test_raw_pixels_that_begin_as_a_file_by_chance_are_tried_as_both() -> None:
     pixels = b"\xff\xd8\xff" + PIXELS[3:]
 
