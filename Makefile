@@ -66,7 +66,7 @@ test-rabbitmq-versions: $(INSTALLED)  ## RabbitMQ's tests on versions 4.0 and 4.
 	done
 
 soak: $(INSTALLED)  ## Every fault there is, for half an hour, then load
-	$(BIN)/python -m pytest tests/faults tests/acceptance --soak -m soak $(ARGS)
+	$(BIN)/python -m pytest tests/faults tests/contracts tests/acceptance --soak -m soak $(ARGS)
 
 bench: $(INSTALLED)  ## Measure what needs no GPU, in five minutes; each program in benchmarks/ has longer runs
 	$(BIN)/python -m benchmarks.batching

@@ -142,10 +142,15 @@ def sqs_rig(endpoint_url: str, data_dir: Path) -> Iterator[Rig]:
         queue.close()
 
 
-def rabbitmq_rig(client: RabbitClient, data_dir: Path) -> Iterator[Rig]:
+def rabbitmq_rig(client: RabbitClient, data_dir: Path, *, is_quorum: bool) -> Iterator[Rig]:
     name = client.name("contract")
     settings = read_settings(None, queue_url=client.server.url(name), data_dir=data_dir)
-    set_up_queue(settings, StreamName.PRODUCTS, name)
+    if is_quorum:
+        set_up_queue(settings, StreamName.PRODUCTS, name)
+    else:
+        # As other people's producers make them.
+        client.declare(name)
+        client.declare(f"{name}-dead-letter")
     opened: list[MessageQueue] = []
 
     def open_again(visibility_seconds: int) -> MessageQueue:
@@ -172,14 +177,18 @@ def rabbitmq_rig(client: RabbitClient, data_dir: Path) -> Iterator[Rig]:
         queue.close()
 
 
-@pytest.fixture(params=["memory", "sqs", "rabbitmq"])
+CLASSIC = pytest.param("rabbitmq_classic", marks=[pytest.mark.soak, pytest.mark.backend])
+
+
+@pytest.fixture(params=["memory", "sqs", "rabbitmq", CLASSIC])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     if request.param == "memory":
         yield memory_rig()
     elif request.param == "sqs":
         yield from sqs_rig(request.getfixturevalue("elasticmq_url"), tmp_path)
     else:
-        yield from rabbitmq_rig(request.getfixturevalue("rabbitmq"), tmp_path)
+        client = request.getfixturevalue("rabbitmq")
+        yield from rabbitmq_rig(client, tmp_path, is_quorum=request.param == "rabbitmq")
 
 
 def bodies(messages: list[Message]) -> list[str]:
