@@ -109,7 +109,7 @@ def stage(
         typer.Option(
             min=0.5,
             max=100.0,
-            help="anomaly: a higher one finds less (default: 3 by relation, 6 by distribution).",
+            help="anomaly: a higher one finds less (default: 3 by relation, 10 by distribution).",
         ),
     ] = None,
     alerts: Annotated[

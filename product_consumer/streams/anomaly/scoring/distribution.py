@@ -14,7 +14,7 @@ from river.sketch.histogram import Bin
 from product_consumer.streams.anomaly.scoring.base import Floats
 from product_consumer.streams.anomaly.scoring.outliers import plain_outliers
 
-FACTOR = 6.0
+FACTOR = 10.0
 LEAST = 1.0
 VIEWS = 100
 BINS = 10
