@@ -180,6 +180,9 @@ def _object_in(text: str, is_announced: bool) -> dict[str, Any] | None:
     if is_announced and not text.strip():
         raise InvalidMessage("body_empty", "nothing but white space")
     value = read_json(text)
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        # JSON that was written twice.
+        value = read_json(value)
     if not isinstance(value, dict):
         raise InvalidMessage("json_not_object", f"{excerpt(value)} where an object is needed")
     return value

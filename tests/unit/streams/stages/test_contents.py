@@ -175,6 +175,13 @@ def test_an_object_is_a_record(content_type: str) -> None:
     assert read('{"a": NaN, "b": 2}', content_type=content_type) == Row({"a": None, "b": 2})
 
 
+def test_an_object_that_was_written_twice_is_a_record() -> None:
+    twice = json.dumps(json.dumps({"a": 1}))
+
+    assert read(twice, content_type="application/json") == Row({"a": 1})
+    assert read(twice) == Words(twice)
+
+
 @pytest.mark.parametrize(
     ("body", "envelope", "reason"),
     [
