@@ -36,7 +36,7 @@ endif
 # Two jobs, since the one waits while the other works.
 OUTAGES := $(addprefix tests/faults/test_,outages.py refused_writes.py thread_faults.py stops.py signals.py clock.py)
 # One job: its server takes ten seconds to start.
-RABBITMQ := $(addprefix tests/,faults/rabbitmq faults/test_stages_under_kills.py acceptance/test_streams.py contracts/test_message_queue.py) \
+RABBITMQ := $(addprefix tests/,faults/rabbitmq faults/test_stages_under_kills.py acceptance/test_streams.py acceptance/test_rabbitmq.py contracts/test_message_queue.py) \
   $(addprefix tests/unit/,queues/rabbitmq streams cli/test_stages.py cli/test_streams.py demo/streams)
 
 test-faults: $(INSTALLED)  ## What must survive crashes, redelivery and hostile input
