@@ -12,7 +12,7 @@ from product_consumer.errors import LedgerUnavailable, RejectMessage
 from product_consumer.outcomes import Rejected, Released, Stored
 from product_consumer.streams.stages.base import Items, StageBatch
 from product_consumer.streams.stages.item import StageItem
-from tests.support.stages import StageRig, stream_message
+from tests.support.stages import RememberingSender, StageRig, stream_message
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -128,6 +128,23 @@ def test_the_client_is_answered_by_the_stage_with_results_alone(tmp_path: Path) 
         assert json.loads(answer.body)["text"] == "HELLO"
         assert answer.envelope.correlation_id == "c-1"
         assert last.server.queues["out"][0].envelope.reply_to == ""
+
+
+def test_the_row_is_there_before_the_client_is_answered(
+    rig: StageRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    send = RememberingSender.send
+
+    def look(self: RememberingSender, messages: Any, *, queue_name: str | None = None) -> Any:
+        if queue_name == "client":
+            rows.append(len(rig.store.of("c-1")))
+        return send(self, messages, queue_name=queue_name)
+
+    monkeypatch.setattr(RememberingSender, "send", look)
+    rig.process(stream_message("hello", correlation_id="c-1", reply_to="client"))
+
+    assert rows == [1]
 
 
 def test_a_client_that_has_gone_is_counted_and_no_error(rig: StageRig) -> None:
