@@ -42,31 +42,32 @@ class Features:
 
         Columns that appear for the first time are added, as long as there is room.
         """
-        number = self._named_number if self._chosen else _number
-        found: list[list[tuple[int, float]]] = []
-        for record in records:
-            values = []
-            for name, value in record.items():
-                converted = number(name, value)
-                if converted is not None:
-                    column = self._columns.get(name)
-                    if column is None:
-                        column = self._add(name)
-                    if column >= 0:
-                        values.append((column, converted))
-            found.append(values)
-        rows = np.full((len(records), len(self._columns)), math.nan)
-        for row, values in zip(rows, found, strict=True):
-            if values:
-                columns, numbers = zip(*values, strict=True)
-                row[list(columns)] = numbers
-        return rows
+        rows = [self._row(record) for record in records]
+        width = len(self._columns)
+        for row in rows:
+            row.extend([math.nan] * (width - len(row)))
+        return np.array(rows, np.float64).reshape(len(rows), width)
 
-    def _add(self, name: str) -> int:
-        """Return the column of a new feature; -1 where it gets none."""
+    def _row(self, record: Mapping[str, Value]) -> list[float]:
+        number = self._named_number if self._chosen else _number
+        columns, row = self._columns, [math.nan] * len(self._columns)
+        for name, value in record.items():
+            converted = number(name, value)
+            if converted is None:
+                continue
+            column = columns.get(name)
+            if column is not None:
+                row[column] = converted
+            elif self._add(name):
+                row.append(converted)
+        return row
+
+    def _add(self, name: str) -> bool:
+        """Give a new feature the next column; False where it gets none."""
         if len(self._columns) >= MAX_FEATURES or len(name) > MAX_NAME_CHARACTERS:
-            return -1
-        return self._columns.setdefault(name, len(self._columns))
+            return False
+        self._columns[name] = len(self._columns)
+        return True
 
     def _named_number(self, name: str, value: Value) -> float | None:
         if name not in self._chosen:
