@@ -45,8 +45,12 @@ class StateKeeper:
         # Two threads may lose a count to each other: then the file is a little late.
         self._noted += count
         if self._noted >= SAVED_AFTER_RECORDS:
-            self._noted = 0
-            self._is_due.set()
+            self.save_soon()
+
+    def save_soon(self) -> None:
+        """Have the state written at once, by the thread of the keeper."""
+        self._noted = 0
+        self._is_due.set()
 
     def close(self) -> None:
         """Save once more and end the thread."""

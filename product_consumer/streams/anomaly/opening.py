@@ -33,6 +33,7 @@ class KeptDetector:
         self._options = options
         self._chosen = tuple(sorted(set(options.chosen)))
         self._detector = self._fresh()
+        self._is_cold = True
         self._files = StateFiles(directory, queue)
         self._keeper = StateKeeper(self._files, self._state)
 
@@ -49,6 +50,10 @@ class KeptDetector:
         """Return the verdict on each record, in order, and learn from them."""
         verdicts = self._detector.judge(records)
         self._keeper.note(len(verdicts))
+        if self._is_cold and verdicts and not verdicts[-1].warming_up:
+            # A crash soon after it must not cost the warm-up.
+            self._is_cold = False
+            self._keeper.save_soon()
         return verdicts
 
     def close(self) -> None:
@@ -64,7 +69,7 @@ class KeptDetector:
         # What does not fit may be found half-way; the detector must be a fresh one then.
         restored = self._fresh()
         restored.restore(state.names, state.seen, state.warming_up, state.arrays)
-        self._detector = restored
+        self._detector, self._is_cold = restored, state.warming_up
 
     def _fresh(self) -> Detector:
         scorer = _scorer(self._options)

@@ -1,5 +1,7 @@
+import threading
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -43,6 +45,21 @@ def test_the_count_and_the_warm_up_go_on_over_a_restart(tmp_path: Path) -> None:
     assert learn(tmp_path, RECORDS[:130]).warming_up
     verdict = learn(tmp_path, RECORDS[130:301])
     assert (verdict.seen, verdict.warming_up) == (301, False)
+
+
+def test_a_crash_soon_after_the_warm_up_does_not_cost_it(tmp_path: Path) -> None:
+    crashed = KeptDetector(tmp_path, "q")
+    crashed.open()
+    crashed.judge([record.values for record in RECORDS[:299]])
+    verdicts = crashed.judge([record.values for record in RECORDS[299:320]])
+    assert not verdicts[-1].warming_up
+    path = tmp_path / "anomaly-q.state"
+    deadline = monotonic() + 10.0
+    while not path.exists():
+        assert monotonic() < deadline
+        threading.Event().wait(0.01)
+    assert not decode(path.read_bytes()).warming_up
+    crashed.close()
 
 
 def test_a_restart_changes_no_score(tmp_path: Path) -> None:

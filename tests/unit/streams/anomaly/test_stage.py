@@ -154,6 +154,7 @@ def test_a_record_waits_while_the_queue_of_alerts_is_down(queue_rig: Rig) -> Non
     assert isinstance(queue_rig.process('{"wild": 1}')[0], Released)
     assert queue_rig.rig.server.queues["out"] == []
     queue_rig.alert_server.is_down = False
+    assert queue_rig.rig.pipeline.wait_until_ready()
     assert queue_rig.process('{"wild": 1}') == [Stored("c-1")]
 
 
