@@ -164,7 +164,8 @@ def _message_id(envelope: Envelope, body: bytes) -> str:
 
 
 def _is_id(text: str) -> bool:
-    return 0 < len(text) <= MAX_ID_CHARACTERS
+    # No database stores a NUL in text.
+    return 0 < len(text) <= MAX_ID_CHARACTERS and "\0" not in text
 
 
 def _text_or_bytes(body: bytes) -> str | bytes:

@@ -16,6 +16,7 @@ from product_consumer.streams.records import Record, read_record
 from product_consumer.streams.stages.base import Items, StageBatch
 from product_consumer.streams.stages.item import StageItem
 from product_consumer.streams.stages.outlets import Outlet, result_message
+from product_consumer.streams.tracing import carried
 
 KIND = "anomaly"
 _ALERT = "anomaly alert"
@@ -85,7 +86,7 @@ class AnomalyStage:
     def _tell(self, batch: StageBatch, items: Items, queue: Outlet) -> None:
         """Send alerts before their results: a result that is there has its alert."""
         messages = [
-            result_message(_ALERT, item, item.result, {})
+            result_message(_ALERT, item, item.result, carried(item.message))
             for item in items
             if item.result is not None
         ]

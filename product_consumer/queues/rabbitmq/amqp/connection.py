@@ -97,7 +97,8 @@ class IoThread:
                 self._loop.start()
             except Exception as error:
                 if self._is_closing:
-                    return
+                    # pika does not expect the end of a connection that is being opened.
+                    continue
                 log.exception("RabbitMQ: connections are opened again after an unexpected error")
                 for link in self._links:
                     link.reset(error)
@@ -206,12 +207,10 @@ class Link:
     def close(self) -> None:
         """Close the connection for good."""
         self._is_closing = True
-        if self._connection is None or not self._connection.is_open:
-            # One that is being opened cannot be closed; it ends with its socket.
-            self._connection = None
-            return
-        with suppress(AMQPError):
-            self._connection.close()
+        connection = self._connection
+        if connection is not None and not (connection.is_closing or connection.is_closed):
+            with suppress(AMQPError):
+                connection.close()
 
     def _opened(self, epoch: int) -> None:
         if epoch == self._epoch and self._connection is not None:

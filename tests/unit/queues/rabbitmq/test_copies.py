@@ -59,7 +59,7 @@ def test_a_bare_message_has_the_digest_of_its_body_as_its_id() -> None:
     assert (message.body, message.receive_count, message.receipt_handle) == ("hello", 1, "me:3:7")
 
 
-@pytest.mark.parametrize("message_id", ["", "x" * 201, b"\xff", None])
+@pytest.mark.parametrize("message_id", ["", "x" * 201, "a\0b", b"\xff", None])
 def test_an_id_that_is_none_is_not_used(message_id: Any) -> None:
     assert received(message_id=message_id).message_id.startswith("sha256:")
 
