@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 NO_ROUTE = "NoRoute"
 """The code of a sender for a message that no queue took."""
+NOT_TAKEN = "Refused"
+"""The code of a sender for a message that a queue did not take now: it is full."""
 
 _ID_DIGITS = 32
 
@@ -70,6 +72,8 @@ class Outlet:
         if NO_ROUTE in codes.values():
             self._forget(sender)
             raise QueueUnavailable(self.queue_name, "the queue is gone")
+        if NOT_TAKEN in codes.values():
+            raise QueueUnavailable(self.queue_name, "the queue takes no more messages")
         return {
             position: RejectMessage("result_refused", f"{self.queue_name} answered {code}")
             for position, code in codes.items()

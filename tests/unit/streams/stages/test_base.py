@@ -221,6 +221,15 @@ def test_a_result_that_the_queue_refuses_is_rejected_and_spares_its_batch(rig: S
     assert rig.store.of("big")[0].status == "rejected"
 
 
+def test_a_message_goes_back_while_the_queue_of_its_result_is_full(rig: StageRig) -> None:
+    rig.process(stream_message("hello", correlation_id="c-1"))
+    rig.server.refusals[str(rig.server.queues["out"][0].body)] = "Refused"
+
+    [outcome] = rig.process(stream_message("hello", correlation_id="c-1"))
+
+    assert isinstance(outcome, Released)
+
+
 def test_a_rejected_message_goes_back_while_the_table_cannot_tell_of_it(
     rig: StageRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
