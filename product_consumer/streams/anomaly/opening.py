@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from product_consumer.pipeline.group_commit import GroupCommit
 from product_consumer.streams.anomaly.detector import Detector
 from product_consumer.streams.anomaly.features import Value
 from product_consumer.streams.anomaly.keeper import StateKeeper
@@ -33,6 +34,7 @@ class KeptDetector:
         self._options = options
         self._chosen = tuple(sorted(set(options.chosen)))
         self._detector = self._fresh()
+        self._grouped = GroupCommit("detector", self._judge)
         self._is_cold = True
         self._files = StateFiles(directory, queue)
         self._keeper = StateKeeper(self._files, self._state)
@@ -47,7 +49,13 @@ class KeptDetector:
         self._keeper.start()
 
     def judge(self, records: Sequence[Mapping[str, Value]]) -> list[Verdict]:
-        """Return the verdict on each record, in order, and learn from them."""
+        """Return the verdict on each record, in order, and learn from them.
+
+        The calls of several threads become one: a call costs as much as some ten records.
+        """
+        return list(self._grouped(records))
+
+    def _judge(self, records: Sequence[Mapping[str, Value]]) -> list[Verdict]:
         verdicts = self._detector.judge(records)
         self._keeper.note(len(verdicts))
         if self._is_cold and verdicts and not verdicts[-1].warming_up:
