@@ -1,5 +1,6 @@
 """Programs that measure. Each prints its results; run them from the root of the repository.
 
+    python -m benchmarks.anomalies      what the detectors find of planted anomalies, and how fast
     python -m benchmarks.batching       a simulated device behind locks and behind one batcher
     python -m benchmarks.device         the model on a real device: speed, share, exactness
     python -m benchmarks.gil            CPU time and GIL-held time of a worker per message
