@@ -53,7 +53,7 @@ class Measurement:
         """Return a row of the table."""
         tally = self.tally
         shares = [tally.precision, tally.recall, *map(tally.recall_of, kinds)]
-        numbers = "".join(f"{share:>11.3f}" for share in shares)
+        numbers = "".join(f"{share:>11.3f}" for share in shares).ljust(11 * (2 + len(KINDS)))
         return f"{name:<26}{numbers}{self.records / self.seconds:>12,.0f}"
 
 
