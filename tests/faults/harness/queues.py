@@ -31,6 +31,8 @@ class Queues(Protocol):
 
     url: str
     """Of the server, for a proxy before it."""
+    deliveries_of_an_outage: int
+    """How often a message at most counts as delivered while a worker waits for a dependency."""
 
     def create(self, name: str) -> tuple[str, str]:
         """Make a queue and its dead-letter queue."""
@@ -68,6 +70,10 @@ class Queues(Protocol):
         """Return the value of a setting that names a dead-letter queue."""
         ...
 
+    def impatient(self, address: str) -> str:
+        """Return an address with which a worker that is frozen soon loses what it holds."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -78,6 +84,8 @@ def queues_on(server: RabbitServer | str) -> Queues:
 
 class SqsQueues:
     """Queues on a server that speaks the SQS API."""
+
+    deliveries_of_an_outage = 0
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -153,6 +161,10 @@ class SqsQueues:
     def dead_letter_address(self, proxy: Proxy, queue: str) -> str:
         return self.address(proxy, queue)
 
+    def impatient(self, address: str) -> str:
+        """Its lease does that."""
+        return address
+
     def close(self) -> None:
         self._sqs.close()
 
@@ -167,6 +179,9 @@ class SqsQueues:
 
 class RabbitQueues:
     """Queues on a RabbitMQ, as ``setup-queues`` makes them."""
+
+    # What lay in the client's buffer was delivered.
+    deliveries_of_an_outage = 1
 
     def __init__(self, server: RabbitServer) -> None:
         self.url = server.url()
@@ -192,11 +207,10 @@ class RabbitQueues:
 
     def left_in(self, queue: str) -> int:
         counts = self._server.counts()
-        names = [name for name in counts if name == queue or name.startswith(f"{queue}-retry-")]
-        return sum(counts[name].ready + counts[name].unacknowledged for name in names)
+        return counts.get(queue, _NOTHING).ready + _hidden_in(queue, counts)
 
     def hidden_in(self, queue: str) -> int:
-        return self._server.counts().get(queue, _NOTHING).unacknowledged
+        return _hidden_in(queue, self._server.counts())
 
     def letters_in(self, dead_letter_queue: str) -> Letters:
         looked_at = self._client.look_at_all(dead_letter_queue)
@@ -214,5 +228,14 @@ class RabbitQueues:
     def dead_letter_address(self, proxy: Proxy, queue: str) -> str:
         return queue
 
+    def impatient(self, address: str) -> str:
+        return f"{address}&heartbeat=2"
+
     def close(self) -> None:
         self._client.close()
+
+
+def _hidden_in(queue: str, counts: Mapping[str, Counts]) -> int:
+    retries = [counts[name] for name in counts if name.startswith(f"{queue}-retry-")]
+    delayed = sum(retry.ready + retry.unacknowledged for retry in retries)
+    return counts.get(queue, _NOTHING).unacknowledged + delayed
