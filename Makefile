@@ -28,9 +28,9 @@ ifdef ARGS
 test: lint imports types docs
 	$(BIN)/python -m pytest $(ARGS)
 else
-# Those that wait more than they work come first: later, what only works keeps every core busy.
+# The longest come first. Some wait more than they work, others the other way round.
 test: $(INSTALLED)  ## All checks and all tests, four at a time: what CI runs
-	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-faults test-workers test-outages test-rabbitmq test-project test-units test-contracts types lint imports docs
+	@$(MAKE) --no-print-directory --jobs=4 $(IN_BLOCKS) test-rabbitmq test-faults test-units test-workers test-outages test-project test-contracts types lint imports docs
 endif
 
 # Two jobs, since the one waits while the other works.

@@ -291,7 +291,9 @@ class ProcessSupervisor:
             pause.wait(_CHECK_SECONDS / 4)
         for child in children:
             child.kill()
-            # This process is about to end without its own cleanup.
-            (self._directory / str(child.number)).unlink(missing_ok=True)
+        for place in self._places:
+            # This process is about to end without its own cleanup. The main thread may have just
+            # seen a child end, and not have removed its socket yet.
+            (self._directory / str(place.number)).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._directory.rmdir()
