@@ -254,13 +254,19 @@ def start_rabbitmq(
     require_rabbitmq()
     management = [str(management_port)] if management_port else []
 
+    logs: list[Path] = []
+
     def command(port: int, scratch: Path) -> list[str]:
+        logs.append(scratch / "log")
         data = str(data_dir or scratch / "data")
         setting = f"RABBITMQ_ADVANCED={advanced}"
         return ["env", setting, str(SERVERS / "start-rabbitmq"), str(port), data, *management]
 
-    # The node opens its port last, after its queues and its plugins.
-    return _start("amqp", command, accepts_connections, port=port)
+    def is_ready(_url: str) -> bool:
+        # Later versions open their port before they can make a queue.
+        return "RabbitMQ takes connections" in logs[-1].read_text(errors="replace")
+
+    return _start("amqp", command, is_ready, port=port)
 
 
 def start_redis(port: int | None = None, *options: str) -> Backend:

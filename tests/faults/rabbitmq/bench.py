@@ -18,6 +18,7 @@ from tests.support.rabbitmq_node import Counts, RabbitServer
 
 LEASE_SECONDS = 60
 EMPTY_LOOKS = 5
+NOTHING, UNKNOWN = Counts(0, 0), Counts(-1, -1)
 REJECTED = Rejected(stage="validate", reason="json_invalid", detail="Expecting value: line 1")
 DEAD_LETTER_HEADERS = {
     "reason",
@@ -87,7 +88,7 @@ class Bench:
         return self.client.take_all(self.dead)
 
     def counts(self, queue: str | None = None) -> Counts:
-        return self.server.counts()[queue or self.name]
+        return self.server.counts().get(queue or self.name, UNKNOWN)
 
     def wait_until_empty(self, seconds: float = 20.0) -> None:
         """Wait until the queue holds nothing, neither ready nor in anybody's hands, for a while:
@@ -96,7 +97,7 @@ class Bench:
         looks: list[bool] = []
 
         def is_empty_for_a_while() -> bool:
-            looks.append(self.counts() == Counts(0, 0) and self.client.count(self.name) == 0)
+            looks.append(self.counts() == NOTHING and self.client.count(self.name) == 0)
             time.sleep(0.1)
             return all(looks[-EMPTY_LOOKS:]) and len(looks) >= EMPTY_LOOKS
 
