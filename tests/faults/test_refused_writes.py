@@ -76,8 +76,12 @@ def check_a_refusal(
     world.wait_until_drained()
     world.stop(worker)
 
-    assert len(lines_about_outages(worker)) == 1 + int(seconds // 60)
-    assert "released message" not in worker.log
+    minutes = int(seconds // 60)
+    # The last minute may end with the outage.
+    assert max(1, minutes) <= len(lines_about_outages(worker)) <= 1 + minutes
+    # On RabbitMQ a message in hand is given back after a minute, once.
+    if not world.queues.deliveries_of_an_outage:
+        assert "released message" not in worker.log
 
 
 @pytest.mark.parametrize("refusal", [blocked_index, lambda world: locked_table(world, "products")])
