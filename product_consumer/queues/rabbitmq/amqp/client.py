@@ -54,10 +54,17 @@ class Connection(SelectConnection):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
+        self._is_corked = False
         super().__init__(*args, **keywords)
 
+    def cork(self, is_corked: bool) -> None:
+        """Wait with what is written until this is called again with False."""
+        self._is_corked = is_corked
+        if not is_corked:
+            self._send_unsent()
+
     def _adapter_emit_data(self, data: bytes) -> None:
-        if not self._unsent:
+        if not self._unsent and not self._is_corked:
             self._nbio.add_callback_threadsafe(self._send_unsent)  # type: ignore[attr-defined]
         self._unsent.append(data)
         self._unsent_bytes += len(data)

@@ -109,8 +109,14 @@ class IoThread:
 
     def _run_posted(self) -> None:
         self._is_woken = False
-        while self._posted:
-            self._posted.popleft()()
+        for link in self._links:
+            link.cork(True)
+        try:
+            while self._posted:
+                self._posted.popleft()()
+        finally:
+            for link in self._links:
+                link.cork(False)
 
     def _close_links(self) -> None:
         for link in self._links:
@@ -189,6 +195,11 @@ class Link:
     @property
     def is_closed(self) -> bool:
         return self._connection is None or self._connection.is_closed
+
+    def cork(self, is_corked: bool) -> None:
+        """Send what is written meanwhile in one piece."""
+        if self._connection is not None:
+            self._connection.cork(is_corked)
 
     def channel(self, on_open: Callable[[Channel], object]) -> Channel:
         """Open a channel; raises one of pika's errors where the connection is not open."""

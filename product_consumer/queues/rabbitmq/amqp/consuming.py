@@ -176,16 +176,17 @@ class ConsumingChannel:
         if self._state is _State.STOPPING:
             self._channel.basic_nack(method.delivery_tag, requeue=True)
             return
-        self._deliveries.add(
-            Delivery(
-                self._deliveries.origin,
-                generation,
-                method.delivery_tag,
-                body,
-                properties,
-                method.redelivered,
-            )
+        delivery = Delivery(
+            self._deliveries.origin,
+            generation,
+            method.delivery_tag,
+            body,
+            properties,
+            method.redelivered,
         )
+        if self._deliveries.add(delivery):
+            # Runs behind everything that the server has sent by now.
+            self._io.post(self._deliveries.wake)
 
     def _stop(self, then_give_back: list[Delivery]) -> None:
         """Cancel the consumer first, or what is given back comes straight back."""

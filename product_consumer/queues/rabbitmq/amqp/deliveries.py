@@ -16,6 +16,7 @@ from product_consumer.queues.rabbitmq.amqp.client import Properties
 MAX_LEASE_SECONDS = 1200.0
 """Longest time in hand, counted from the receive, however often a lease is extended. The server
 takes a channel away that holds a message for 30 minutes."""
+_MESSAGES_PER_THREAD = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -52,13 +53,24 @@ class Deliveries:
         self._held: dict[str, Delivery] = {}
         self._changed = Condition()
         self._waiting_count = 0
+        self._is_wake_due = False
         self._asked_at = clock()
 
-    def add(self, delivery: Delivery) -> None:
-        """Put a delivery into the buffer."""
+    def add(self, delivery: Delivery) -> bool:
+        """Put a delivery into the buffer; return whether ``wake`` is still to be called for it.
+
+        One call is enough for all that are added together: threads that are woken for one message
+        each would wait for each other.
+        """
+        self._buffer.append(delivery)
+        is_first, self._is_wake_due = not self._is_wake_due, True
+        return is_first
+
+    def wake(self) -> None:
+        """Wake as many waiting threads as there is work for."""
+        self._is_wake_due = False
         with self._changed:
-            self._buffer.append(delivery)
-            self._changed.notify()
+            self._changed.notify(-(-len(self._buffer) // _MESSAGES_PER_THREAD))
 
     def take(self, limit: int, seconds: float) -> list[Delivery]:
         """Return up to ``limit`` deliveries, in order, as soon as there are any; none in the end.

@@ -45,10 +45,19 @@ def test_a_thread_that_waits_is_woken_by_a_delivery() -> None:
     taken: list[Delivery] = []
     thread = threading.Thread(target=lambda: taken.extend(deliveries.take(1, 30)))
     thread.start()
-    deliveries.add(delivery(1))
+    assert deliveries.add(delivery(1))
+    deliveries.wake()
     thread.join(10)
 
     assert tags(taken) == [1]
+
+
+def test_deliveries_that_come_together_are_told_once() -> None:
+    deliveries = Deliveries(30.0)
+
+    assert [deliveries.add(delivery(tag)) for tag in (1, 2, 3)] == [True, False, False]
+    deliveries.wake()
+    assert deliveries.add(delivery(4))
 
 
 def test_a_receipt_settles_once() -> None:
