@@ -37,6 +37,7 @@ from product_consumer.settings import Settings
 from product_consumer.streams.collect.directory import OutputDirectory
 from product_consumer.streams.collect.files import FilePipeline
 from product_consumer.streams.collect.naming import Naming, PictureNaming, TextNaming
+from product_consumer.streams.collect.opening import BATCH_SIZE
 from product_consumer.streams.produce.sending import StreamSender
 from product_consumer.streams.worker import run_stream
 from tests.support.rabbitmq_node import RabbitNode
@@ -172,7 +173,14 @@ def seconds_of_collector(kind: str, url: AmqpUrl, directory: Path) -> float:
             timed.append(Timed(pipeline))
             return Stream(queue, in_flight, timed[0])
 
-        run_stream(url, Settings(), open_stream, threads=threads, until_empty=True)
+        run_stream(
+            url,
+            Settings(),
+            open_stream,
+            threads=threads,
+            batch_size=BATCH_SIZE,
+            until_empty=True,
+        )
     return timed[0].ended_at - (timed[0].began_at or 0.0)
 
 

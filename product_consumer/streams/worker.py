@@ -40,7 +40,8 @@ def run_stream(
 
     For the main thread, once logging is set up. The queue is made when it is missing. A first
     SIGTERM or SIGINT drains the threads and ends with 0. Errors that end the process are told in
-    one line, as ``runtime/exit_codes.py`` lists them. ``batch_size``: 1 to ``MAX_RECEIVED``.
+    one line, as ``runtime/exit_codes.py`` lists them. ``batch_size``: RabbitMQ has no limit
+    of its own.
     """
     own = settings.model_copy(
         update={"threads": threads, "batch_size": batch_size, "sqs_wait_seconds": _WAIT_SECONDS}

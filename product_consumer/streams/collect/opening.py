@@ -23,6 +23,9 @@ from product_consumer.streams.worker import run_stream
 
 DIRECTORY_OPTION, FILE_OPTION = "--output_directory", "--output"
 
+BATCH_SIZE = 32
+"""Messages that a thread saves together: the directory is flushed once for all of them."""
+
 
 def collect_tabular(
     url: AmqpUrl, settings: Settings, output: Path | None, *, threads: int, until_empty: bool
@@ -39,6 +42,7 @@ def collect_tabular(
                 _open_tabular, url, settings, lines, Progress("Wrote", "records", has_bar=has_bar)
             ),
             threads=threads,
+            batch_size=BATCH_SIZE,
             until_empty=until_empty,
         )
     return ending.code
@@ -50,7 +54,14 @@ def collect_images(
     """Save each picture as a file."""
     with exit_code_of_errors() as ending, closing(_opened(directory)) as output:
         opening = partial(_open_files, url, settings, PictureNaming(), output, "pictures")
-        ending.code = run_stream(url, settings, opening, threads=threads, until_empty=until_empty)
+        ending.code = run_stream(
+            url,
+            settings,
+            opening,
+            threads=threads,
+            batch_size=BATCH_SIZE,
+            until_empty=until_empty,
+        )
     return ending.code
 
 
@@ -60,7 +71,14 @@ def collect_texts(
     """Save each word, or each whole text, as a file."""
     with exit_code_of_errors() as ending, closing(_opened(directory)) as output:
         opening = partial(_open_files, url, settings, TextNaming(output.names()), output, "texts")
-        ending.code = run_stream(url, settings, opening, threads=threads, until_empty=until_empty)
+        ending.code = run_stream(
+            url,
+            settings,
+            opening,
+            threads=threads,
+            batch_size=BATCH_SIZE,
+            until_empty=until_empty,
+        )
     return ending.code
 
 
