@@ -15,6 +15,7 @@ from product_consumer.models import NO_ENVELOPE, Envelope, Message
 from product_consumer.queues.base import Outgoing
 from product_consumer.queues.rabbitmq.amqp.client import Properties
 from product_consumer.queues.rabbitmq.amqp.deliveries import Delivery
+from product_consumer.queues.rabbitmq.topology import UNREACHABLE_LIMIT
 
 MAX_ID_CHARACTERS = 200
 MAX_SHORT_BYTES = 255
@@ -24,8 +25,6 @@ MAX_HEADER_BYTES = 16_384
 131,064 bytes: the server ends the connection for more, and a producer may have filled it."""
 RECEIVE_COUNT = "receive_count"
 FIRST_SENT = "first_sent"
-UNREACHABLE_COUNT = 1_000_000
-"""More deliveries than any message has."""
 LEFT_OUT = "left_out"
 """Header of a copy that waits for its retry: what the message had and the copy has not."""
 
@@ -185,7 +184,7 @@ def _receive_count(headers: Mapping[str, object], *, is_redelivered: bool) -> in
         return _count(carried) + 1
     counts = (headers.get("x-acquired-count"), headers.get("x-delivery-count"))
     # A producer may have written these, too; no queue delivers a message so often.
-    known = [value for value in counts if isinstance(value, int) and value < UNREACHABLE_COUNT]
+    known = [value for value in counts if isinstance(value, int) and value < UNREACHABLE_LIMIT]
     return _count(carried) + max([1, *known]) + 1
 
 

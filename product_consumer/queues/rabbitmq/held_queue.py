@@ -17,11 +17,15 @@ from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.rabbitmq import topology
-from product_consumer.queues.rabbitmq.amqp.answers import Answer, NoAnswer, settle
+from product_consumer.queues.rabbitmq.amqp.answers import Answer, settle
 from product_consumer.queues.rabbitmq.amqp.client import GET_EMPTY, Channel
 from product_consumer.queues.rabbitmq.amqp.connection import IoThread, Link
 from product_consumer.queues.rabbitmq.amqp.deliveries import Delivery
-from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
+from product_consumer.queues.rabbitmq.amqp.errors import (
+    at_start,
+    unavailable,
+    unavailable_on_error,
+)
 from product_consumer.queues.rabbitmq.copies import to_message
 from product_consumer.queues.rabbitmq.url import AmqpUrl
 from product_consumer.queues.rejections import MOVED_BECAUSE
@@ -159,12 +163,8 @@ class HeldQueue:
         return self._channel
 
     def _ask(self, action: str, start: Callable[[Answer], object]) -> Any:
-        try:
+        with unavailable_on_error(action):
             return self._io.ask(start, _ANSWER_SECONDS)
-        except NoAnswer as error:
-            raise QueueUnavailable(self.label, f"{action}: no answer in time") from error
-        except Exception as error:
-            raise unavailable(action, error) from error
 
 
 def _with_reason(message: Message) -> Message:

@@ -13,11 +13,15 @@ from product_consumer.models import Message
 from product_consumer.outcomes import Rejected
 from product_consumer.queues.base import Backlog
 from product_consumer.queues.rabbitmq import topology
-from product_consumer.queues.rabbitmq.amqp.answers import Answer, NoAnswer
+from product_consumer.queues.rabbitmq.amqp.answers import Answer
 from product_consumer.queues.rabbitmq.amqp.connection import IoThread, Link
 from product_consumer.queues.rabbitmq.amqp.consuming import ConsumingChannel
 from product_consumer.queues.rabbitmq.amqp.deliveries import Deliveries
-from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
+from product_consumer.queues.rabbitmq.amqp.errors import (
+    at_start,
+    unavailable,
+    unavailable_on_error,
+)
 from product_consumer.queues.rabbitmq.amqp.publishing import (
     NO_ROUTE,
     UNSENDABLE,
@@ -210,8 +214,7 @@ class RabbitQueue:
         return codes == {0: NO_ROUTE}
 
     def backlog(self) -> Backlog:
-        names = [self._queue, *self._known(topology.retry_names(self._queue))]
-        counts = self.count(names)
+        counts = self._count_existing([self._queue, *topology.retry_names(self._queue)])
         main = counts.get(self._queue, Counts(0, 0))
         own = 1 if self._consuming.is_consuming else 0
         self._has_other_consumers = main.consumers > own
@@ -231,26 +234,25 @@ class RabbitQueue:
 
     def ask(self, action: str, question: Callable[[Link, Answer], object]) -> Any:
         """Return the answer to a question about this server; raises ``QueueUnavailable``."""
-        try:
+        with unavailable_on_error(action):
             return self._io.ask(
                 lambda answer: question(self._consuming.link, answer), ANSWER_SECONDS
             )
-        except NoAnswer as error:
-            raise QueueUnavailable(self.label, f"{action}: no answer in time") from error
-        except Exception as error:
-            raise unavailable(action, error) from error
 
     def close(self) -> None:
         self._io.close()
 
-    def _known(self, names: Sequence[str]) -> list[str]:
-        """Return the queues that may be there: the server logs each look at one that is not."""
+    def _count_existing(self, names: Sequence[str]) -> dict[str, Counts]:
+        """Return the counts of queues, without those that were missing a moment ago.
+
+        The server logs each look at a queue that is not there.
+        """
         now = monotonic()
         known = [name for name in names if self._missing_until.get(name, 0.0) <= now]
-        found = self.count(known) if known else {}
-        missing = {name: now + _MISSING_SECONDS for name in known if name not in found}
-        self._missing_until |= missing
-        return [name for name in known if name in found]
+        counts = self.count(known)
+        missing = set(known) - counts.keys() - {self._queue}
+        self._missing_until |= dict.fromkeys(missing, now + _MISSING_SECONDS)
+        return counts
 
     def _publish(self, name: str, copy: Copy, action: str) -> str:
         """Publish a copy and have it confirmed; return an error code, empty for none."""

@@ -1,7 +1,6 @@
 """Sends messages to RabbitMQ; each is confirmed."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
@@ -9,9 +8,12 @@ from product_consumer.errors import QueueUnavailable
 from product_consumer.models import Envelope
 from product_consumer.queues.base import Outgoing
 from product_consumer.queues.rabbitmq import topology
-from product_consumer.queues.rabbitmq.amqp.answers import NoAnswer
 from product_consumer.queues.rabbitmq.amqp.connection import IoThread
-from product_consumer.queues.rabbitmq.amqp.errors import at_start, unavailable
+from product_consumer.queues.rabbitmq.amqp.errors import (
+    at_start,
+    unavailable,
+    unavailable_on_error,
+)
 from product_consumer.queues.rabbitmq.amqp.publishing import (
     NotConfirmed,
     Publication,
@@ -74,14 +76,14 @@ class RabbitSender:
 
     def make(self, queues: Iterable[Declaration]) -> list[str]:
         """Make queues that are missing; return their names."""
-        with _unavailable("making queues"):
+        with unavailable_on_error("making queues"):
             question = partial(topology.make, self._publisher.link, list(queues))
             names: list[str] = self._io.ask(question, _ANSWER_SECONDS)
             return names
 
     def delete(self, name: str) -> None:
         """Delete a queue with what is in it; nothing happens where there is none."""
-        with _unavailable("deleting a queue"):
+        with unavailable_on_error("deleting a queue"):
             self._io.ask(partial(topology.delete, self._publisher.link, name), _ANSWER_SECONDS)
 
     def close(self) -> None:
@@ -91,13 +93,3 @@ class RabbitSender:
 def _publication(queue: str, message: Outgoing) -> Publication:
     copy = copy_of(message, message.attributes)
     return Publication(queue, copy.body, copy.properties)
-
-
-@contextmanager
-def _unavailable(action: str) -> Iterator[None]:
-    try:
-        yield
-    except NoAnswer as error:
-        raise QueueUnavailable("RabbitMQ", f"{action}: no answer in time") from error
-    except Exception as error:
-        raise unavailable(action, error) from error

@@ -26,6 +26,8 @@ DIRECTORY_OPTION, FILE_OPTION = "--output_directory", "--output"
 BATCH_SIZE = 32
 """Messages that a thread saves together: the directory is flushed once for all of them."""
 
+_collect = partial(run_stream, batch_size=BATCH_SIZE)
+
 
 def collect_tabular(
     url: AmqpUrl, settings: Settings, output: Path | None, *, threads: int, until_empty: bool
@@ -35,16 +37,9 @@ def collect_tabular(
         lines: Lines = StandardOutput() if output is None else FileOfLines(output, FILE_OPTION)
         # Records on a terminal are their own progress.
         has_bar = output is not None or not sys.stdout.isatty()
-        ending.code = run_stream(
-            url,
-            settings,
-            partial(
-                _open_tabular, url, settings, lines, Progress("Wrote", "records", has_bar=has_bar)
-            ),
-            threads=threads,
-            batch_size=BATCH_SIZE,
-            until_empty=until_empty,
-        )
+        progress = Progress("Wrote", "records", has_bar=has_bar)
+        opening = partial(_open_tabular, url, settings, lines, progress)
+        ending.code = _collect(url, settings, opening, threads=threads, until_empty=until_empty)
     return ending.code
 
 
@@ -54,14 +49,7 @@ def collect_images(
     """Save each picture as a file."""
     with exit_code_of_errors() as ending, closing(_opened(directory)) as output:
         opening = partial(_open_files, url, settings, PictureNaming(), output, "pictures")
-        ending.code = run_stream(
-            url,
-            settings,
-            opening,
-            threads=threads,
-            batch_size=BATCH_SIZE,
-            until_empty=until_empty,
-        )
+        ending.code = _collect(url, settings, opening, threads=threads, until_empty=until_empty)
     return ending.code
 
 
@@ -71,14 +59,7 @@ def collect_texts(
     """Save each word, or each whole text, as a file."""
     with exit_code_of_errors() as ending, closing(_opened(directory)) as output:
         opening = partial(_open_files, url, settings, TextNaming(output.names()), output, "texts")
-        ending.code = run_stream(
-            url,
-            settings,
-            opening,
-            threads=threads,
-            batch_size=BATCH_SIZE,
-            until_empty=until_empty,
-        )
+        ending.code = _collect(url, settings, opening, threads=threads, until_empty=until_empty)
     return ending.code
 
 

@@ -68,7 +68,7 @@ class IoThread:
             return answer.result(seconds)
         except NoAnswer:
             answer.cancel()
-            raise
+            raise NoAnswer("no answer in time") from None
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
         """Run ``action`` once after a time."""

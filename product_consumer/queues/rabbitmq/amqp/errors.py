@@ -1,6 +1,7 @@
 """What pika and the server say, as errors of ours."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from product_consumer.errors import ConfigurationError, QueueUnavailable
 from product_consumer.network.tls import cause_in_words, why_plain_fails
@@ -14,6 +15,15 @@ _MAX_CHARACTERS = 300
 def unavailable(action: str, error: BaseException) -> QueueUnavailable:
     """Return the error for a call that the server could not be asked for, or refused."""
     return QueueUnavailable("RabbitMQ", f"{action}: {in_words(error)}")
+
+
+@contextmanager
+def unavailable_on_error(action: str) -> Iterator[None]:
+    """Raise ``unavailable`` for every error of the block, which asks the I/O thread."""
+    try:
+        yield
+    except Exception as error:
+        raise unavailable(action, error) from error
 
 
 def at_start(action: str, error: BaseException, url: AmqpUrl) -> Exception:
