@@ -22,7 +22,7 @@ from product_consumer.settings import Settings
 from tests.support import backends
 from tests.support.aws_data import share_descriptions
 from tests.support.paths import REPOSITORY
-from tests.support.rabbitmq import RabbitClient
+from tests.support.rabbitmq import RabbitClient, makes_queues
 from tests.support.rabbitmq_node import RabbitNode, RabbitServer
 from tests.support.tools import skipping_without_tools
 
@@ -262,6 +262,11 @@ def rabbitmq_node(local_rabbitmq_node: RabbitNode) -> Iterator[RabbitNode]:
     """A node that runs, and that the test may stop, crash and pause."""
     yield local_rabbitmq_node
     local_rabbitmq_node.heal()
+    if not makes_queues(local_rabbitmq_node):
+        # Seen on a busy machine after a fault: a node that answers, and that refuses every quorum
+        # queue with 541 from then on.
+        local_rabbitmq_node.kill()
+        local_rabbitmq_node.start()
 
 
 @pytest.fixture

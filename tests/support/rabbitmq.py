@@ -168,6 +168,16 @@ class RabbitClient:
         self.close()
 
 
+def makes_queues(server: RabbitServer) -> bool:
+    """Return whether a server that takes connections can make a quorum queue, too."""
+    try:
+        with RabbitClient(server) as client:
+            client.new_queue("healthy", QUORUM)
+    except AMQPError:
+        return False
+    return True
+
+
 def _parameters(server: RabbitServer) -> pika.URLParameters:
     parameters = pika.URLParameters(server.url())
     # A test that is busy elsewhere does not serve its connection.
